@@ -1,0 +1,190 @@
+"""`python -m poster_jax.bench [--config=FILE] [--against=keras|torch] [--repeats=5]`: how fast, and how far from the floor.
+
+The floor of a step is its operations over the rate of a square matrix product measured in the same run. Input paths are
+measured alone, and as what a step with real posters takes beyond a step on one fixed batch.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from poster_jax import config as config_lib
+from poster_jax import errors, models, runtime
+from poster_jax import state as state_lib
+from poster_jax import step as step_lib
+from poster_jax.bench import peers, timing
+from poster_jax.data import feed as feed_lib
+
+# The paper's Table 2 network at its narrowest (4, 16, 80): the step that leaves the input the least time.
+NARROW_BLOCKS = ((4, 3, 2, False, 0.0), (16, 3, 2, False, 0.0))
+NARROW_DENSE = ((80, False, 0.3),)
+
+
+class Steps:
+    """The jitted steps of one config on one blank batch, and the state they move."""
+
+    def __init__(self, config: ml_collections.ConfigDict, shardings: runtime.Shardings, num_genres: int) -> None:
+        self.model: Any = models.build(**config.model, num_genres=num_genres, precision=config.train.precision)
+        schedule = state_lib.build_schedule(
+            schedule="constant", learning_rate=config.optim.learning_rate, warmup_steps=0, num_steps=1
+        )
+        optimizer = state_lib.build_optimizer(name=config.optim.name, schedule=schedule, weight_decay=0.0)
+        self.state = state_lib.create(self.model, optimizer, config.data.image_size, 0, shardings.state)
+        augment = config.train.augment.to_dict()
+        train_step = step_lib.make_train_step(self.model, optimizer, loss=config.train.loss, augment=augment)
+        self._train_step = jax.jit(train_step, donate_argnums=0)
+        self._eval_step = jax.jit(step_lib.make_eval_step(self.model, loss=config.train.loss))
+        self._key = jax.random.key(0)
+
+    def train(self, batch: dict[str, Any]) -> None:
+        """One training step, waited for."""
+        self.state, sums = self._train_step(self.state, batch, self._key)
+        jax.block_until_ready(sums)
+
+    def evaluate(self, batch: dict[str, Any]) -> None:
+        """One evaluation step, waited for."""
+        jax.block_until_ready(self._eval_step(self.state.variables(), batch))
+
+    def train_all(self, batches: Any) -> float:
+        """Seconds per step over batches, as `loop.fit` runs them: the host waits for the last one only."""
+        started, count, sums = time.perf_counter(), 0, None
+        for batch in batches:
+            self.state, sums = self._train_step(self.state, batch, self._key)
+            count += 1
+        jax.block_until_ready(sums)
+        return (time.perf_counter() - started) / count
+
+    def forward_operations(self, batch: dict[str, Any]) -> float:
+        """Floating-point operations of one forward pass, as XLA counts them."""
+        image = jax.numpy.asarray(batch["image"], jax.numpy.float32)
+        lowered = jax.jit(lambda v, x: self.model.apply(v, x, False)).lower(self.state.variables(), image)
+        return float((lowered.cost_analysis() or {})["flops"])
+
+
+def main() -> int:
+    """Prints the measurements; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench", description=__doc__)
+    parser.add_argument("--config", default="configs/cnn_onehot.py")
+    parser.add_argument("--against", choices=("keras", "torch"))
+    parser.add_argument("--repeats", type=int, default=5, help="rounds in which every candidate runs once")
+    parser.add_argument("--steps", type=int, default=20, help="training steps per round of the input measurement")
+    parser.add_argument("--skip-inputs", action="store_true")
+    argv = [argument for argument in sys.argv[1:] if not argument.startswith("--config.")]
+    overrides = [
+        tuple(argument.removeprefix("--config.").split("=", 1))
+        for argument in sys.argv[1:]
+        if argument.startswith("--config.")
+    ]
+    flags = parser.parse_args(argv)
+    try:
+        config = config_lib.load(flags.config, overrides)  # type: ignore[arg-type]
+        shardings = runtime.make_shardings()
+        device = jax.devices()[0]
+        print(f"{len(jax.devices())} x {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}")
+        bench_steps(config, shardings, flags.repeats, flags.against)
+        if not flags.skip_inputs:
+            bench_inputs(config, shardings, flags.repeats, flags.steps)
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def fixed_batch(config: ml_collections.ConfigDict, shardings: runtime.Shardings, num_genres: int) -> dict[str, Any]:
+    """One batch of noise on the devices."""
+    rng = np.random.default_rng(0)
+    size = config.train.batch_size
+    batch = {
+        "image": rng.integers(0, 256, (size, *config.data.image_size, 3), np.uint8),
+        "label": (rng.random((size, num_genres)) < 0.3).astype(np.float32),
+        "mask": np.ones(size, np.float32),
+        "id": np.arange(size, dtype=np.int32),
+    }
+    return runtime.put_batch(batch, shardings.batch)
+
+
+def bench_steps(
+    config: ml_collections.ConfigDict, shardings: runtime.Shardings, repeats: int, against: str | None
+) -> None:
+    """Train and evaluation step against their floor and, when asked for, against a peer, in turn."""
+    num_genres, size = config.data.num_genres, config.train.batch_size
+    steps = Steps(config, shardings, num_genres)
+    batch = fixed_batch(config, shardings, num_genres)
+    started = time.perf_counter()
+    steps.train(batch)
+    steps.evaluate(batch)
+    print(f"compilation of both steps: {time.perf_counter() - started:.1f} s")
+    calls: dict[str, Callable[[], object]] = {
+        "matrix product": timing.matrix_rate(),
+        "train": lambda: steps.train(batch),
+        "evaluate": lambda: steps.evaluate(batch),
+    }
+    if against:
+        peer = (peers.keras_cnn if against == "keras" else peers.torch_cnn)(
+            num_genres=num_genres, image_size=config.data.image_size, batch_size=size
+        )
+        calls |= {f"{against} train": peer.run_train, f"{against} forward": peer.run_forward}
+    rounds = timing.take_turns(calls, repeats=repeats, seconds=2.0)
+    rate = 2 * timing.MATRIX_SIZE**3 / statistics.median(rounds["matrix product"])
+    forward = steps.forward_operations(batch)
+    # The backward pass is two products for each one of the forward pass.
+    operations = {"train": 3 * forward, "evaluate": forward}
+    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s; forward pass: {forward / size / 1e6:.0f} MFLOP an image")
+    print(f"{'step, batch ' + str(size):<24}{'images/s':>10}{'min':>9}{'max':>9}{'floor':>10}{'of floor':>10}")
+    for name, times in rounds.items():
+        if name == "matrix product":
+            continue
+        middle = statistics.median(times)
+        line = f"{name:<24}{size / middle:>10.1f}{size / max(times):>9.1f}{size / min(times):>9.1f}"
+        if name in operations:
+            floor = rate / operations[name] * size
+            line += f"{floor:>10.1f}{size / middle / floor:>10.2f}"
+        print(line)
+    if against:
+        for ours, theirs in (("train", f"{against} train"), ("evaluate", f"{against} forward")):
+            low, middle, high = timing.ratio(rounds, ours, theirs)
+            print(f"{ours} against {theirs}, round by round: {middle:.2f} times its rate ({low:.2f} to {high:.2f})")
+
+
+def bench_inputs(config: ml_collections.ConfigDict, shardings: runtime.Shardings, repeats: int, num_steps: int) -> None:
+    """Each input path alone, and under the config's network and the narrowest Table 2 network."""
+    narrow = ml_collections.ConfigDict(config.to_dict())
+    narrow.model.blocks, narrow.model.dense = NARROW_BLOCKS, NARROW_DENSE
+    print(f"{'input':<12}{'alone images/s':>16}{'network':>12}{'fixed batch ms':>16}{'real data ms':>14}{'ratio':>8}")
+    for path in ("resident", "streaming"):
+        feed = feed_lib.open_feed(config.data, shardings, (path, "the benchmark asks for it"))
+        size, genres = config.train.batch_size, len(feed.rows.genres)
+        for name, one in (("configured", config), ("narrow", narrow)):
+            count = num_steps if name == "configured" else 10 * num_steps
+            steps, batch = Steps(one, shardings, genres), fixed_batch(one, shardings, genres)
+            steps.train(batch)
+            fixed, real, alone = [], [], []
+            for turn in range(repeats):
+                fixed.append(steps.train_all(batch for _ in range(count)))
+                real.append(steps.train_all(feed.train_batches(size, turn, 0, count)))
+                alone.append(_drain(feed.train_batches(size, turn, 0, 10 * num_steps)) / size)
+            ratios = [b / a for a, b in zip(fixed, real, strict=True)]
+            print(
+                f"{path:<12}{1 / statistics.median(alone):>16.0f}{name:>12}{1e3 * statistics.median(fixed):>16.1f}"
+                f"{1e3 * statistics.median(real):>14.1f}{statistics.median(ratios):>8.3f}"
+            )
+
+
+def _drain(batches: Any) -> float:
+    """Seconds per batch of an input that nothing waits for."""
+    started, count = time.perf_counter(), 0
+    for batch in batches:
+        jax.block_until_ready(batch)
+        count += 1
+    return (time.perf_counter() - started) / count
+
+
+if __name__ == "__main__":
+    sys.exit(main())

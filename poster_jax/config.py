@@ -1,0 +1,359 @@
+"""The configuration tree: every key with its default, overrides from the command line, checks, and JSON in and out.
+
+`config_flags` of ml_collections is not used: it loads files with a deprecated call, cannot override lists, and answers a
+mistyped key with a traceback. A config file is loaded by path, so helpers for config files live here too.
+"""
+
+import ast
+import difflib
+import importlib.util
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ml_collections
+
+from poster_jax import errors
+
+# Paper, Table 6: four 3 x 3 convolutions; (filters, kernel, pool, batch norm, dropout) per block.
+TABLE_6_BLOCKS = ((32, 3, 1, False, 0.0), (64, 3, 2, False, 0.0), (128, 3, 1, False, 0.0), (64, 3, 2, False, 0.25))
+# (units, batch norm, dropout) per dense layer.
+TABLE_6_DENSE = ((128, False, 0.5),)
+
+CHOICES = {
+    "protocol": ("single",),
+    "data.variant": ("synthetic", "kaggle", "csv", "packed"),
+    "data.genre_rank": ("first", "any"),
+    "data.encoding": ("first", "exploded", "multi_hot"),
+    "data.balance": ("none", "cap", "equal"),
+    "data.path": ("auto", "resident", "streaming"),
+    "model.name": ("cnn",),
+    "optim.name": ("adam", "adamw", "sgd"),
+    "optim.schedule": ("constant", "cosine"),
+    "train.loss": ("sigmoid", "softmax"),
+    "train.precision": ("float32", "bfloat16"),
+    "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
+}
+# Keys that take only numbers above zero; `eval.batch_size` and the like too.
+POSITIVE = (
+    "num_seeds",
+    "data.num_posters",
+    "data.num_genres",
+    "data.min_movies",
+    "optim.learning_rate",
+    "train.batch_size",
+    "train.log_every_steps",
+    "eval.batch_size",
+    "eval.bootstrap_samples",
+)
+NOT_NEGATIVE = (
+    "data.balance_limit",
+    "optim.warmup_steps",
+    "optim.weight_decay",
+    "train.num_steps",
+    "train.num_epochs",
+    "train.augment.shift",
+    "train.augment.zoom",
+    "train.augment.brightness",
+    "train.augment.contrast",
+    "train.augment.saturation",
+    "eval.every_steps",
+    "eval.every_epochs",
+    "checkpoint.every_steps",
+    "checkpoint.every_epochs",
+)
+# The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
+RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
+
+
+def base() -> ml_collections.ConfigDict:
+    """Every key there is, with its default: the paper's one-hot CNN (section III-C, Table 6)."""
+    tree = {
+        "protocol": "single",
+        "seed": 0,  # initial weights, order of examples, dropout, augmentation
+        "num_seeds": 1,  # runs with seed, seed + 1, ...: reported as mean and range
+        "data": {
+            "variant": "synthetic",  # synthetic | kaggle | csv | packed
+            "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; packed: a packed cache folder
+            "csv": "",  # csv: file with the columns path and genres
+            "num_posters": 1500,  # synthetic only
+            "seed": 0,  # drawing of the synthetic posters, balancing, splits
+            "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE
+            "image_size": (150, 101),  # height, width in pixels
+            "genres": (),  # a given list wins over num_genres and genre_rank
+            "num_genres": 6,
+            "genre_rank": "first",  # rank genres by first-listed mention, or by any
+            "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
+            "encoding": "multi_hot",  # first | exploded | multi_hot
+            "balance": "equal",  # none | cap | equal
+            "balance_limit": 0,  # most movies per genre; 0 is no limit
+            "balance_before_split": True,  # as the paper did; False balances the training part only
+            "split": (0.6, 0.2, 0.2),  # train, validation, test
+            "split_grouped": True,  # False lets rows of one movie fall on both sides: the paper's leak
+            "path": "auto",  # auto | resident | streaming
+        },
+        "model": {
+            "name": "cnn",
+            "blocks": TABLE_6_BLOCKS,
+            "dense": TABLE_6_DENSE,
+            "input_range": (0.0, 1.0),
+        },
+        "optim": {
+            "name": "adam",  # adam | adamw | sgd (momentum 0.9)
+            "learning_rate": 1e-4,
+            "schedule": "constant",  # constant | cosine
+            "warmup_steps": 0,  # linear, from 0
+            "weight_decay": 0.0,  # adamw only
+        },
+        "train": {
+            "batch_size": 32,  # over all devices
+            "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
+            "num_steps": 0,
+            "loss": "sigmoid",  # sigmoid | softmax
+            "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
+            "augment": {
+                "flip": False,  # mirror half of the posters
+                "shift": 0.0,  # largest shift as a share of the side
+                "zoom": 0.0,  # random crop of at least 1 - zoom of the side, resized back
+                "brightness": 0.0,  # largest change, as a share of full white
+                "contrast": 0.0,  # factor in [1 - x, 1 + x]
+                "saturation": 0.0,  # factor in [1 - x, 1 + x]
+            },
+            "log_every_steps": 20,
+            "tensorboard": False,
+        },
+        "eval": {
+            "batch_size": 64,
+            "every_steps": 0,  # one of every_steps and every_epochs is 0
+            "every_epochs": 1.0,
+            "best_metric": "mean_average_precision",  # on validation: chooses the weights that are measured
+            "bootstrap_samples": 1000,
+            "baselines": True,  # logistic regression on colour histograms in the same table
+        },
+        "checkpoint": {
+            "every_steps": 0,  # one of every_steps and every_epochs is 0
+            "every_epochs": 1.0,
+        },
+    }
+    return ml_collections.ConfigDict(tree)
+
+
+def parse_arg(arg: str, **flags: bool) -> ml_collections.ConfigDict:
+    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag.
+
+    Raises `UserError` for a word that is not among `flags`.
+    """
+    result = ml_collections.ConfigDict(dict(flags))
+    for word in filter(None, arg.split(",")):
+        if word not in flags:
+            raise errors.UserError(
+                f"the config argument {word!r} is unknown{nearest(word, flags)}; this file knows: {', '.join(sorted(flags))}."
+            )
+        result[word] = True
+    return result
+
+
+def make_smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Shrinks a config to seconds on a CPU: few small synthetic posters, narrow layers, two epochs."""
+    config.data.variant = "synthetic"
+    config.data.num_posters = 180
+    config.data.min_movies = 8
+    config.data.image_size = (38, 26)
+    config.model.blocks = tuple((4, kernel, pool, norm, drop) for _, kernel, pool, norm, drop in config.model.blocks)
+    config.model.dense = tuple((8, norm, drop) for _, norm, drop in config.model.dense)
+    config.train.batch_size = 16
+    config.train.num_epochs = 2.0
+    config.train.log_every_steps = 2
+    config.eval.bootstrap_samples = 50
+    return config
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`' (did you mean "x"?)'`, or nothing where no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> ml_collections.ConfigDict:
+    """Loads `file.py` or `file.py:arg`, applies overrides in order, checks and locks the result.
+
+    Args:
+        path_and_arg: the value of `--config`.
+        overrides: (dotted key, text) pairs, as `("train.batch_size", "64")` from `--config.train.batch_size=64`.
+    Raises:
+        UserError: no such file, an unknown key, a value of another type, or a value that cannot be.
+    """
+    path_text, _, arg = path_and_arg.partition(":")
+    path = pathlib.Path(path_text)
+    if not path.is_file():
+        raise errors.UserError(
+            f"the config file {path_text!r} does not exist; configs/ holds those that come with the project."
+        )
+    spec = importlib.util.spec_from_file_location(f"poster_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise errors.UserError(
+            f"the config file {path_text!r} is not a Python file; give one that defines get_config(arg)."
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise errors.UserError(
+            f"the config file {path_text!r} has no get_config(arg); see configs/cnn_onehot.py for one that has."
+        )
+    config = module.get_config(arg)
+    config.lock()
+    for key, text in overrides:
+        override(config, key, text)
+    validate(config)
+    return config
+
+
+def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+    """Sets one dotted key from text, in the type that the key has."""
+    flat = flatten(config)
+    if key not in flat:
+        raise errors.UserError(f"the config has no key {key!r}{nearest(key, flat)}.")
+    old = flat[key]
+    try:
+        value = text if isinstance(old, str) else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, tuple) and isinstance(value, (str, int, float)):
+        value = tuple(part for part in text.split(",") if part) if key == "data.genres" else value
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise errors.UserError(
+            f"config.{key}={text!r} does not fit: the key takes a value of type {type(old).__name__}, such as {old!r}."
+        )
+    parent, _, leaf = key.rpartition(".")
+    node = config
+    for part in filter(None, parent.split(".")):
+        node = node[part]
+    node[leaf] = value
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Raises `UserError` naming the first key whose value cannot be used."""
+    flat = flatten(config)
+    for key, choices in CHOICES.items():
+        if flat[key] not in choices:
+            raise errors.UserError(
+                f"config.{key}={flat[key]!r} is unknown{nearest(str(flat[key]), choices)}; it is one of {', '.join(choices)}."
+            )
+    for key, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise errors.UserError(f"config.{key}={value} is not a finite number; give one.")
+        if key in POSITIVE and value <= 0:
+            raise errors.UserError(f"config.{key}={value} must be above zero.")
+        if key in NOT_NEGATIVE and value < 0:
+            raise errors.UserError(f"config.{key}={value} must not be below zero.")
+    _validate_durations(flat)
+    _validate_data(flat)
+    _validate_layers(flat)
+
+
+def _validate_durations(flat: Mapping[str, Any]) -> None:
+    for steps_key, epochs_key in (
+        ("train.num_steps", "train.num_epochs"),
+        ("eval.every_steps", "eval.every_epochs"),
+        ("checkpoint.every_steps", "checkpoint.every_epochs"),
+    ):
+        if bool(flat[steps_key]) == bool(flat[epochs_key]):
+            raise errors.UserError(f"exactly one of config.{steps_key} and config.{epochs_key} must be above zero.")
+    if flat["seed"] < 0 or flat["data.seed"] < 0:
+        raise errors.UserError("config.seed and config.data.seed must not be below zero.")
+    if flat["optim.weight_decay"] and flat["optim.name"] != "adamw":
+        raise errors.UserError("config.optim.weight_decay is used by adamw only; set --config.optim.name=adamw.")
+
+
+def _validate_data(flat: Mapping[str, Any]) -> None:
+    size = flat["data.image_size"]
+    if len(size) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in size):
+        raise errors.UserError(
+            f"config.data.image_size={size} must be two whole numbers (height, width) from 8 to 4096."
+        )
+    split = flat["data.split"]
+    if (
+        len(split) != 3
+        or not all(isinstance(s, (int, float)) and 0 < s < 1 for s in split)
+        or abs(sum(split) - 1) > 1e-6
+    ):
+        raise errors.UserError(
+            f"config.data.split={split} must be three shares above zero that add up to 1, as (0.6, 0.2, 0.2)."
+        )
+    low_high = flat["model.input_range"]
+    if len(low_high) != 2 or not low_high[0] < low_high[1]:
+        raise errors.UserError(
+            f"config.model.input_range={low_high} must be (low, high) with low below high, as (0.0, 1.0)."
+        )
+    if flat["data.variant"] in ("kaggle", "packed") and not flat["data.dir"]:
+        raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
+    if flat["data.variant"] == "csv" and not flat["data.csv"]:
+        raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")
+    if flat["train.loss"] == "softmax" and flat["data.encoding"] == "multi_hot":
+        raise errors.UserError(
+            "config.train.loss=softmax needs one genre per row: set --config.data.encoding=first or exploded, or loss=sigmoid."
+        )
+    for name in ("shift", "zoom", "brightness", "contrast", "saturation"):
+        if flat[f"train.augment.{name}"] >= 1:
+            raise errors.UserError(f"config.train.augment.{name}={flat[f'train.augment.{name}']} must be below 1.")
+
+
+def _validate_layers(flat: Mapping[str, Any]) -> None:
+    for key, form in (
+        ("model.blocks", "filters, kernel, pool, batch norm, dropout"),
+        ("model.dense", "units, batch norm, dropout"),
+    ):
+        for row in flat[key]:
+            sizes, norm, dropout = row[:-2], row[-2], row[-1]
+            good = len(row) == len(form.split(", ")) and all(isinstance(size, int) and size > 0 for size in sizes)
+            if not good or not isinstance(norm, bool) or not 0 <= dropout < 1:
+                raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value} of a nested config, in order."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, (Mapping, ml_collections.ConfigDict)):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+    """Readable JSON; tuples become lists and come back as tuples through `from_json`."""
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
+
+    def to_tuples(value: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(to_tuples(item) for item in value)
+        return {key: to_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    return ml_collections.ConfigDict(to_tuples(json.loads(text)))
+
+
+def differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:
+    """`key: old -> new` for every key whose value differs."""
+    before, after = flatten(old), flatten(new)
+    absent = "(absent)"
+    return [
+        f"{key}: {before.get(key, absent)!r} -> {after.get(key, absent)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def to_steps(num_steps: int, num_epochs: float, steps_per_epoch: int) -> int:
+    """The one conversion of a duration given as steps or as epochs; at least 1 step."""
+    return max(1, num_steps or round(num_epochs * steps_per_epoch))

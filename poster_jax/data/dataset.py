@@ -1,0 +1,103 @@
+"""From a catalog to examples: which genres, which movies, which labels, which split; one function read from top to bottom."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from poster_jax import errors
+from poster_jax.data import builder, labels, resident, splits
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Rows to train on and to measure.
+
+    Attributes:
+        name: what tables call it, as "synthetic posters".
+        fingerprint: of the posters, not of the choice of rows.
+        genres: K names, in label order.
+        poster: int64 [N], the row's poster in the packed array and the records.
+        label: int32 [N], or float32 [N, K].
+        movie_id: int32 [N].
+        group: int64 [N]; rows of one movie, or of posters that are duplicates, share it.
+        parts: {train, validation, test: positions in [0, N)}.
+        summary: what was refused, repaired, balanced and leaked, ready for JSON.
+        refused: the ledger, one row per refusal.
+    """
+
+    name: str
+    fingerprint: str
+    genres: tuple[str, ...]
+    poster: np.ndarray
+    label: np.ndarray
+    movie_id: np.ndarray
+    group: np.ndarray
+    parts: dict[str, np.ndarray]
+    summary: dict[str, Any]
+    refused: pd.DataFrame
+
+
+def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
+    """Genres, labels, balance and split of `config.data` applied to a source.
+
+    Raises UserError for a genre that is not there or too rare, an empty part, or a balance that cannot be.
+    """
+    texts = source.table["genres"].tolist()
+    genres = labels.choose_genres(texts, num_genres=data.num_genres, genre_rank=data.genre_rank, genres=data.genres)
+    examples = labels.encode(texts, genres, data.encoding)
+    labels.check_enough(examples, data.min_movies)
+    group = source.table["group"].to_numpy()[examples.poster]
+    before = labels.genre_counts(examples.label, len(genres))
+
+    keep = np.arange(len(examples.poster))
+    if data.balance_before_split:
+        keep = labels.balance(examples, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
+    poster, label, group = examples.poster[keep], examples.label[keep], group[keep]
+    given = source.table["split"].to_numpy()[poster]
+    if (given != "").any():
+        parts = splits.given_split(given)
+    else:
+        parts = splits.stratified_split(label, group, fractions=data.split, seed=data.seed, grouped=data.split_grouped)
+    if not data.balance_before_split:
+        train = labels.Examples(poster[parts["train"]], label[parts["train"]], genres)
+        chosen = labels.balance(train, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
+        parts = {**parts, "train": parts["train"][chosen]}
+    for part in PARTS:
+        if not len(parts[part]):
+            raise errors.UserError(
+                f"the {part} part is empty: use more posters or other shares in --config.data.split."
+            )
+
+    summary = {
+        "name": source.name,
+        "fingerprint": source.fingerprint,
+        "genres": list(genres),
+        "encoding": data.encoding,
+        "balance": data.balance,
+        "num_posters": len(source.table),
+        "num_refused": len(source.refused),
+        "refused": source.refused["reason"].value_counts().sort_index().to_dict(),
+        "repaired": source.repaired,
+        "genre_counts_before_balance": before.tolist(),
+        "genre_counts": {part: labels.genre_counts(label[at], len(genres)).tolist() for part, at in parts.items()},
+        "num_rows": {part: len(at) for part, at in parts.items()},
+        "labels_per_row": float(labels.genre_counts(label, len(genres)).sum() / len(label)),
+        "leaked_rows": splits.count_leaks(group, parts),
+    }
+    movie_id = source.table["id"].to_numpy()[poster].astype(np.int32)
+    return Dataset(
+        source.name,
+        source.fingerprint,
+        genres,
+        poster,
+        label,
+        movie_id,
+        group,
+        parts,
+        summary,
+        source.refused,
+    )

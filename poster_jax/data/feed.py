@@ -1,0 +1,123 @@
+"""Batches on the devices, by the batch contract, from either input path."""
+
+import collections
+import dataclasses
+import importlib.util
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from poster_jax import runtime
+from poster_jax.data import builder, dataset, order, pipeline, resident
+
+# Batches that wait on the device ahead of the step that uses them.
+LOOKAHEAD = 2
+# Share of the device's (on CPU: the host's) memory that resident posters may take.
+MEMORY_SHARE = 0.5
+# (positions int64 [B], mask float32 [B]) of global batches.
+Plan = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """The input of one run.
+
+    Attributes:
+        rows: labels, ids and parts.
+        images: the input path: index arrays -> images.
+        shardings: where batches go.
+        on_device: True when `images` yields global device arrays, False for this process's rows in host memory.
+        path: "resident" or "streaming"; `why` says what decided it.
+    """
+
+    rows: dataset.Dataset
+    images: resident.ImageStream
+    shardings: runtime.Shardings
+    on_device: bool
+    path: str
+    why: str
+
+    def train_batches(self, batch_size: int, seed: int, start_step: int, num_steps: int) -> Iterator[dict[str, Any]]:
+        """Batches of steps start_step .. num_steps - 1, a function of (seed, step); all rows are real."""
+        part = self.rows.parts["train"]
+        mask = np.ones(batch_size, np.float32)
+
+        def plan() -> Plan:
+            for step in range(start_step, num_steps):
+                yield part[order.batch_positions(len(part), batch_size, seed, step)], mask
+
+        return self._batches(plan)
+
+    def eval_batches(self, part: str, batch_size: int) -> Iterator[dict[str, Any]]:
+        """Every row of a part once and in order; the last batch is padded under mask 0."""
+        positions = self.rows.parts[part]
+        padded = order.padded_positions(len(positions), batch_size)
+        return self._batches(lambda: ((positions[at], mask) for at, mask in padded))
+
+    def _batches(self, plan: Callable[[], Plan]) -> Iterator[dict[str, Any]]:
+        """Device batches, a few ahead. The plan is walked twice because tf.data reads it from a thread of its own."""
+        stream = self.images(
+            self.rows.poster[at if self.on_device else at[runtime.local_slice(len(at))]] for at, _ in plan()
+        )
+        ahead: collections.deque[dict[str, Any]] = collections.deque()
+        for (positions, mask), image in zip(plan(), stream, strict=True):
+            here = runtime.local_slice(len(positions))
+            local = {
+                "label": self.rows.label[positions[here]],
+                "mask": mask[here],
+                "id": self.rows.movie_id[positions[here]],
+            }
+            if not self.on_device:
+                local["image"] = image
+            batch = runtime.put_batch(local, self.shardings.batch)
+            ahead.append({**batch, "image": image} if self.on_device else batch)
+            if len(ahead) > LOOKAHEAD:
+                yield ahead.popleft()
+        yield from ahead
+
+
+def choose_path(asked: str, num_posters: int, image_size: tuple[int, int]) -> tuple[str, str]:
+    """(`resident` or `streaming`, the reason); `auto` takes resident when the posters fit into memory."""
+    if asked != "auto":
+        return asked, "the config asks for it"
+    needed_mb = resident.num_bytes(num_posters, image_size) / 2**20
+    limit_mb = MEMORY_SHARE * memory_mb()
+    if needed_mb <= limit_mb:
+        return "resident", f"{needed_mb:.0f} MB of posters fit into half of the memory ({limit_mb:.0f} MB)"
+    if importlib.util.find_spec("tensorflow") is None:
+        return "resident", "TensorFlow, which streaming needs, is not installed"
+    return "streaming", f"{needed_mb:.0f} MB of posters exceed half of the memory ({limit_mb:.0f} MB)"
+
+
+def memory_mb() -> float:
+    """Memory of one device in MB; on CPU that of the host."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] / 2**20
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+
+
+def open_feed(data: Any, shardings: runtime.Shardings, chosen: tuple[str, str] | None = None) -> Feed:
+    """Prepares the posters of `config.data` and opens the input path.
+
+    Args:
+        chosen: (path, reason) of an earlier start of the same run, which is kept.
+    """
+    if data.variant == "packed":
+        source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
+        path, why = "resident", "the data set is a packed cache"
+    else:
+        source = builder.load_source(data)
+        path, why = chosen or choose_path(data.path, len(source.table), data.image_size)
+    rows = dataset.select(source, data)
+    if path == "streaming":
+        return Feed(rows, pipeline.make_stream(source, data.image_size), shardings, False, path, why)
+    packed = source if data.variant == "packed" else resident.pack(source, data.image_size, data.cache_dir)
+    if jax.default_backend() == "cpu":
+        return Feed(rows, resident.make_host_stream(packed.images), shardings, False, path, why)
+    stream = resident.make_device_stream(packed.images, rows.poster, shardings.replicated, shardings.batch)
+    return Feed(rows, stream, shardings, True, path, why)

@@ -1,0 +1,285 @@
+"""The one decoder of the project: what is wrong with a picture, and which pictures are the same.
+
+`check` judges a file once, when the data set is built. Whatever passes comes out as bytes that Pillow and
+TensorFlow decode to the same pixels: a plain JPEG or RGB PNG is kept as it is, anything else is written again
+as an RGB PNG.
+"""
+
+import hashlib
+import io
+import threading
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+POSTER_SIZE = (182, 268)  # width and height of the Kaggle set's posters
+MAX_PIXELS = 50_000_000  # 150 MB as RGB; Pillow itself only warns above 89 million
+MIN_SIDE_PX = 16
+MAX_ASPECT = 8
+DHASH_SIDE = 8  # 8 x 8 comparisons make the 64 bits
+THUMBNAIL_SIZE = (8, 12)  # width and height
+
+# Two pictures are the same if their dHashes differ in at most MAX_DHASH_DISTANCE bits and their thumbnails by
+# at most MAX_THUMBNAIL_DIFFERENCE grey levels on average. Posters saved again at JPEG quality 30 to 75,
+# halved or doubled: 97% or more stay within 3 bits, all within 2.1 levels. The dHash alone is not enough:
+# among 9,111 real posters every pair 1 to 4 bits apart is two strangers with a bright middle. Of all pairs up
+# to 10 bits apart, the two most alike that are different posters differ by 10.2 levels.
+MAX_DHASH_DISTANCE = 3
+MAX_THUMBNAIL_DIFFERENCE = 5.0
+MIN_CONTRAST = 4.0  # standard deviation of the thumbnail's grey levels; below it there is no shape to compare
+
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_ORIENTATION = 0x0112  # EXIF 2.32, table 4; 1 is upright, 2 to 8 are mirrored and turned
+
+# Pillow reports malformed metadata by `warnings`, whose filters belong to the whole process and may only be
+# changed by one thread at a time. The lock covers reading the header, a tenth of the work; decoding runs
+# outside it.
+_WARNINGS_LOCK = threading.Lock()
+
+
+class BadImage(Exception):
+    """A picture that cannot be used: `reason` is a snake_case word for the ledger, `detail` a phrase."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class CheckedImage:
+    """A usable picture: `encoded` is a JPEG (RGB or grey) or an 8-bit RGB PNG.
+
+    Width and height are those of the upright picture.
+    `repairs` names what had to be put right: grey, palette, transparent, cmyk, colour_space, 16_bit, turned,
+    first_frame, other_format, and resized (not 182 x 268; the resize itself happens in `decode`).
+    `content_hash` is the SHA-256 of the size and the decoded RGB pixels, so equal pictures with different
+    metadata agree; `dhash` is 64 bits, unsigned; `thumbnail` is the RGB bytes of 12 rows of 8 pixels.
+    """
+
+    encoded: bytes
+    width: int
+    height: int
+    repairs: tuple[str, ...]
+    content_hash: str
+    dhash: int
+    thumbnail: bytes
+
+
+def check(encoded: bytes) -> CheckedImage:
+    """Decode a file's bytes completely and say what they hold; raises `BadImage` and nothing else."""
+    try:
+        image, orientation = _open(encoded)
+        image.load()
+        _refuse_cut(encoded, image)
+        rgb, repairs = _as_rgb(image, encoded, orientation)
+        if rgb.size != POSTER_SIZE:
+            repairs.append("resized")
+        content = hashlib.sha256(b"%d %d " % rgb.size)
+        content.update(rgb.tobytes())
+        return CheckedImage(
+            encoded=encoded if _is_plain(image, encoded, orientation) else _as_png(rgb),
+            width=rgb.width,
+            height=rgb.height,
+            repairs=tuple(repairs),
+            content_hash=content.hexdigest(),
+            dhash=difference_hash(rgb),
+            thumbnail=rgb.resize(THUMBNAIL_SIZE, Image.Resampling.BILINEAR).tobytes(),
+        )
+    except BadImage:
+        raise
+    except Exception as error:  # on mutated files Pillow raises over a dozen unrelated types, MemoryError too
+        raise _bad_image(encoded, error) from error
+
+
+def decode(encoded: bytes, image_size: tuple[int, int]) -> np.ndarray:
+    """Pixels uint8 [height, width, 3] of `CheckedImage.encoded`; image_size is (height, width).
+
+    The resize is bilinear with antialiasing (Pillow widens the filter when it shrinks), on 8-bit values.
+    Raises `BadImage` if the bytes do not decode.
+    """
+    height, width = image_size
+    try:
+        image, _ = _open(encoded)
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        if rgb.size != (width, height):
+            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        return np.array(rgb, dtype=np.uint8)
+    except BadImage:
+        raise
+    except Exception as error:  # see check
+        raise _bad_image(encoded, error) from error
+
+
+def difference_hash(rgb: Image.Image) -> int:
+    """64-bit dHash: is each cell of the 9 x 8 grey thumbnail darker than its right neighbour, row by row."""
+    thumbnail = rgb.convert("L").resize((DHASH_SIDE + 1, DHASH_SIDE), Image.Resampling.BILINEAR)
+    grey = np.asarray(thumbnail)
+    return int.from_bytes(np.packbits(grey[:, :-1] < grey[:, 1:]).tobytes(), "big")
+
+
+def near_duplicates(dhashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """Pairs int64 [P, 2] of row numbers, first < second, of pictures that are the same to the eye.
+
+    dhashes uint64 [N]; thumbnails uint8 [N, 12, 8, 3]. Flat pictures (blank, one colour) are in no pair.
+    """
+    grey = thumbnails.mean(axis=-1).reshape(len(thumbnails), -1)
+    rows = np.flatnonzero(grey.std(axis=1) >= MIN_CONTRAST)
+    found = [np.empty((0, 2), np.int64)]
+    # hashes at most d bits apart agree in at least one of d + 1 bands (pigeonhole): only those are compared
+    num_bands = MAX_DHASH_DISTANCE + 1
+    width = 64 // num_bands
+    for band in range(num_bands):
+        keys = (dhashes[rows] >> np.uint64(band * width)) & np.uint64((1 << width) - 1)
+        order = rows[np.argsort(keys, kind="stable")]
+        keys = np.sort(keys)
+        for step in range(1, len(rows)):
+            same = np.flatnonzero(keys[step:] == keys[:-step])
+            if not len(same):
+                break
+            pairs = np.stack([order[same], order[same + step]], axis=1)
+            bits = np.bitwise_count(dhashes[pairs[:, 0]] ^ dhashes[pairs[:, 1]])
+            pairs = pairs[bits <= MAX_DHASH_DISTANCE]
+            apart = thumbnails[pairs[:, 0]].astype(np.int16) - thumbnails[pairs[:, 1]]
+            found.append(pairs[np.abs(apart).mean(axis=(1, 2, 3)) <= MAX_THUMBNAIL_DIFFERENCE])
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
+
+
+def _open(encoded: bytes) -> tuple[Image.Image, int]:
+    """Read the header only: the lazy image and its EXIF orientation, after its kind and size were judged."""
+    if not encoded:
+        raise BadImage("empty_file", "0 bytes")
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise BadImage("too_large", str(error).split(",")[0]) from error
+        _refuse_size(*image.size)
+        return image, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # metadata that cannot be read does not say that the picture lies on its side
+        return 1
+
+
+def _refuse_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImage("too_large", f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    if min(width, height) < MIN_SIDE_PX:
+        raise BadImage("too_small", f"{width} x {height} has a side under {MIN_SIDE_PX} pixels")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadImage("wrong_shape", f"{width} x {height} is longer than {MAX_ASPECT}:1")
+
+
+def _refuse_cut(encoded: bytes, image: Image.Image) -> None:
+    """Pillow stops at the last pixel; TensorFlow's readers also want the end of the file to be there."""
+    if _lacks_end(encoded):
+        raise BadImage("cut_file", f"{image.format} of {len(encoded)} bytes without its end marker")
+    if image.format == "PNG":
+        # verify wants a freshly opened image; it checks the sums of every chunk up to the end
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(io.BytesIO(encoded), formats=("PNG",)).verify()
+
+
+def _lacks_end(encoded: bytes) -> bool:
+    if encoded.startswith(_JPEG_START):
+        return encoded.rfind(_JPEG_END) < max(encoded.rfind(_JPEG_SCAN), 0)
+    if encoded.startswith(_PNG_START):
+        return _PNG_END not in encoded
+    return False
+
+
+def _bad_image(encoded: bytes, error: Exception) -> BadImage:
+    """What an exception of Pillow's says about the file."""
+    detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if _lacks_end(encoded) or isinstance(error, EOFError) or "truncated" in str(error).lower():
+        return BadImage("cut_file", f"{len(encoded)} bytes; {detail}")
+    if isinstance(error, Image.UnidentifiedImageError):
+        start = encoded[:64].lstrip().lower()
+        if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+            return BadImage("not_an_image", f"a web page or XML of {len(encoded)} bytes")
+        return BadImage("not_an_image", f"none of {', '.join(FORMATS)}; begins with {encoded[:8]!r}")
+    return BadImage("corrupt_file", detail)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _is_16_bit(image: Image.Image, encoded: bytes) -> bool:
+    # Pillow opens a 16-bit RGB PNG as RGB; only the header tells: bit depth is byte 24 (PNG 3rd edition,
+    # 11.2.1)
+    return image.mode[0] in "IF" or (image.format == "PNG" and encoded[24] == 16)
+
+
+def _is_plain(image: Image.Image, encoded: bytes, orientation: int) -> bool:
+    """Would every decoder make the same RGB picture of these bytes?"""
+    if orientation != 1:
+        return False
+    if image.format == "JPEG":
+        return image.mode in ("RGB", "L")
+    several = getattr(image, "is_animated", False)
+    if image.format != "PNG" or image.mode != "RGB" or several:
+        return False
+    return not _is_transparent(image) and not _is_16_bit(image, encoded)
+
+
+def _as_rgb(image: Image.Image, encoded: bytes, orientation: int) -> tuple[Image.Image, list[str]]:
+    """The loaded picture in RGB and upright, and the names of what was done."""
+    repairs = []
+    if image.format not in ("JPEG", "PNG"):
+        repairs.append("other_format")
+    if getattr(image, "is_animated", False):
+        repairs.append("first_frame")
+    if _is_16_bit(image, encoded):
+        repairs.append("16_bit")
+    kind = {
+        "L": "grey",
+        "LA": "grey",
+        "La": "grey",
+        "1": "grey",
+        "P": "palette",
+        "PA": "palette",
+        "CMYK": "cmyk",
+    }
+    if image.mode in kind:
+        repairs.append(kind[image.mode])
+    elif image.mode not in ("RGB", "RGBA"):
+        repairs.append("grey" if image.mode[0] in "IF" else "colour_space")
+    if image.mode[0] in "IF":
+        # the upper byte, as decoders take it of 16-bit colour; what convert does depends on Pillow's version
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    elif _is_transparent(image):
+        repairs.append("transparent")
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    if 2 <= orientation <= 8:
+        repairs.append("turned")
+        rgb = _turn(rgb, orientation)
+    return rgb, repairs
+
+
+def _turn(rgb: Image.Image, orientation: int) -> Image.Image:
+    """The picture upright; the orientation is handed over because repairs on the way lose the EXIF block."""
+    rgb = rgb.copy()
+    rgb.info.clear()
+    rgb.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(rgb)
+
+
+def _as_png(rgb: Image.Image) -> bytes:
+    rgb = rgb.copy()
+    rgb.info.clear()  # readers differ in what they make of a colour profile, gamma or transparency left over
+    buffer = io.BytesIO()
+    rgb.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,128 @@
+"""The resident path: every poster decoded once to a packed uint8 array on disk, then held in memory; batches are indices.
+
+On accelerators the posters in use lie on the device and a batch is a gather there. On CPU the memory map is the device's
+memory already, and numpy gathers 64 posters in 0.15 ms.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import numpy as np
+import pandas as pd
+from jax.sharding import NamedSharding
+
+from poster_jax import errors
+from poster_jax.data import builder, catalog, images
+
+CHUNK = 256
+ImageStream = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray | jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A packed cache folder: `images` uint8 [N, H, W, 3] (memory map), and the table and ledger it was made with."""
+
+    name: str
+    fingerprint: str
+    images: np.ndarray
+    table: pd.DataFrame
+    refused: pd.DataFrame
+    repaired: dict[str, int]
+
+
+def packed_directory(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> pathlib.Path:
+    """The cache is named by what it depends on: the source's fingerprint and the size."""
+    height, width = image_size
+    variant = source.name.split()[0].lower()
+    return builder.cache_root(cache_dir) / f"packed-{variant}-{source.fingerprint[:16]}-{height}x{width}"
+
+
+def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> Packed:
+    """Decodes every poster of `source` once, unless that was done before.
+
+    Raises UserError when the disk has too little room, before anything is written.
+    """
+    directory = packed_directory(source, image_size, cache_dir)
+    if not directory.exists():
+        needed_mb = num_bytes(len(source.table), image_size) / 2**20
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        free_mb = shutil.disk_usage(directory.parent).free / 2**20
+        if needed_mb > free_mb:
+            raise errors.UserError(
+                f"the packed posters need {needed_mb:.0f} MB and {directory.parent} has {free_mb:.0f} MB free: "
+                "make room, name another folder with --config.data.cache_dir, or use --config.data.path=streaming."
+            )
+        with builder.atomic_directory(directory) as unfinished:
+            _write(source, image_size, unfinished)
+    return load_packed(directory, image_size)
+
+
+def _write(source: builder.Source, image_size: tuple[int, int], directory: pathlib.Path) -> None:
+    shape = (len(source.table), *image_size, 3)
+    packed = np.lib.format.open_memmap(directory / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(packed), CHUNK):
+            encoded = source.encoded(range(start, min(start + CHUNK, len(packed))))
+            for offset, image in enumerate(pool.map(images.decode, encoded, itertools.repeat(image_size))):
+                packed[start + offset] = image
+    packed.flush()
+    source.table.to_csv(directory / "table.csv", index=False)
+    catalog.write_refused(source.refused, directory / "refused.csv")
+    about = {"name": source.name, "fingerprint": source.fingerprint, "repaired": source.repaired}
+    (directory / "packed.json").write_text(json.dumps(about))
+
+
+def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Packed:
+    """Reads a packed cache folder; it needs neither TensorFlow nor the original pictures.
+
+    Raises UserError when the folder is not one, or holds another size.
+    """
+    if not (directory / "packed.json").is_file():
+        raise errors.UserError(
+            f"{directory} is not a packed cache: it has no packed.json; give the folder packed-... of a cache."
+        )
+    about = json.loads((directory / "packed.json").read_text())
+    packed = np.load(directory / "images.npy", mmap_mode="r")
+    if packed.shape[1:3] != tuple(image_size):
+        held = tuple(packed.shape[1:3])
+        raise errors.UserError(f"{directory} holds posters of {held} pixels: set --config.data.image_size={held}.")
+    table = pd.read_csv(directory / "table.csv", dtype={"genres": str, "split": str}, keep_default_na=False)
+    refused = pd.read_csv(directory / "refused.csv", dtype=str, keep_default_na=False)
+    return Packed(about["name"], about["fingerprint"], packed, table, refused, about["repaired"])
+
+
+def num_bytes(num_posters: int, image_size: tuple[int, int]) -> int:
+    """Size of the packed array."""
+    return num_posters * image_size[0] * image_size[1] * 3
+
+
+def make_host_stream(packed: np.ndarray) -> ImageStream:
+    """Gathers in host memory: rows of the packed array, uint8 [b, H, W, 3] per index array."""
+
+    def stream(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for posters in batches:
+            yield packed[posters]
+
+    return stream
+
+
+def make_device_stream(
+    packed: np.ndarray, posters: np.ndarray, replicated: NamedSharding, batch: NamedSharding
+) -> ImageStream:
+    """Holds the given posters on every device and gathers there; index arrays are global, so are the batches."""
+    used = np.unique(posters)
+    held = jax.device_put(packed[used], replicated)
+    take = jax.jit(lambda array, rows: array[rows], out_shardings=batch)
+
+    def stream(batches: Iterable[np.ndarray]) -> Iterator[jax.Array]:
+        for wanted in batches:
+            yield take(held, np.searchsorted(used, wanted).astype(np.int32))
+
+    return stream

@@ -1,0 +1,82 @@
+"""`python -m poster_jax.main --config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR] [--plan]`.
+
+Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped by a signal with the state saved: run again.
+"""
+
+import argparse
+import errno
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from poster_jax import config as config_lib
+from poster_jax import errors
+
+EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
+# What the machine refuses, as opposed to what the code does wrong.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one config and returns the exit code."""
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except errors.Interrupted as error:
+        print(
+            f"poster_jax: stopped by {error}; what was done is saved: run the same command to go on.", file=sys.stderr
+        )
+        return EXIT_UNFINISHED
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        print(
+            f"poster_jax: {error.strerror}: {error.filename or 'the disk'}; make room or name another folder.",
+            file=sys.stderr,
+        )
+        return EXIT_MISTAKE
+
+
+def _run(argv: list[str]) -> int:
+    overrides = [argument for argument in argv if argument.startswith("--config.")]
+    flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
+    config = config_lib.load(flags.config, [_parse_override(argument) for argument in overrides])
+
+    # Imported late: a mistyped key is told before jax has loaded.
+    from poster_jax import plan, protocols, runtime
+    from poster_jax.report import table
+
+    if flags.plan:
+        print(plan.describe(config))
+        return 0
+    default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
+    workdir = pathlib.Path(flags.workdir) if flags.workdir else default
+    with runtime.StopRequest().installed() as stop:
+        results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
+    if runtime.is_main_process():
+        print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
+        print(f"workdir: {workdir}")
+    return 0
+
+
+def _parse_flags(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m poster_jax.main", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke"
+    )
+    parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
+    parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
+    return parser.parse_args(argv)
+
+
+def _parse_override(argument: str) -> tuple[str, str]:
+    key, equals, text = argument.removeprefix("--config.").partition("=")
+    if not equals:
+        raise errors.UserError(f"{argument} has no value: write it as {argument}=VALUE.")
+    return key, text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What a config would do, before anything starts: examples, steps, bytes, and the time that a few real steps point to."""
+
+import pathlib
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from poster_jax import config as config_lib
+from poster_jax import models, runtime
+from poster_jax import state as state_lib
+from poster_jax import step as step_lib
+from poster_jax.data import builder, dataset, feed, order, resident
+
+TIMED_STEPS = 3
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+    """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
+    data = config.data
+    if data.variant == "packed":
+        source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
+    else:
+        source = builder.preview_source(data)
+    rows = dataset.select(source, data)
+    path, why = feed.choose_path(data.path, len(source.table), data.image_size)
+    shardings = runtime.make_shardings()
+    for name in ("train", "eval"):
+        runtime.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
+    per_epoch = order.steps_per_epoch(len(rows.parts["train"]), config.train.batch_size)
+    total = config_lib.to_steps(config.train.num_steps, config.train.num_epochs, per_epoch)
+    evaluations = max(1, total // config_lib.to_steps(config.eval.every_steps, config.eval.every_epochs, per_epoch))
+    timed = _time_steps(config, rows, shardings, total)
+
+    packed_mb = resident.num_bytes(len(source.table), data.image_size) / 2**20
+    num_eval = evaluations * len(rows.parts["validation"]) + len(rows.poster)
+    train_secs = total * timed["train_step_secs"]
+    eval_secs = num_eval / config.eval.batch_size * timed["eval_step_secs"]
+    minutes = config.num_seeds * (timed["compile_secs"] + train_secs + eval_secs) / 60
+    lines = [
+        f"{rows.name}: {len(source.table)} posters, {len(source.refused)} refused, encoding {data.encoding}, "
+        f"balance {data.balance}",
+        *_count_table(rows),
+        f"steps: {total} of {config.train.batch_size} rows ({per_epoch} an epoch), {evaluations} evaluations, "
+        f"{config.num_seeds} seed(s), {shardings.mesh.size} device(s)",
+        f"input: {path}, because {why}",
+        f"disk: {packed_mb:.0f} MB packed posters, {timed['state_mb'] * 2 + timed['params_mb']:.0f} MB checkpoints a seed",
+        f"device: {timed['state_mb'] + timed['params_mb']:.0f} MB state and gradients, "
+        f"{resident.num_bytes(len(rows.poster), data.image_size) / 2**20 if path == 'resident' else 0:.0f} MB posters",
+        f"time: about {minutes:.1f} minutes ({timed['compile_secs']:.0f} s compilation, {train_secs:.0f} s training, "
+        f"{eval_secs:.0f} s evaluation a seed), without preparing the posters and the baselines",
+    ]
+    return "\n".join(lines)
+
+
+def _count_table(rows: dataset.Dataset) -> list[str]:
+    width = max(len(genre) for genre in rows.genres)
+    lines = [f"  {'':<{width}}  " + "".join(f"{part:>12}" for part in dataset.PARTS)]
+    for index, genre in enumerate(rows.genres):
+        counts = (rows.summary["genre_counts"][part][index] for part in dataset.PARTS)
+        lines.append(f"  {genre:<{width}}  " + "".join(f"{count:>12}" for count in counts))
+    return [*lines, f"  {'rows':<{width}}  " + "".join(f"{len(rows.parts[part]):>12}" for part in dataset.PARTS)]
+
+
+def _time_steps(
+    config: ml_collections.ConfigDict, rows: dataset.Dataset, shardings: runtime.Shardings, total: int
+) -> dict[str, float]:
+    """Seconds of compilation and of one step of each kind, and megabytes of the state."""
+    model = models.build(**config.model, num_genres=len(rows.genres), precision=config.train.precision)
+    optimizer = state_lib.build_optimizer(
+        name=config.optim.name,
+        schedule=state_lib.build_schedule(
+            schedule=config.optim.schedule,
+            learning_rate=config.optim.learning_rate,
+            warmup_steps=config.optim.warmup_steps,
+            num_steps=total,
+        ),
+        weight_decay=config.optim.weight_decay,
+    )
+    state = state_lib.create(model, optimizer, config.data.image_size, config.seed, shardings.state)
+    megabytes = {
+        f"{name}_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")) / 2**20
+        for name, tree in (("state", state), ("params", state.params))
+    }
+    train_step = jax.jit(
+        step_lib.make_train_step(model, optimizer, loss=config.train.loss, augment=config.train.augment.to_dict())
+    )
+    eval_step = jax.jit(step_lib.make_eval_step(model, loss=config.train.loss))
+    train_batch = _blank_batch(rows, config.train.batch_size, config.data.image_size, shardings)
+    eval_batch = _blank_batch(rows, config.eval.batch_size, config.data.image_size, shardings)
+    key = jax.random.key(config.seed)
+
+    started = time.perf_counter()
+    jax.block_until_ready((train_step(state, train_batch, key), eval_step(state.variables(), eval_batch)))
+    compile_secs = time.perf_counter() - started
+    seconds = {}
+    for name, call in (
+        ("train_step_secs", lambda: train_step(state, train_batch, key)),
+        ("eval_step_secs", lambda: eval_step(state.variables(), eval_batch)),
+    ):
+        started = time.perf_counter()
+        for _ in range(TIMED_STEPS):
+            jax.block_until_ready(call())
+        seconds[name] = (time.perf_counter() - started) / TIMED_STEPS
+    return {"compile_secs": compile_secs, **seconds, **megabytes}
+
+
+def _blank_batch(
+    rows: dataset.Dataset, batch_size: int, image_size: tuple[int, int], shardings: runtime.Shardings
+) -> dict[str, Any]:
+    local = len(range(batch_size)[runtime.local_slice(batch_size)])
+    batch = {
+        "image": np.zeros((local, *image_size, 3), np.uint8),
+        "label": np.zeros((local, *rows.label.shape[1:]), rows.label.dtype),
+        "mask": np.ones(local, np.float32),
+    }
+    return runtime.put_batch(batch, shardings.batch)

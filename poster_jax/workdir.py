@@ -1,0 +1,100 @@
+"""The run folder: its config, its lock, and files that are replaced whole."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from poster_jax import config as config_lib
+from poster_jax import errors
+
+
+def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
+    """Replaces a file by one rename, so that a reader finds the old or the new one, whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """JSON by `write_atomic`; NaN is refused because it is not JSON."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def opened(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Makes or checks the folder and holds its lock for the length of the block.
+
+    Raises UserError when the folder cannot be written, belongs to something else, is in use by another run, or was begun with
+    another config.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        # The operating system drops this lock when the process dies, however it dies.
+        lock = open(workdir / ".lock", "w")
+    except OSError as error:
+        raise errors.UserError(
+            f"the workdir {workdir} cannot be used ({error.strerror}): name another with --workdir."
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise errors.UserError(
+                f"the workdir {workdir} is in use by another run: wait for it or name another."
+            ) from error
+        _check_config(workdir, config)
+        yield
+
+
+def _check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    path = workdir / "config.json"
+    if not path.exists():
+        foreign = [entry.name for entry in workdir.iterdir() if entry.name != ".lock"]
+        if foreign:
+            (workdir / ".lock").unlink()
+            raise errors.UserError(
+                f"the workdir {workdir} holds other things ({', '.join(sorted(foreign)[:3])}): name an empty or a new folder."
+            )
+    else:
+        changed = config_lib.differences(load_config(workdir), config)
+        longer = config.optim.schedule == "constant"
+        refused = [
+            line
+            for line in changed
+            if line.split(":")[0] not in config_lib.RESUMABLE or ("num_" in line.split(":")[0] and not longer)
+        ]
+        if refused:
+            raise errors.UserError(
+                f"the workdir {workdir} was begun with another config ({'; '.join(refused)}): use those values or another --workdir."
+            )
+    write_atomic(path, config_lib.to_json(config) + "\n")
+
+
+def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+    """The config of a workdir; raises UserError where there is none."""
+    try:
+        return config_lib.from_json((workdir / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise errors.UserError(f"{workdir} is not a workdir of poster_jax: it has no readable config.json.") from error
+
+
+def recall(workdir: pathlib.Path, name: str, decided: tuple[str, str] | None = None) -> tuple[str, str] | None:
+    """What `auto` chose: remembers `decided` under `name` in chosen.json, or returns what was decided at an earlier start."""
+    path = workdir / "chosen.json"
+    chosen = json.loads(path.read_text()) if path.exists() else {}
+    if decided is not None and name not in chosen:
+        write_json(path, {**chosen, name: list(decided)})
+        return decided
+    return tuple(chosen[name]) if name in chosen else None
