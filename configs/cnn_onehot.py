@@ -7,12 +7,10 @@ Arguments, after a colon: `no_conv_dropout` (Figure 12: the first dropout remove
 1e-3), `strict` (Table 5 read literally: a single 1 per row, the first-listed genre), `smoke` (seconds on a CPU).
 """
 
-import ml_collections
-
 from poster_jax import config as config_lib
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: str = "") -> config_lib.Config:
     chosen = config_lib.parse_arg(arg, no_conv_dropout=False, no_dropout=False, strict=False, smoke=False)
     config = config_lib.base()
     if chosen.no_conv_dropout or chosen.no_dropout:

@@ -14,8 +14,6 @@ from orbax.checkpoint import v1 as ocp
 
 from poster_jax import errors
 
-Policies = ocp.training.preservation_policies
-
 
 class Checkpoints:
     """Opens, or makes, the checkpoints of one workdir."""
@@ -30,9 +28,8 @@ class Checkpoints:
 
     def save(self, step: int, state: Any, window: dict[str, list[float]]) -> None:
         """Saves a state and the sums of the open log window, in the background; a second save waits for the first."""
-        self._latest.save_checkpointables_async(
-            step, {"state": state}, custom_metadata={"window": window}, force=True, overwrite=True
-        )
+        about: Any = {"window": window}
+        self._latest.save_checkpointables_async(step, {"state": state}, custom_metadata=about, force=True, overwrite=True)
 
     def restore_latest(self, abstract_state: Any) -> tuple[Any, int, dict[str, list[float]]] | None:
         """(state, step, window) of the newest checkpoint that can be read, or None where there is none.
@@ -46,13 +43,9 @@ class Checkpoints:
         for position, step in enumerate(known):
             try:
                 state = self._latest.load_checkpointables(step, {"state": abstract_state})["state"]
-                window = (self._latest.metadata(step).custom_metadata or {})["window"]
+                window = _custom(self._latest, step)["window"]
             except Exception as error:  # whatever orbax raises on damaged files: it has no one class for it
-                behind = (
-                    f"falling back to step {known[position + 1]}"
-                    if position + 1 < len(known)
-                    else "nothing is behind it"
-                )
+                behind = f"falling back to step {known[position + 1]}" if position + 1 < len(known) else "nothing is behind it"
                 reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
                 absl_logging.warning("the checkpoint of step %d cannot be read (%s); %s", step, reason[0][:200], behind)
                 self._latest.delete(step, missing_ok=True)
@@ -67,7 +60,7 @@ class Checkpoints:
     def best_value(self) -> float | None:
         """The value that the best checkpoint was saved with, or None."""
         latest = self._best.latest
-        return None if latest is None else self._best.metadata(latest.step).custom_metadata["value"]
+        return None if latest is None else _custom(self._best, latest.step)["value"]
 
     def save_best(self, step: int, variables: Any, value: float) -> None:
         """Replaces the best checkpoint; returns when it is on disk, so that its metrics line is never ahead of it."""
@@ -79,9 +72,7 @@ class Checkpoints:
         """(variables, step) of the best checkpoint; raises UserError where there is none."""
         latest = self._best.latest
         if latest is None:
-            raise errors.UserError(
-                "this workdir holds no best checkpoint: the run was not evaluated yet; run it further."
-            )
+            raise errors.UserError("this workdir holds no best checkpoint: the run was not evaluated yet; run it further.")
         loaded = self._best.load_checkpointables(latest.step, {"variables": abstract_variables})
         return loaded["variables"], latest.step
 
@@ -96,11 +87,17 @@ class Checkpoints:
         self._best.close()
 
 
-def _open(directory: pathlib.Path, keep: int) -> ocp.training.Checkpointer:
+def _custom(checkpointer: Any, step: int) -> Any:
+    """What was saved beside the arrays of a step."""
+    return checkpointer.metadata(step).custom_metadata
+
+
+def _open(directory: Any, keep: int) -> Any:
+    policies: Any = ocp.training
     return ocp.training.Checkpointer(
         directory,
         # Orbax's own policy is to save as often as it can; the loop decides here.
-        save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-        preservation_policy=Policies.LatestN(keep),
+        save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
+        preservation_policy=policies.preservation_policies.LatestN(keep),
         cleanup_tmp_directories=True,
     )

@@ -5,6 +5,7 @@ mistyped key with a traceback. A config file is loaded by path, so helpers for c
 """
 
 import ast
+import copy
 import difflib
 import importlib.util
 import json
@@ -16,6 +17,9 @@ from typing import Any
 import ml_collections
 
 from poster_jax import errors
+
+# A ConfigDict. To a type checker ml_collections gives every entry a union of seven types, which nobody can read from.
+Config = Any
 
 # Paper, Table 6: four 3 x 3 convolutions; (filters, kernel, pool, batch norm, dropout) per block.
 TABLE_6_BLOCKS = ((32, 3, 1, False, 0.0), (64, 3, 2, False, 0.0), (128, 3, 1, False, 0.0), (64, 3, 2, False, 0.25))
@@ -68,79 +72,82 @@ NOT_NEGATIVE = (
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
 
 
-def base() -> ml_collections.ConfigDict:
-    """Every key there is, with its default: the paper's one-hot CNN (section III-C, Table 6)."""
-    tree = {
-        "protocol": "single",
-        "seed": 0,  # initial weights, order of examples, dropout, augmentation
-        "num_seeds": 1,  # runs with seed, seed + 1, ...: reported as mean and range
-        "data": {
-            "variant": "synthetic",  # synthetic | kaggle | csv | packed
-            "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; packed: a packed cache folder
-            "csv": "",  # csv: file with the columns path and genres
-            "num_posters": 1500,  # synthetic only
-            "seed": 0,  # drawing of the synthetic posters, balancing, splits
-            "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE
-            "image_size": (150, 101),  # height, width in pixels
-            "genres": (),  # a given list wins over num_genres and genre_rank
-            "num_genres": 6,
-            "genre_rank": "first",  # rank genres by first-listed mention, or by any
-            "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
-            "encoding": "multi_hot",  # first | exploded | multi_hot
-            "balance": "equal",  # none | cap | equal
-            "balance_limit": 0,  # most movies per genre; 0 is no limit
-            "balance_before_split": True,  # as the paper did; False balances the training part only
-            "split": (0.6, 0.2, 0.2),  # train, validation, test
-            "split_grouped": True,  # False lets rows of one movie fall on both sides: the paper's leak
-            "path": "auto",  # auto | resident | streaming
+# Every key there is. The values are the paper's one-hot CNN (section III-C, Table 6).
+DEFAULTS = {
+    "protocol": "single",
+    "seed": 0,  # initial weights, order of examples, dropout, augmentation
+    "num_seeds": 1,  # runs with seed, seed + 1, ...: reported as mean and range
+    "data": {
+        "variant": "synthetic",  # synthetic | kaggle | csv | packed
+        "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; packed: a packed cache folder
+        "csv": "",  # csv: file with the columns path and genres
+        "num_posters": 1500,  # synthetic only
+        "seed": 0,  # drawing of the synthetic posters, balancing, splits
+        "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE
+        "image_size": (150, 101),  # height, width in pixels
+        "genres": (),  # a given list wins over num_genres and genre_rank
+        "num_genres": 6,
+        "genre_rank": "first",  # rank genres by first-listed mention, or by any
+        "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
+        "encoding": "multi_hot",  # first | exploded | multi_hot
+        "balance": "equal",  # none | cap | equal
+        "balance_limit": 0,  # most movies per genre; 0 is no limit
+        "balance_before_split": True,  # as the paper did; False balances the training part only
+        "split": (0.6, 0.2, 0.2),  # train, validation, test
+        "split_grouped": True,  # False lets rows of one movie fall on both sides: the paper's leak
+        "path": "auto",  # auto | resident | streaming
+    },
+    "model": {
+        "name": "cnn",
+        "blocks": TABLE_6_BLOCKS,
+        "dense": TABLE_6_DENSE,
+        "input_range": (0.0, 1.0),
+    },
+    "optim": {
+        "name": "adam",  # adam | adamw | sgd (momentum 0.9)
+        "learning_rate": 1e-4,
+        "schedule": "constant",  # constant | cosine
+        "warmup_steps": 0,  # linear, from 0
+        "weight_decay": 0.0,  # adamw only
+    },
+    "train": {
+        "batch_size": 32,  # over all devices
+        "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
+        "num_steps": 0,
+        "loss": "sigmoid",  # sigmoid | softmax
+        "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
+        "augment": {
+            "flip": False,  # mirror half of the posters
+            "shift": 0.0,  # largest shift as a share of the side
+            "zoom": 0.0,  # random crop of at least 1 - zoom of the side, resized back
+            "brightness": 0.0,  # largest change, as a share of full white
+            "contrast": 0.0,  # factor in [1 - x, 1 + x]
+            "saturation": 0.0,  # factor in [1 - x, 1 + x]
         },
-        "model": {
-            "name": "cnn",
-            "blocks": TABLE_6_BLOCKS,
-            "dense": TABLE_6_DENSE,
-            "input_range": (0.0, 1.0),
-        },
-        "optim": {
-            "name": "adam",  # adam | adamw | sgd (momentum 0.9)
-            "learning_rate": 1e-4,
-            "schedule": "constant",  # constant | cosine
-            "warmup_steps": 0,  # linear, from 0
-            "weight_decay": 0.0,  # adamw only
-        },
-        "train": {
-            "batch_size": 32,  # over all devices
-            "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
-            "num_steps": 0,
-            "loss": "sigmoid",  # sigmoid | softmax
-            "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
-            "augment": {
-                "flip": False,  # mirror half of the posters
-                "shift": 0.0,  # largest shift as a share of the side
-                "zoom": 0.0,  # random crop of at least 1 - zoom of the side, resized back
-                "brightness": 0.0,  # largest change, as a share of full white
-                "contrast": 0.0,  # factor in [1 - x, 1 + x]
-                "saturation": 0.0,  # factor in [1 - x, 1 + x]
-            },
-            "log_every_steps": 20,
-            "tensorboard": False,
-        },
-        "eval": {
-            "batch_size": 64,
-            "every_steps": 0,  # one of every_steps and every_epochs is 0
-            "every_epochs": 1.0,
-            "best_metric": "mean_average_precision",  # on validation: chooses the weights that are measured
-            "bootstrap_samples": 1000,
-            "baselines": True,  # logistic regression on colour histograms in the same table
-        },
-        "checkpoint": {
-            "every_steps": 0,  # one of every_steps and every_epochs is 0
-            "every_epochs": 1.0,
-        },
-    }
-    return ml_collections.ConfigDict(tree)
+        "log_every_steps": 20,
+        "tensorboard": False,
+    },
+    "eval": {
+        "batch_size": 64,
+        "every_steps": 0,  # one of every_steps and every_epochs is 0
+        "every_epochs": 1.0,
+        "best_metric": "mean_average_precision",  # on validation: chooses the weights that are measured
+        "bootstrap_samples": 1000,
+        "baselines": True,  # logistic regression on colour histograms in the same table
+    },
+    "checkpoint": {
+        "every_steps": 0,  # one of every_steps and every_epochs is 0
+        "every_epochs": 1.0,
+    },
+}
 
 
-def parse_arg(arg: str, **flags: bool) -> ml_collections.ConfigDict:
+def base() -> Config:
+    """A fresh copy of every key with its default."""
+    return ml_collections.ConfigDict(copy.deepcopy(DEFAULTS))
+
+
+def parse_arg(arg: str, **flags: bool) -> Config:
     """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag.
 
     Raises `UserError` for a word that is not among `flags`.
@@ -155,7 +162,7 @@ def parse_arg(arg: str, **flags: bool) -> ml_collections.ConfigDict:
     return result
 
 
-def make_smoke(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def make_smoke(config: Config) -> Config:
     """Shrinks a config to seconds on a CPU: few small synthetic posters, narrow layers, two epochs."""
     config.data.variant = "synthetic"
     config.data.num_posters = 180
@@ -176,7 +183,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
-def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> ml_collections.ConfigDict:
+def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     """Loads `file.py` or `file.py:arg`, applies overrides in order, checks and locks the result.
 
     Args:
@@ -193,9 +200,7 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> ml_col
         )
     spec = importlib.util.spec_from_file_location(f"poster_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise errors.UserError(
-            f"the config file {path_text!r} is not a Python file; give one that defines get_config(arg)."
-        )
+        raise errors.UserError(f"the config file {path_text!r} is not a Python file; give one that defines get_config(arg).")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
@@ -210,7 +215,7 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> ml_col
     return config
 
 
-def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+def override(config: Config, key: str, text: str) -> None:
     """Sets one dotted key from text, in the type that the key has."""
     flat = flatten(config)
     if key not in flat:
@@ -237,7 +242,7 @@ def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
     node[leaf] = value
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
+def validate(config: Config) -> None:
     """Raises `UserError` naming the first key whose value cannot be used."""
     flat = flatten(config)
     for key, choices in CHOICES.items():
@@ -274,23 +279,15 @@ def _validate_durations(flat: Mapping[str, Any]) -> None:
 def _validate_data(flat: Mapping[str, Any]) -> None:
     size = flat["data.image_size"]
     if len(size) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in size):
-        raise errors.UserError(
-            f"config.data.image_size={size} must be two whole numbers (height, width) from 8 to 4096."
-        )
+        raise errors.UserError(f"config.data.image_size={size} must be two whole numbers (height, width) from 8 to 4096.")
     split = flat["data.split"]
-    if (
-        len(split) != 3
-        or not all(isinstance(s, (int, float)) and 0 < s < 1 for s in split)
-        or abs(sum(split) - 1) > 1e-6
-    ):
+    if len(split) != 3 or not all(isinstance(s, (int, float)) and 0 < s < 1 for s in split) or abs(sum(split) - 1) > 1e-6:
         raise errors.UserError(
             f"config.data.split={split} must be three shares above zero that add up to 1, as (0.6, 0.2, 0.2)."
         )
     low_high = flat["model.input_range"]
     if len(low_high) != 2 or not low_high[0] < low_high[1]:
-        raise errors.UserError(
-            f"config.model.input_range={low_high} must be (low, high) with low below high, as (0.0, 1.0)."
-        )
+        raise errors.UserError(f"config.model.input_range={low_high} must be (low, high) with low below high, as (0.0, 1.0).")
     if flat["data.variant"] in ("kaggle", "packed") and not flat["data.dir"]:
         raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
     if flat["data.variant"] == "csv" and not flat["data.csv"]:
@@ -316,7 +313,7 @@ def _validate_layers(flat: Mapping[str, Any]) -> None:
                 raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """{dotted key: value} of a nested config, in order."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -327,12 +324,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def to_json(config: ml_collections.ConfigDict) -> str:
+def to_json(config: Config) -> str:
     """Readable JSON; tuples become lists and come back as tuples through `from_json`."""
     return json.dumps(config.to_dict(), indent=2)
 
 
-def from_json(text: str) -> ml_collections.ConfigDict:
+def from_json(text: str) -> Config:
     """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
 
     def to_tuples(value: Any) -> Any:
@@ -343,7 +340,7 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(to_tuples(json.loads(text)))
 
 
-def differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[str]:
+def differences(old: Config, new: Config) -> list[str]:
     """`key: old -> new` for every key whose value differs."""
     before, after = flatten(old), flatten(new)
     absent = "(absent)"

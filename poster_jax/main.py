@@ -8,6 +8,7 @@ import errno
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from poster_jax import config as config_lib
 from poster_jax import errors
@@ -25,9 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"poster_jax: {error}", file=sys.stderr)
         return EXIT_MISTAKE
     except errors.Interrupted as error:
-        print(
-            f"poster_jax: stopped by {error}; what was done is saved: run the same command to go on.", file=sys.stderr
-        )
+        print(f"poster_jax: stopped by {error}; what was done is saved: run the same command to go on.", file=sys.stderr)
         return EXIT_UNFINISHED
     except OSError as error:
         if error.errno not in REFUSALS:
@@ -61,11 +60,16 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse that answers a mistake as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.UserError(f"{message}; see python -m poster_jax.main --help.")
+
+
 def _parse_flags(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.main", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke"
-    )
+    parser = _Parser(prog="python -m poster_jax.main", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke")
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
     return parser.parse_args(argv)

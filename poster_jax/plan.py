@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
 from poster_jax import config as config_lib
@@ -17,7 +16,7 @@ from poster_jax.data import builder, dataset, feed, order, resident
 TIMED_STEPS = 3
 
 
-def describe(config: ml_collections.ConfigDict) -> str:
+def describe(config: config_lib.Config) -> str:
     """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
     data = config.data
     if data.variant == "packed":
@@ -64,9 +63,7 @@ def _count_table(rows: dataset.Dataset) -> list[str]:
     return [*lines, f"  {'rows':<{width}}  " + "".join(f"{len(rows.parts[part]):>12}" for part in dataset.PARTS)]
 
 
-def _time_steps(
-    config: ml_collections.ConfigDict, rows: dataset.Dataset, shardings: runtime.Shardings, total: int
-) -> dict[str, float]:
+def _time_steps(config: config_lib.Config, rows: dataset.Dataset, shardings: runtime.Shardings, total: int) -> dict[str, float]:
     """Seconds of compilation and of one step of each kind, and megabytes of the state."""
     model = models.build(**config.model, num_genres=len(rows.genres), precision=config.train.precision)
     optimizer = state_lib.build_optimizer(

@@ -7,7 +7,7 @@ global batch without naming an axis. The axis is Auto: with Explicit axes flax's
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ class Shardings:
     replicated: NamedSharding
 
 
-def make_shardings(devices: list[jax.Device] | None = None) -> Shardings:
+def make_shardings(devices: Sequence[Any] | None = None) -> Shardings:
     """Shardings over the given devices, or over all there are."""
     devices = jax.devices() if devices is None else devices
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
@@ -40,7 +40,8 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
     if batch_size % num_devices:
         fitting = max(num_devices, batch_size // num_devices * num_devices)
         raise errors.UserError(
-            f"config.{name}={batch_size} does not divide over {num_devices} devices: use a multiple of {num_devices}, as {fitting}."
+            f"config.{name}={batch_size} does not divide over {num_devices} devices: "
+            f"use a multiple of {num_devices}, as {fitting}."
         )
 
 

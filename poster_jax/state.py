@@ -6,18 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from flax import struct
 from jax.sharding import NamedSharding
 
 
 @struct.dataclass
 class TrainState:
-    """What a step changes. The model and the optimizer live in the step's closure, so a state can be stacked, donated, saved."""
+    """What a step changes: arrays only, so a state can be stacked, donated, saved. Model and optimizer live in closures."""
 
     step: jax.Array  # int32 []: steps taken
-    params: dict[str, Any]
-    batch_stats: dict[str, Any]
+    params: Any
+    batch_stats: Any
     opt_state: Any
 
     def variables(self) -> dict[str, Any]:
@@ -28,11 +27,7 @@ class TrainState:
 def build_schedule(*, schedule: str, learning_rate: float, warmup_steps: int, num_steps: int) -> optax.Schedule:
     """The learning rate as a function of the step: constant or cosine to 0, after a linear warm-up from 0."""
     after = max(1, num_steps - warmup_steps)
-    body = (
-        optax.cosine_decay_schedule(learning_rate, after)
-        if schedule == "cosine"
-        else optax.constant_schedule(learning_rate)
-    )
+    body = optax.cosine_decay_schedule(learning_rate, after) if schedule == "cosine" else optax.constant_schedule(learning_rate)
     warmup = optax.linear_schedule(0.0, learning_rate, max(1, warmup_steps))
     return optax.join_schedules([warmup, body], [warmup_steps])
 
@@ -50,7 +45,7 @@ def _is_kernel(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def make_init(model: nn.Module, optimizer: optax.GradientTransformation, image_size: tuple[int, int]) -> Any:
+def make_init(model: Any, optimizer: optax.GradientTransformation, image_size: tuple[int, int]) -> Any:
     """`init(key) -> TrainState` at step 0, to be jitted."""
 
     def init(key: jax.Array) -> TrainState:
@@ -62,7 +57,7 @@ def make_init(model: nn.Module, optimizer: optax.GradientTransformation, image_s
 
 
 def create(
-    model: nn.Module,
+    model: Any,
     optimizer: optax.GradientTransformation,
     image_size: tuple[int, int],
     seed: int,

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from poster_jax import losses
 from poster_jax.data import augment as augmentation
@@ -23,7 +22,7 @@ def normalise(image: jax.Array, input_range: tuple[float, float]) -> jax.Array:
 
 
 def make_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, *, loss: str, augment: dict[str, Any]
+    model: Any, optimizer: optax.GradientTransformation, *, loss: str, augment: dict[str, Any]
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """`step(state, batch, key) -> (state, {name: (sum, count)})`.
 
@@ -34,7 +33,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Sums]:
         dropout_key, augment_key = jax.random.split(jax.random.fold_in(key, state.step))
         image = augmentation.augment(batch["image"], augment_key, **augment)
-        x = normalise(image, model.input_range)  # type: ignore[attr-defined]
+        x = normalise(image, model.input_range)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, Sums]]:
             logits, updated = model.apply(
@@ -56,11 +55,11 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, *, loss: str) -> Callable[[dict[str, Any], Batch], tuple[jax.Array, Sums]]:
+def make_eval_step(model: Any, *, loss: str) -> Callable[[dict[str, Any], Batch], tuple[jax.Array, Sums]]:
     """`step(variables, batch) -> (scores float32 [B, K] in [0, 1], {name: (sum, count)})`; inference mode, no optimizer."""
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[jax.Array, Sums]:
-        logits = model.apply(variables, normalise(batch["image"], model.input_range), False)  # type: ignore[attr-defined]
+        logits = model.apply(variables, normalise(batch["image"], model.input_range), False)
         sums = {"loss": losses.masked_sum(losses.LOSSES[loss](logits, batch["label"]), batch["mask"])}
         return losses.PROBABILITIES[loss](logits), sums
 

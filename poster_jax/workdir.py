@@ -8,8 +8,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import ml_collections
-
 from poster_jax import config as config_lib
 from poster_jax import errors
 
@@ -33,7 +31,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def opened(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
     """Makes or checks the folder and holds its lock for the length of the block.
 
     Raises UserError when the folder cannot be written, belongs to something else, is in use by another run, or was begun with
@@ -51,14 +49,12 @@ def opened(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Iterator
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise errors.UserError(
-                f"the workdir {workdir} is in use by another run: wait for it or name another."
-            ) from error
+            raise errors.UserError(f"the workdir {workdir} is in use by another run: wait for it or name another.") from error
         _check_config(workdir, config)
         yield
 
 
-def _check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def _check_config(workdir: pathlib.Path, config: config_lib.Config) -> None:
     path = workdir / "config.json"
     if not path.exists():
         foreign = [entry.name for entry in workdir.iterdir() if entry.name != ".lock"]
@@ -77,12 +73,13 @@ def _check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
         ]
         if refused:
             raise errors.UserError(
-                f"the workdir {workdir} was begun with another config ({'; '.join(refused)}): use those values or another --workdir."
+                f"the workdir {workdir} was begun with another config ({'; '.join(refused)}): "
+                "use those values or another --workdir."
             )
     write_atomic(path, config_lib.to_json(config) + "\n")
 
 
-def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+def load_config(workdir: pathlib.Path) -> config_lib.Config:
     """The config of a workdir; raises UserError where there is none."""
     try:
         return config_lib.from_json((workdir / "config.json").read_text())

@@ -77,12 +77,7 @@ def test_guests_stay_in_their_rooms_and_inside_functions(name: str) -> None:
     for guest, rooms in GUESTS.items():
         used = {module for module in imported(CODE[name]) if module.split(".")[0] == guest}
         assert not used or name in rooms, f"{name} imports {guest}"
-        top = {
-            module
-            for node in CODE[name].body
-            for module in imported(node)
-            if isinstance(node, ast.Import | ast.ImportFrom)
-        }
+        top = {module for node in CODE[name].body for module in imported(node) if isinstance(node, ast.Import | ast.ImportFrom)}
         assert not {module for module in top if module.split(".")[0] == guest}, f"{name} imports {guest} at its top"
 
 

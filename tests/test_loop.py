@@ -211,9 +211,7 @@ class TestCheckpoints:
         states = {}
         for num_devices in (4, 1, 8):
             sharding = runtime.make_shardings(jax.devices()[:num_devices]).state
-            states[num_devices] = jax.device_put(
-                TrainState(jax.numpy.int32(3), {"w": np.arange(6.0)}, {}, ()), sharding
-            )
+            states[num_devices] = jax.device_put(TrainState(jax.numpy.int32(3), {"w": np.arange(6.0)}, {}, ()), sharding)
         saved = checkpoint.Checkpoints(tmp_path)
         saved.save(3, states[4], {"loss": [0.1, 2.0]})
         saved.close()

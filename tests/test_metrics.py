@@ -132,9 +132,7 @@ def test_floors_of_strict_one_hot_labels():
     # The majority of training (label 1) holds for 10 of 100 rows: 10 rows right, 90 with two wrong cells.
     assert floor["binary_accuracy"]["majority"] == pytest.approx((10 * 6 + 90 * 4) / 600)
     assert result["binary_accuracy"]["best_floor"] == floor["binary_accuracy"]["all_zeros"]
-    assert floor["top1_accuracy"] == pytest.approx(
-        {"all_zeros": 1 / 6, "all_ones": 1 / 6, "majority": 0.1, "priors": 0.1}
-    )
+    assert floor["top1_accuracy"] == pytest.approx({"all_zeros": 1 / 6, "all_ones": 1 / 6, "majority": 0.1, "priors": 0.1})
     assert floor["exact_match"] == {"all_zeros": 0.0, "all_ones": 0.0, "majority": 0.1, "priors": 0.0}
     assert set(floor["macro_auc"].values()) == {0.5}
     assert list(floor["mean_average_precision"].values()) == pytest.approx([1 / 6] * 4)
@@ -156,16 +154,12 @@ def test_paired_difference_is_narrower_than_its_parts():
     groups = np.arange(400)
     none = {"thresholds_a": {}, "thresholds_b": {}, "num_samples": 1000, "seed": 5}
     difference = metrics.paired_difference(scores_a, scores_b, labels, groups, **none)["top1_accuracy"]
-    part_a, part_b = (
-        one_row(scores, labels, num_samples=1000)["metrics"]["top1_accuracy"] for scores in (scores_a, scores_b)
-    )
+    part_a, part_b = (one_row(scores, labels, num_samples=1000)["metrics"]["top1_accuracy"] for scores in (scores_a, scores_b))
     assert difference["value"] == pytest.approx(part_a["value"] - part_b["value"])
     assert 0 < difference["value"] and difference["low"] <= difference["value"] <= difference["high"]
     assert difference["high"] - difference["low"] < 0.5 * (part_a["high"] - part_a["low"])
     swapped = metrics.paired_difference(scores_b, scores_a, labels, groups, **none)["top1_accuracy"]
-    assert swapped == pytest.approx(
-        {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}
-    )
+    assert swapped == pytest.approx({"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]})
     same = metrics.paired_difference(scores_a, scores_a, labels, groups, **none)
     assert all(entry == {"value": 0.0, "low": 0.0, "high": 0.0} for entry in same.values())
     with pytest.raises(ValueError, match="tuned"):
@@ -209,9 +203,7 @@ def test_equal_inputs_give_equal_bits_and_json():
 def test_each_genre_has_its_own_interval():
     rng = np.random.default_rng(0)
     labels = (rng.random((200, 2)) < 0.5).astype(int)
-    scores = np.stack(
-        [labels[:, 0] * 0.8 + 0.1, rng.random(200)], axis=1
-    )  # the first genre is known, the second guessed
+    scores = np.stack([labels[:, 0] * 0.8 + 0.1, rng.random(200)], axis=1)  # the first genre is known, the second guessed
     per_genre = one_row(scores, labels, num_samples=200)["per_genre"]
     for name in ("average_precision", "auc", "f1"):
         known, guessed = per_genre["g0"][name], per_genre["g1"][name]

@@ -32,9 +32,7 @@ ARGUMENTS = (
 def start(workdir: pathlib.Path, *more: str) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "poster_jax.main", *ARGUMENTS, f"--workdir={workdir}", *more]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
@@ -75,9 +73,7 @@ def test_metrics_hold_every_line_once(uninterrupted: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("step", [4, 12, 21])
-def test_killed_and_run_again_ends_bit_for_bit_the_same(
-    uninterrupted: pathlib.Path, tmp_path: pathlib.Path, step: int
-) -> None:
+def test_killed_and_run_again_ends_bit_for_bit_the_same(uninterrupted: pathlib.Path, tmp_path: pathlib.Path, step: int) -> None:
     process = start(tmp_path / "run")
     wait_for_step(process, tmp_path / "run", step)
     process.kill()

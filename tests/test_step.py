@@ -18,9 +18,7 @@ FIELDS = {"name": "cnn", "input_range": (0.0, 1.0)}
 def build(num_devices: int = 1, *, precision: str = "float32", loss: str = "sigmoid", augment: dict = OFF) -> Any:
     """(shardings, state, train step, eval step) of a small network with batch norm and dropout on."""
     shardings = runtime.make_shardings(jax.devices()[:num_devices])
-    model = models.build(
-        **FIELDS, blocks=((6, 3, 2, True, 0.2),), dense=((8, True, 0.3),), num_genres=3, precision=precision
-    )
+    model = models.build(**FIELDS, blocks=((6, 3, 2, True, 0.2),), dense=((8, True, 0.3),), num_genres=3, precision=precision)
     schedule = state_lib.build_schedule(schedule="constant", learning_rate=1e-2, warmup_steps=0, num_steps=20)
     optimizer = state_lib.build_optimizer(name="adam", schedule=schedule, weight_decay=0.0)
     state = state_lib.create(model, optimizer, SIZE, 0, shardings.state)

@@ -30,7 +30,7 @@ NARROW_DENSE = ((80, False, 0.3),)
 class Steps:
     """The jitted steps of one config on one blank batch, and the state they move."""
 
-    def __init__(self, config: ml_collections.ConfigDict, shardings: runtime.Shardings, num_genres: int) -> None:
+    def __init__(self, config: config_lib.Config, shardings: runtime.Shardings, num_genres: int) -> None:
         self.model: Any = models.build(**config.model, num_genres=num_genres, precision=config.train.precision)
         schedule = state_lib.build_schedule(
             schedule="constant", learning_rate=config.optim.learning_rate, warmup_steps=0, num_steps=1
@@ -78,9 +78,7 @@ def main() -> int:
     parser.add_argument("--skip-inputs", action="store_true")
     argv = [argument for argument in sys.argv[1:] if not argument.startswith("--config.")]
     overrides = [
-        tuple(argument.removeprefix("--config.").split("=", 1))
-        for argument in sys.argv[1:]
-        if argument.startswith("--config.")
+        tuple(argument.removeprefix("--config.").split("=", 1)) for argument in sys.argv[1:] if argument.startswith("--config.")
     ]
     flags = parser.parse_args(argv)
     try:
@@ -97,7 +95,7 @@ def main() -> int:
     return 0
 
 
-def fixed_batch(config: ml_collections.ConfigDict, shardings: runtime.Shardings, num_genres: int) -> dict[str, Any]:
+def fixed_batch(config: config_lib.Config, shardings: runtime.Shardings, num_genres: int) -> dict[str, Any]:
     """One batch of noise on the devices."""
     rng = np.random.default_rng(0)
     size = config.train.batch_size
@@ -110,9 +108,7 @@ def fixed_batch(config: ml_collections.ConfigDict, shardings: runtime.Shardings,
     return runtime.put_batch(batch, shardings.batch)
 
 
-def bench_steps(
-    config: ml_collections.ConfigDict, shardings: runtime.Shardings, repeats: int, against: str | None
-) -> None:
+def bench_steps(config: config_lib.Config, shardings: runtime.Shardings, repeats: int, against: str | None) -> None:
     """Train and evaluation step against their floor and, when asked for, against a peer, in turn."""
     num_genres, size = config.data.num_genres, config.train.batch_size
     steps = Steps(config, shardings, num_genres)
@@ -153,9 +149,9 @@ def bench_steps(
             print(f"{ours} against {theirs}, round by round: {middle:.2f} times its rate ({low:.2f} to {high:.2f})")
 
 
-def bench_inputs(config: ml_collections.ConfigDict, shardings: runtime.Shardings, repeats: int, num_steps: int) -> None:
+def bench_inputs(config: config_lib.Config, shardings: runtime.Shardings, repeats: int, num_steps: int) -> None:
     """Each input path alone, and under the config's network and the narrowest Table 2 network."""
-    narrow = ml_collections.ConfigDict(config.to_dict())
+    narrow: Any = ml_collections.ConfigDict(config.to_dict())
     narrow.model.blocks, narrow.model.dense = NARROW_BLOCKS, NARROW_DENSE
     print(f"{'input':<12}{'alone images/s':>16}{'network':>12}{'fixed batch ms':>16}{'real data ms':>14}{'ratio':>8}")
     for path in ("resident", "streaming"):

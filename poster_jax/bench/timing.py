@@ -10,9 +10,7 @@ import jax.numpy as jnp
 MATRIX_SIZE = 2048
 
 
-def take_turns(
-    calls: Mapping[str, Callable[[], object]], *, repeats: int, seconds: float = 1.0
-) -> dict[str, list[float]]:
+def take_turns(calls: Mapping[str, Callable[[], object]], *, repeats: int, seconds: float = 1.0) -> dict[str, list[float]]:
     """Seconds per call of each candidate, one value per round; in a round every candidate runs for about `seconds`.
 
     The machine's speed drifts: only values of one round may be divided by each other.

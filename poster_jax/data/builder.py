@@ -31,7 +31,7 @@ FORMAT = "1"
 NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters"}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class PosterConfig(tfds.core.BuilderConfig):
     """One variant: only what changes on disk."""
 
@@ -48,9 +48,7 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put MovieGenre.csv and the folder posters/ (<imdbId>.jpg) into manual_dir."
     BUILDER_CONFIGS = [
         PosterConfig(name="synthetic", variant="synthetic", description="Posters drawn from (seed, id, genres)."),
-        PosterConfig(
-            name="kaggle", variant="kaggle", description="The layout of the Kaggle set movie-genre-from-its-poster."
-        ),
+        PosterConfig(name="kaggle", variant="kaggle", description="The layout of the Kaggle set movie-genre-from-its-poster."),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -66,7 +64,7 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True, supervised_keys=None)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        config = self.builder_config
+        config: Any = self.builder_config
         manual_dir = os.fspath(dl_manager.manual_dir) if config.variant == "kaggle" else ""
         posters = read_catalog(config.variant, manual_dir, config.csv, config.num_posters, config.seed)
         return {SPLIT: self._generate_examples(posters)}
@@ -76,12 +74,13 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         catalog.write_refused(posters.refused, pathlib.Path(os.fspath(self.data_path)) / "refused.csv")
         repaired = pathlib.Path(os.fspath(self.data_path)) / "repaired.json"
         repaired.write_text(json.dumps(posters.repaired))
-        for row in posters.table.itertuples():
-            if self.builder_config.variant == "synthetic":
-                seed = self.builder_config.seed
-                encoded = synthetic.draw_poster(seed, int(row.id), tuple(str(row.genres).split("|")))
+        config: Any = self.builder_config
+        rows: Any = posters.table.itertuples()
+        for row in rows:
+            if config.variant == "synthetic":
+                encoded = synthetic.draw_poster(config.seed, int(row.id), tuple(row.genres.split("|")))
             else:
-                encoded = catalog.load_encoded(pathlib.Path(str(row.path)))
+                encoded = catalog.load_encoded(row.path)
             example = {"id": row.id, "genres": row.genres, "group": row.group, "split": row.split}
             yield int(row.id), {**example, "image": io.BytesIO(encoded)}
 
@@ -160,7 +159,7 @@ def _picture_paths(variant: str, csv_path: pathlib.Path) -> list[pathlib.Path]:
         folder = csv_path.parent / "posters"
         return sorted((folder if folder.is_dir() else csv_path.parent).glob("*.jpg"))
     table = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="ISO-8859-1")
-    return [csv_path.parent / path for path in table.get("path", [])]
+    return [csv_path.parent / path for path in table["path"]] if "path" in table else []
 
 
 def _directory(data: Any) -> tuple[pathlib.Path, str]:

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
             refusals[row] = ("bad_id", f"imdbId {text!r} is no whole number from 1 to {MAX_ID}")
             continue
         _merge(movies, id_, _Movie(id_, str(posters_dir / f"{id_}.jpg"), split_genres(genres), "", None, [row]))
-    return _build(csv_path, frame["imdbId"], frame["Genre"], movies, refusals)
+    return _build(csv_path, frame["imdbId"].tolist(), frame["Genre"].tolist(), movies, refusals)
 
 
 def read_csv(csv_path: str | os.PathLike) -> Catalog:
@@ -95,9 +96,9 @@ def read_csv(csv_path: str | os.PathLike) -> Catalog:
     ISO-8859-1. Raises `UserError`.
     """
     csv_path = Path(csv_path)
-    frame = _load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
+    frame: Any = _load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
     _require_columns(frame, ("path", "genres"), csv_path)
-    ids = frame["id"] if "id" in frame else pd.Series([str(row + 1) for row in range(len(frame))], dtype=object)
+    ids = frame["id"].tolist() if "id" in frame else [str(row + 1) for row in range(len(frame))]
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, _Movie] = {}
     for row in range(len(frame)):
@@ -113,7 +114,7 @@ def read_csv(csv_path: str | os.PathLike) -> Catalog:
         full_path = str(csv_path.parent / path)
         movie = _Movie(id_, full_path, split_genres(frame["genres"][row]), split, tie, [row])
         _merge(movies, id_ if "id" in frame else full_path, movie)
-    return _build(csv_path, ids, frame["genres"], movies, refusals)
+    return _build(csv_path, ids, frame["genres"].tolist(), movies, refusals)
 
 
 def split_genres(text: str) -> list[str]:
@@ -219,9 +220,7 @@ def _parse_id(text: str) -> int | None:
 def _parse_split(text: str, row: int, csv_path: Path) -> str:
     name = text.strip().lower()
     if name and name not in SPLIT_NAMES:
-        raise errors.UserError(
-            f"{csv_path}, row {row + 1}: split {text!r} is unknown; write one of {', '.join(SPLIT_NAMES)}"
-        )
+        raise errors.UserError(f"{csv_path}, row {row + 1}: split {text!r} is unknown; write one of {', '.join(SPLIT_NAMES)}")
     return SPLIT_NAMES[name] if name else ""
 
 
@@ -242,8 +241,8 @@ def _merge(movies: dict[Hashable, _Movie], key: Hashable, movie: _Movie) -> None
 
 def _build(
     csv_path: Path,
-    id_texts: pd.Series,
-    genre_texts: pd.Series,
+    id_texts: list[str],
+    genre_texts: list[str],
     movies: dict[Hashable, _Movie],
     refusals: dict[int, tuple[str, str]],
 ) -> Catalog:
@@ -284,7 +283,7 @@ def _table(kept: list[tuple[_Movie, str, int, bytes]]) -> pd.DataFrame:
     )
 
 
-def _ledger(id_texts: pd.Series, genre_texts: pd.Series, refusals: dict[int, tuple[str, str]]) -> pd.DataFrame:
+def _ledger(id_texts: list[str], genre_texts: list[str], refusals: dict[int, tuple[str, str]]) -> pd.DataFrame:
     rows = sorted(refusals)
     return pd.DataFrame(
         {

@@ -59,7 +59,7 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
     poster, label, group = examples.poster[keep], examples.label[keep], group[keep]
     given = source.table["split"].to_numpy()[poster]
     if (given != "").any():
-        parts = splits.given_split(given)
+        parts = splits.given_split(given.tolist())
     else:
         parts = splits.stratified_split(label, group, fractions=data.split, seed=data.seed, grouped=data.split_grouped)
     if not data.balance_before_split:
@@ -68,9 +68,7 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
         parts = {**parts, "train": parts["train"][chosen]}
     for part in PARTS:
         if not len(parts[part]):
-            raise errors.UserError(
-                f"the {part} part is empty: use more posters or other shares in --config.data.split."
-            )
+            raise errors.UserError(f"the {part} part is empty: use more posters or other shares in --config.data.split.")
 
     summary = {
         "name": source.name,

@@ -60,13 +60,11 @@ class Feed:
 
     def _batches(self, plan: Callable[[], Plan]) -> Iterator[dict[str, Any]]:
         """Device batches, a few ahead. The plan is walked twice because tf.data reads it from a thread of its own."""
-        stream = self.images(
-            self.rows.poster[at if self.on_device else at[runtime.local_slice(len(at))]] for at, _ in plan()
-        )
+        stream = self.images(self.rows.poster[at if self.on_device else at[runtime.local_slice(len(at))]] for at, _ in plan())
         ahead: collections.deque[dict[str, Any]] = collections.deque()
         for (positions, mask), image in zip(plan(), stream, strict=True):
             here = runtime.local_slice(len(positions))
-            local = {
+            local: dict[str, Any] = {
                 "label": self.rows.label[positions[here]],
                 "mask": mask[here],
                 "id": self.rows.movie_id[positions[here]],

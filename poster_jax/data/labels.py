@@ -32,9 +32,7 @@ class Examples:
     genres: tuple[str, ...]
 
 
-def choose_genres(
-    texts: Sequence[str], *, num_genres: int, genre_rank: str, genres: Sequence[str] = ()
-) -> tuple[str, ...]:
+def choose_genres(texts: Sequence[str], *, num_genres: int, genre_rank: str, genres: Sequence[str] = ()) -> tuple[str, ...]:
     """The genres to tell apart: the given ones in their order, or the num_genres with the most movies.
 
     genre_rank counts a movie for its first-listed genre ("first") or for each that it lists ("any"); the
@@ -145,10 +143,7 @@ def balance(examples: Examples, *, balance: str, balance_limit: int, seed: int) 
     rng = np.random.default_rng(seed)
     if examples.label.ndim == 2:
         return _draw_multi_hot(hot, target, ceiling, rng)
-    drawn = [
-        rng.choice(np.flatnonzero(examples.label == genre), target[genre], replace=False)
-        for genre in range(len(counts))
-    ]
+    drawn = [rng.choice(np.flatnonzero(examples.label == genre), target[genre], replace=False) for genre in range(len(counts))]
     return np.sort(np.concatenate(drawn)).astype(np.int64)
 
 
@@ -180,9 +175,7 @@ def _draw_multi_hot(hot: np.ndarray, target: np.ndarray, ceiling: np.ndarray, rn
     return np.flatnonzero(rank < taken[kind_of])
 
 
-def _improve(
-    kinds: np.ndarray, supply: np.ndarray, taken: np.ndarray, target: np.ndarray, ceiling: np.ndarray
-) -> np.ndarray:
+def _improve(kinds: np.ndarray, supply: np.ndarray, taken: np.ndarray, target: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
     """Movies to take per kind [P], from `taken` on downhill in sum(((taken @ kinds - target) / target)^2)."""
     # the empty kind, never exhausted, makes "take one" and "give one back" exchanges like any other
     kinds = np.vstack([kinds, np.zeros_like(kinds[:1])])

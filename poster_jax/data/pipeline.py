@@ -21,7 +21,7 @@ def make_stream(source: builder.Source, image_size: tuple[int, int]) -> ImageStr
         import tensorflow as tf
     except ImportError as error:
         raise errors.UserError(
-            "config.data.path=streaming needs TensorFlow: pip install 'poster_jax[streaming]', or use --config.data.path=resident."
+            "config.data.path=streaming needs TensorFlow: install 'poster_jax[streaming]' or set --config.data.path=resident."
         ) from error
     tf.config.set_visible_devices([], "GPU")
 

@@ -113,9 +113,7 @@ def make_host_stream(packed: np.ndarray) -> ImageStream:
     return stream
 
 
-def make_device_stream(
-    packed: np.ndarray, posters: np.ndarray, replicated: NamedSharding, batch: NamedSharding
-) -> ImageStream:
+def make_device_stream(packed: np.ndarray, posters: np.ndarray, replicated: NamedSharding, batch: NamedSharding) -> ImageStream:
     """Holds the given posters on every device and gathers there; index arrays are global, so are the batches."""
     used = np.unique(posters)
     held = jax.device_put(packed[used], replicated)

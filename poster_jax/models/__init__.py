@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from flax import linen as nn
-
 from poster_jax.models import cnn
 
 MODELS = {"cnn": cnn.CNN}
 
 
-def build(name: str, *, num_genres: int, precision: str, **fields: Any) -> nn.Module:
+def build(name: str, *, num_genres: int, precision: str, **fields: Any) -> Any:
     """`build(**config.model, num_genres=K, precision="float32")`; fields that the model does not have raise TypeError."""
     return MODELS[name](num_genres=num_genres, precision=precision, **fields)

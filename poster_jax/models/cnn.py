@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from poster_jax import layers
+from poster_jax import errors, layers
 
 
 class CNN(nn.Module):
@@ -33,8 +33,16 @@ class CNN(nn.Module):
         dtype = jnp.dtype(self.precision)
         x = x.astype(dtype)
         for filters, kernel, pool, batch_norm, dropout in self.blocks:
+            if min(x.shape[1:3]) < kernel:
+                raise errors.UserError(
+                    f"config.model.blocks has no pixel left for a kernel of {kernel} in {x.shape[1:3]}: use fewer blocks."
+                )
             x = nn.relu(layers.Conv(filters, (kernel, kernel), padding="VALID", dtype=dtype)(x))
             x = self._norm(x, train) if batch_norm else x
+            if min(x.shape[1:3]) < pool:
+                raise errors.UserError(
+                    f"config.model.blocks has no pixel left for a pool of {pool} in {x.shape[1:3]}: use smaller pools."
+                )
             x = layers.max_pool(x, (pool, pool)) if pool > 1 else x
             x = nn.Dropout(dropout, deterministic=not train)(x) if dropout else x
         x = x.reshape(x.shape[0], -1)
@@ -42,9 +50,7 @@ class CNN(nn.Module):
             x = nn.relu(nn.Dense(units, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())(x))
             x = self._norm(x, train) if batch_norm else x
             x = nn.Dropout(dropout, deterministic=not train)(x) if dropout else x
-        return nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())(x).astype(
-            jnp.float32
-        )
+        return nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())(x).astype(jnp.float32)
 
     def _norm(self, x: jax.Array, train: bool) -> jax.Array:
         # Keras's defaults (keras/src/layers/normalization/batch_normalization.py), which the paper's code relied on.

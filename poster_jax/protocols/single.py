@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
 from poster_jax import baselines, checkpoint, errors, logbook, loop, metrics, models, runtime
@@ -18,7 +17,7 @@ from poster_jax.data import catalog, dataset, order
 from poster_jax.data import feed as feed_lib
 
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
     """Trains `config.num_seeds` networks on one split and returns the results; a finished one is only read.
 
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; the state is saved then.
@@ -45,7 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stop: runtime.
 
 
 def run_seed(
-    config: ml_collections.ConfigDict, seed: int, workdir: pathlib.Path, feed: feed_lib.Feed, stop: runtime.StopRequest
+    config: config_lib.Config, seed: int, workdir: pathlib.Path, feed: feed_lib.Feed, stop: runtime.StopRequest
 ) -> dict[str, Any]:
     """One network from one seed: what the module's first line says."""
     cadence = make_cadence(config, len(feed.rows.parts["train"]))
@@ -62,9 +61,7 @@ def run_seed(
         warmup_steps=config.optim.warmup_steps,
         num_steps=cadence.total,
     )
-    optimizer = state_lib.build_optimizer(
-        name=config.optim.name, schedule=schedule, weight_decay=config.optim.weight_decay
-    )
+    optimizer = state_lib.build_optimizer(name=config.optim.name, schedule=schedule, weight_decay=config.optim.weight_decay)
     state = state_lib.create(model, optimizer, config.data.image_size, seed, feed.shardings.state)
     train_step = jax.jit(
         step_lib.make_train_step(model, optimizer, loss=config.train.loss, augment=config.train.augment.to_dict()),
@@ -79,9 +76,7 @@ def run_seed(
         if restored is not None:
             state, last_step, window = restored
             if last_step > cadence.total:
-                raise errors.UserError(
-                    f"this run is at step {last_step}, beyond the {cadence.total} asked for: ask for more."
-                )
+                raise errors.UserError(f"this run is at step {last_step}, beyond the {cadence.total} asked for: ask for more.")
         log = logbook.Logbook(
             workdir, last_step=int(state.step), total_steps=cadence.total, tensorboard=config.train.tensorboard
         )
@@ -123,7 +118,7 @@ def run_seed(
     return results
 
 
-def make_cadence(config: ml_collections.ConfigDict, num_train: int) -> loop.Cadence:
+def make_cadence(config: config_lib.Config, num_train: int) -> loop.Cadence:
     """Durations of the config in steps; raises UserError when the training part does not fill one batch."""
     per_epoch = order.steps_per_epoch(num_train, config.train.batch_size)
     if not per_epoch:
@@ -139,13 +134,11 @@ def make_cadence(config: ml_collections.ConfigDict, num_train: int) -> loop.Cade
 
 
 def measure(
-    config: ml_collections.ConfigDict, feed: feed_lib.Feed, eval_step: Any, variables: Any, workdir: pathlib.Path
+    config: config_lib.Config, feed: feed_lib.Feed, eval_step: Any, variables: Any, workdir: pathlib.Path
 ) -> dict[str, Any]:
     """Scores of all parts in inference mode, alike; thresholds from validation; predictions.npz and the results."""
     rows = feed.rows
-    scores = {
-        part: loop.evaluate(eval_step, variables, feed, part, config.eval.batch_size).scores for part in dataset.PARTS
-    }
+    scores = {part: loop.evaluate(eval_step, variables, feed, part, config.eval.batch_size).scores for part in dataset.PARTS}
     labels = {part: rows.label[rows.parts[part]] for part in dataset.PARTS}
     results: dict[str, Any] = {
         "data": rows.summary,
@@ -177,7 +170,7 @@ def measure(
 
 
 def score_parts(
-    config: ml_collections.ConfigDict,
+    config: config_lib.Config,
     rows: dataset.Dataset,
     scores: dict[str, np.ndarray],
     labels: dict[str, np.ndarray],

@@ -105,9 +105,7 @@ def sixteen_bit(image: Image.Image) -> bytes:
     body = b"IHDR" + image.width.to_bytes(4, "big") + image.height.to_bytes(4, "big") + b"\x10\x02\0\0\0"
     packed = b"IDAT" + zlib.compress(data)
     chunks = [body, packed]
-    out = b"".join(
-        (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") for chunk in chunks
-    )
+    out = b"".join((len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") for chunk in chunks)
     return b"\x89PNG\r\n\x1a\n" + out + PNG_END
 
 

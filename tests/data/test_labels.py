@@ -93,9 +93,7 @@ def test_balance_of_int_labels_is_exact(balance, limit, expected):
     assert labels.genre_counts(examples.label[chosen], 3).tolist() == expected
 
 
-@pytest.mark.parametrize(
-    ("balance", "limit", "message"), [("cap", 0, "limit 0"), ("equal", -1, "-1"), ("half", 1, "unknown")]
-)
+@pytest.mark.parametrize(("balance", "limit", "message"), [("cap", 0, "limit 0"), ("equal", -1, "-1"), ("half", 1, "unknown")])
 def test_balance_refusals(balance, limit, message):
     with pytest.raises(errors.UserError, match=message):
         labels.balance(int_examples([3, 3]), balance=balance, balance_limit=limit, seed=0)

@@ -67,9 +67,7 @@ def test_rows_without_any_genre_are_shared_out_too():
 
 def test_a_split_depends_on_the_seed_alone():
     label, groups = movies(num_movies=100)
-    one, same, other = (
-        splits.stratified_split(label, groups, fractions=(0.6, 0.2, 0.2), seed=seed) for seed in (0, 0, 1)
-    )
+    one, same, other = (splits.stratified_split(label, groups, fractions=(0.6, 0.2, 0.2), seed=seed) for seed in (0, 0, 1))
     assert all((one[name] == same[name]).all() for name in splits.PARTS)
     assert one["test"].tolist() != other["test"].tolist()
 

@@ -1,0 +1,127 @@
+"""The paper's Table 6 network in Keras on TensorFlow and in PyTorch, ready to be timed beside ours.
+
+Each peer is built and compiled as its own users would, on one fixed batch that is already on the device, so that an
+alternating benchmark times the step and nothing else.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from poster_jax import errors
+
+NUM_PARAMETERS = 6_295_558  # the paper's Table 6, for six genres and posters of 150x101
+LEARNING_RATE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """One batch a call, returned when it is done: `run_train` gives the loss, `run_forward` the scores [B, K]."""
+
+    name: str
+    num_parameters: int
+    run_train: Callable[[], float]
+    run_forward: Callable[[], np.ndarray]
+
+
+def fixed_batch(num_genres: int, image_size: tuple[int, int], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A batch drawn from seed 0: images [B, H, W, 3] uint8 and multi-hot labels [B, K] float32."""
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (batch_size, *image_size, 3), dtype=np.uint8)
+    return image, generator.integers(0, 2, (batch_size, num_genres)).astype(np.float32)
+
+
+def keras_cnn(num_genres: int = 6, image_size: tuple[int, int] = (150, 101), batch_size: int = 32) -> Peer:
+    """Keras on its TensorFlow backend, the step as one `tf.function`, as `fit` compiles it.
+
+    Raises `errors.UserError` when Keras or TensorFlow is missing, or Keras already runs on another backend.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        import keras
+        import tensorflow as tf
+    except ImportError as error:
+        raise errors.UserError("Keras on TensorFlow is not installed: pip install tensorflow-cpu keras") from error
+    if keras.backend.backend() != "tensorflow":
+        raise errors.UserError("Keras runs on another backend than TensorFlow: set KERAS_BACKEND=tensorflow")
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((*image_size, 3), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(128, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(num_genres, activation="sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy")
+    image, label = fixed_batch(num_genres, image_size, batch_size)
+    model.train_on_batch(image, label)  # builds the optimizer's and the metrics' variables
+    batch = (tf.constant(image), tf.constant(label))
+    train_step = tf.function(model.train_step, jit_compile=model.jit_compile)
+    forward = tf.function(lambda x: model(x, training=False), jit_compile=model.jit_compile)
+    return Peer(
+        "keras-tensorflow",
+        model.count_params(),
+        lambda: float(train_step(batch)["loss"]),
+        lambda: forward(batch[0]).numpy(),
+    )
+
+
+def torch_cnn(
+    num_genres: int = 6,
+    image_size: tuple[int, int] = (150, 101),
+    batch_size: int = 32,
+    channels_last: bool = True,
+) -> Peer:
+    """PyTorch eager; a caller that wants the faster memory format builds both and times them.
+
+    Raises `errors.UserError` when torch is missing.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise errors.UserError("PyTorch is not installed: pip install torch") from error
+    nn = torch.nn
+    height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(64, 128, 3), nn.ReLU(), nn.Conv2d(128, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Dropout(0.25), nn.Flatten(), nn.Linear(64 * height * width, 128), nn.ReLU()),
+        *(nn.Dropout(0.5), nn.Linear(128, num_genres)),
+    )
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.to(memory_format=memory_format)
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+    loss_of = nn.BCEWithLogitsLoss()
+    image, label = fixed_batch(num_genres, image_size, batch_size)
+    x, y = torch.from_numpy(image.transpose(0, 3, 1, 2).copy()), torch.from_numpy(label)
+
+    def scaled() -> "torch.Tensor":
+        return (x.float() / 255).contiguous(memory_format=memory_format)
+
+    def run_train() -> float:
+        model.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model(scaled()), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def run_forward() -> np.ndarray:
+        model.eval()
+        with torch.inference_mode():
+            return torch.sigmoid(model(scaled())).numpy()
+
+    name = "pytorch-channels-last" if channels_last else "pytorch"
+    return Peer(name, sum(p.numel() for p in model.parameters()), run_train, run_forward)
