@@ -126,10 +126,12 @@ def _row_filter_gradient(x: jax.Array, grad: jax.Array, height: int) -> jax.Arra
     num_tiles = -(-grad.shape[1] // step)
     x = jnp.pad(x, ((0, 0), (0, num_tiles * step + height - 1 - x.shape[1]), (0, 0), (0, 0)))
     grad = jnp.pad(grad, ((0, 0), (0, num_tiles * step - grad.shape[1]), (0, 0), (0, 0)))
-    x_rows = [x[:, i : i + (num_tiles - 1) * step + 1 : step] for i in range(TILE)]
-    grad_rows = [grad[:, i::step] for i in range(step)]
-    products = []
+    products: list[jax.Array] = []
     for point in range(TILE):
+        # One point after another: their tiles can share memory.
+        x, grad, products = lax.optimization_barrier((x, grad, products))
+        x_rows = [x[:, i : i + (num_tiles - 1) * step + 1 : step] for i in range(TILE)]
+        grad_rows = [grad[:, i::step] for i in range(step)]
         tile = lax.optimization_barrier(_weighted_sum(input_rows[point], x_rows))
         weights = [row[point] for row in output_rows]
         grad_tile = lax.optimization_barrier(_weighted_sum(weights, grad_rows))

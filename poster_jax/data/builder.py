@@ -28,6 +28,9 @@ from poster_jax.data import catalog, synthetic
 SPLIT = "posters"
 # Part of every cache name: raise it when what is written changes.
 FORMAT = "1"
+# Records come as JPEG or PNG bytes.
+SKIP: Any = tfds.decode.SkipDecoding
+ENCODED = {"image": SKIP()}
 NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters"}
 
 
@@ -119,7 +122,7 @@ class Source:
     @functools.cached_property
     def _records(self) -> Any:
         builder = tfds.builder_from_directory(self.directory)
-        return builder.as_data_source(SPLIT, decoders={"image": tfds.decode.SkipDecoding()})
+        return builder.as_data_source(SPLIT, decoders=ENCODED)
 
     def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
         """JPEG or PNG bytes of the given rows of `table`, read by index."""
@@ -207,8 +210,7 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=download)
         built = pathlib.Path(os.fspath(builder.data_path))
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        records = builder.as_data_source(SPLIT, decoders=decoders)
+        records = builder.as_data_source(SPLIT, decoders=ENCODED)
         table = pd.DataFrame(
             [(r["id"], r["genres"].decode(), r["group"], r["split"].decode()) for r in records],
             columns=["id", "genres", "group", "split"],
