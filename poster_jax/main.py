@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from poster_jax import config as config_lib
-from poster_jax import errors
+from poster_jax import errors, hugepages
 
 EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 # What the machine refuses, as opposed to what the code does wrong.
@@ -83,4 +83,5 @@ def _parse_override(argument: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    hugepages.restart_with_huge_pages()
     sys.exit(main())

@@ -39,9 +39,7 @@ def describe(config: config_lib.Config) -> str:
     eval_secs = num_eval / config.eval.batch_size * timed["eval_step_secs"]
     minutes = config.num_seeds * (timed["compile_secs"] + train_secs + eval_secs) / 60
     lines = [
-        f"{rows.name}: {len(source.table)} posters, {len(source.refused)} refused, encoding {data.encoding}, "
-        f"balance {data.balance}",
-        *_count_table(rows),
+        *dataset.describe(rows),
         f"steps: {total} of {config.train.batch_size} rows ({per_epoch} an epoch), {evaluations} evaluations, "
         f"{config.num_seeds} seed(s), {shardings.mesh.size} device(s)",
         f"input: {path}, because {why}",
@@ -52,15 +50,6 @@ def describe(config: config_lib.Config) -> str:
         f"{eval_secs:.0f} s evaluation a seed), without preparing the posters and the baselines",
     ]
     return "\n".join(lines)
-
-
-def _count_table(rows: dataset.Dataset) -> list[str]:
-    width = max(len(genre) for genre in rows.genres)
-    lines = [f"  {'':<{width}}  " + "".join(f"{part:>12}" for part in dataset.PARTS)]
-    for index, genre in enumerate(rows.genres):
-        counts = (rows.summary["genre_counts"][part][index] for part in dataset.PARTS)
-        lines.append(f"  {genre:<{width}}  " + "".join(f"{count:>12}" for count in counts))
-    return [*lines, f"  {'rows':<{width}}  " + "".join(f"{len(rows.parts[part]):>12}" for part in dataset.PARTS)]
 
 
 def _time_steps(config: config_lib.Config, rows: dataset.Dataset, shardings: runtime.Shardings, total: int) -> dict[str, float]:

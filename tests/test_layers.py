@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors",),
+    ("errors", "hugepages", "checks"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "layers", "baselines"),
     ("data.catalog", "data.labels", "data.splits", "bootstrap", "floors", "data.augment", "models.cnn"),
     ("metrics", "runtime", "workdir", "models", "data.builder", "data.resident", "data.pipeline", "data.dataset"),
@@ -28,7 +28,18 @@ GUESTS = {
     "tensorboardX": {"logbook"},
 }
 WITHOUT_JAX = ("data.images", "data.catalog", "data.labels", "data.splits", "data.synthetic", "data.order", "metrics")
-WITHOUT_JAX += ("measures", "floors", "bootstrap", "baselines", "report.table", "config", "errors", "workdir")
+WITHOUT_JAX += (
+    "measures",
+    "floors",
+    "bootstrap",
+    "baselines",
+    "report.table",
+    "config",
+    "checks",
+    "errors",
+    "workdir",
+    "hugepages",
+)
 
 
 def module_name(path: pathlib.Path) -> str:

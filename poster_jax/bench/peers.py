@@ -6,6 +6,8 @@ alternating benchmark times the step and nothing else.
 
 import dataclasses
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -139,3 +141,55 @@ def torch_cnn(
     name = "pytorch-channels-last" if channels_last else "pytorch"
     peer = Peer(name, sum(p.numel() for p in model.parameters()), run_train, run_forward)
     return checked(peer, num_genres, image_size)
+
+
+def start(name: str, *, num_genres: int, image_size: tuple[int, int], batch_size: int) -> Callable[[str], None]:
+    """Builds a peer in a process of its own and returns `call("train")`, `call("forward")`: one batch, waited for.
+
+    In one process two runtimes would share threads and memory, and slow each other. The peer gets the environment that its
+    users have, without the huge pages that ours asks for. Raises UserError when the peer cannot be built.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    arguments = [name, str(num_genres), *map(str, image_size), str(batch_size)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poster_jax.bench.peers", *arguments],
+        env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pipes = (process.stdin, process.stdout)
+
+    def answer() -> None:
+        line = pipes[1].readline().strip()
+        if line != "done":
+            raise errors.UserError(line or f"the process of {name} ended; see what it printed above.")
+
+    def call(kind: str) -> None:
+        pipes[0].write(f"{kind}\n")
+        pipes[0].flush()
+        answer()
+
+    answer()
+    return call
+
+
+def serve(name: str, num_genres: int, image_size: tuple[int, int], batch_size: int) -> None:
+    """The other end of `start`: one batch for every line read, "done" for every batch."""
+    build = {"keras": keras_cnn, "torch": torch_cnn}[name]
+    try:
+        peer = build(num_genres=num_genres, image_size=image_size, batch_size=batch_size)
+    except errors.UserError as error:
+        print(error, flush=True)
+        return
+    print("done", flush=True)
+    for line in sys.stdin:
+        {"train": peer.run_train, "forward": peer.run_forward}[line.strip()]()
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    numbers = [int(text) for text in sys.argv[2:]]
+    serve(sys.argv[1], numbers[0], (numbers[1], numbers[2]), numbers[3])

@@ -11,7 +11,8 @@ MATRIX_SIZE = 2048
 
 
 def take_turns(calls: Mapping[str, Callable[[], object]], *, repeats: int, seconds: float = 1.0) -> dict[str, list[float]]:
-    """Seconds per call of each candidate, one value per round; in a round every candidate runs for about `seconds`.
+    """Seconds per call of each candidate, one value per round; in a round every candidate runs for about `seconds`,
+    after one call that is not counted.
 
     The machine's speed drifts: only values of one round may be divided by each other.
     """
@@ -24,6 +25,7 @@ def take_turns(calls: Mapping[str, Callable[[], object]], *, repeats: int, secon
     rounds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
+            call()  # memory that a candidate freed before its pause has to be found again
             started = time.perf_counter()
             for _ in range(counts[name]):
                 call()

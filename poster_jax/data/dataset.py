@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from poster_jax import errors
-from poster_jax.data import builder, labels, resident, splits
+from poster_jax.data import builder, catalog, labels, resident, splits
 
 PARTS = ("train", "validation", "test")
+# Paper, section III-C, Table 5.
+PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
         "balance": data.balance,
         "num_posters": len(source.table),
         "num_refused": len(source.refused),
-        "refused": source.refused["reason"].value_counts().sort_index().to_dict(),
+        "refused": catalog.refusal_counts(source.refused),
         "repaired": source.repaired,
         "genre_counts_before_balance": before.tolist(),
         "genre_counts": {part: labels.genre_counts(label[at], len(genres)).tolist() for part, at in parts.items()},
@@ -99,3 +101,26 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
         summary,
         source.refused,
     )
+
+
+def describe(rows: Dataset) -> list[str]:
+    """What was kept, refused, balanced and leaked, as lines for a person."""
+    summary = rows.summary
+    refused = ", ".join(f"{count} {reason}" for reason, count in summary["refused"]["reason"].items())
+    lines = [
+        f"{rows.name}: {summary['num_posters']} posters, {summary['num_refused']} refused"
+        + (f" ({refused})" if refused else ""),
+        f"encoding {summary['encoding']}, balance {summary['balance']}: {summary['labels_per_row']:.2f} genres per row",
+    ]
+    if set(rows.genres) != set(PAPER_GENRES):
+        lines.append(f"the genres are this catalog's own; the paper's are {', '.join(PAPER_GENRES)}")
+    leaked = {part: count for part, count in summary["leaked_rows"].items() if count}
+    if leaked:
+        told = " and ".join(f"{count} rows of {part}" for part, count in leaked.items())
+        lines.append(f"LEAK: {told} show a movie that is also in train, because data.split_grouped is off")
+    width = max(len(genre) for genre in rows.genres)
+    lines.append(f"  {'':<{width}}  " + "".join(f"{part:>12}" for part in PARTS))
+    for index, genre in enumerate(rows.genres):
+        counts = (summary["genre_counts"][part][index] for part in PARTS)
+        lines.append(f"  {genre:<{width}}  " + "".join(f"{count:>12}" for count in counts))
+    return [*lines, f"  {'rows':<{width}}  " + "".join(f"{len(rows.parts[part]):>12}" for part in PARTS)]

@@ -28,7 +28,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
             runtime.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
         feed = feed_lib.open_feed(config.data, shardings, workdir_lib.recall(workdir, "path"))
         workdir_lib.recall(workdir, "path", (feed.path, feed.why))
-        print(f"{feed.rows.name}: {feed.path} input, because {feed.why}.", flush=True)
+        print("\n".join([*dataset.describe(feed.rows), f"input: {feed.path}, because {feed.why}"]), flush=True)
         catalog.write_refused(feed.rows.refused, workdir / "refused.csv")
         workdir_lib.write_json(workdir / "labels.json", {"genres": feed.rows.genres, "encoding": config.data.encoding})
 

@@ -181,6 +181,8 @@ def _values_and_floors(split: Mapping, metrics: Sequence[str]) -> Column:
 def _with_interval(entry: Mapping) -> str:
     if entry["value"] is None:
         return NO_VALUE
+    if entry["low"] is None:
+        return _cell(entry["value"])
     return f"{_cell(entry['value'])} [{_cell(entry['low'])}, {_cell(entry['high'])}]"
 
 

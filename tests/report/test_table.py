@@ -74,7 +74,7 @@ test value [95 % interval, bootstrap over movies]
 metric                  test                  floor            ceiling  logistic   /floor       /floor
 binary_accuracy         0.850 [0.840, 0.860]  0.833 all_zeros  0.910    0.840      0.860/0.833  0.950/0.833
 top1_accuracy           0.400 [0.380, 0.420]  0.250 majority   0.747    0.400      0.400/0.250  0.400/0.250
-macro_f1@tuned          0.300 [-, -]          0.280 all_ones   1.000    -          0.300/0.280  0.300/0.280
+macro_f1@tuned          0.300                 0.280 all_ones   1.000    -          0.300/0.280  0.300/0.280
 mean_average_precision  0.500 [0.450, 0.550]  0.167 constant   1.000    0.500      0.500/0.167  0.500/0.167
 macro_auc               -                     -                -        -          -/-          -/-
 calibration_error       0.050 [0.040, 0.060]  0.010 priors     0.000    0.050      0.050/0.010  0.050/0.010
