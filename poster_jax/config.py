@@ -112,7 +112,8 @@ def parse_arg(arg: str, **flags: bool) -> Config:
     for word in filter(None, arg.split(",")):
         if word not in flags:
             raise errors.UserError(
-                f"the config argument {word!r} is unknown{checks.nearest(word, flags)}; this file knows: {', '.join(sorted(flags))}."
+                f"the config argument {word!r} is unknown{checks.nearest(word, flags)}; "
+                f"this file knows: {', '.join(sorted(flags))}."
             )
         result[word] = True
     return result
