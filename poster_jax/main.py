@@ -5,6 +5,7 @@ Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped
 
 import argparse
 import errno
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -28,14 +29,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.Interrupted as error:
         print(f"poster_jax: stopped by {error}; what was done is saved: run the same command to go on.", file=sys.stderr)
         return EXIT_UNFINISHED
-    except OSError as error:
-        if error.errno not in REFUSALS:
+    except Exception as error:
+        refusal = _machine_refusal(error)
+        if not refusal:
             raise
-        print(
-            f"poster_jax: {error.strerror}: {error.filename or 'the disk'}; make room or name another folder.",
-            file=sys.stderr,
-        )
+        folders = "make room, or name other folders with --workdir and --config.data.cache_dir"
+        print(f"poster_jax: {refusal}; {folders}.", file=sys.stderr)
         return EXIT_MISTAKE
+
+
+def _machine_refusal(error: Exception) -> str:
+    """What a full, read-only or forbidden disk says, in one line; empty for every other error.
+
+    TFDS and orbax wrap a full disk in errors of their own, which keep its text.
+    """
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return f"{error.strerror}: {error.filename or 'the disk'}"
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else ""
 
 
 def _run(argv: list[str]) -> int:

@@ -121,7 +121,7 @@ class Source:
 
     @functools.cached_property
     def _records(self) -> Any:
-        builder = tfds.builder_from_directory(self.directory)
+        builder: Any = tfds.builder_from_directory(self.directory)
         return builder.as_data_source(SPLIT, decoders=ENCODED)
 
     def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
@@ -204,7 +204,7 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
     tfds.disable_progress_bar()
     absl_logging.set_verbosity(absl_logging.ERROR)
     with atomic_directory(directory) as unfinished:
-        builder = MoviePosters(data_dir=unfinished, config=config, file_format="array_record")
+        builder: Any = MoviePosters(data_dir=unfinished, config=config, file_format="array_record")
         download = tfds.download.DownloadConfig(manual_dir=manual_dir or None, try_download_gcs=False)
         # TFDS speaks of a download, which there is none of.
         with contextlib.redirect_stdout(io.StringIO()):
