@@ -1,0 +1,52 @@
+"""The launch scripts: what they say when they are misused, and that a linter for shells has nothing to say."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_and_strict_mode(script: pathlib.Path) -> None:
+    checked = run("shellcheck", str(script), PATH=bin_path())
+    assert checked.returncode == 0, checked.stdout
+    assert "set -euo pipefail" in script.read_text()
+
+
+def bin_path() -> str:
+    """shellcheck comes as a package, beside the interpreter."""
+    return f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_shellcheck_would_see_a_fault(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "bad.sh").write_text("#!/usr/bin/env bash\nrm -rf $1/*\n")
+    assert run("shellcheck", str(tmp_path / "bad.sh"), PATH=bin_path()).returncode != 0
+
+
+def test_local_without_arguments_prints_its_usage() -> None:
+    told = run("bash", "launch/local.sh")
+    assert told.returncode == 2
+    assert "bash launch/local.sh --config=" in told.stdout
+
+
+def test_an_old_interpreter_is_refused_before_anything_is_made(tmp_path: pathlib.Path) -> None:
+    told = run("bash", "launch/install.sh", str(tmp_path / "venv"), PYTHON="false")
+    assert told.returncode == 2
+    assert "PYTHON=" in told.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_pins_name_every_dependency_and_no_registry() -> None:
+    pins = (ROOT / "launch" / "constraints.txt").read_text()
+    assert "://" not in pins
+    names = {line.split("==")[0].lower().replace("-", "_") for line in pins.splitlines() if "==" in line}
+    assert names >= {"jax", "jaxlib", "flax", "optax", "orbax_checkpoint", "numpy", "tensorflow_datasets", "pytest"}
