@@ -68,51 +68,41 @@ def _gather(array: jax.Array | np.ndarray) -> np.ndarray:
     return multihost_utils.process_allgather(array, tiled=True)
 
 
-def fit(
-    state: TrainState,
-    window_sums: dict[str, list[float]],
-    *,
-    train_step: Callable[..., Any],
-    eval_step: Callable[..., Any],
-    feed: feed_lib.Feed,
-    key: jax.Array,
-    seed: int,
-    batch_size: int,
-    eval_batch_size: int,
-    best_metric: str,
-    cadence: Cadence,
-    checkpoints: Checkpoints,
-    log: logbook.Logbook,
-    stop: runtime.StopRequest,
-) -> TrainState:
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What training needs besides its state: functions, input, durations, and where things are written."""
+
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+    feed: feed_lib.Feed
+    key: jax.Array
+    seed: int
+    batch_size: int
+    eval_batch_size: int
+    best_metric: str
+    cadence: Cadence
+    checkpoints: Checkpoints
+    log: logbook.Logbook
+    stop: runtime.StopRequest
+
+
+def fit(state: TrainState, window_sums: dict[str, list[float]], run: Run) -> TrainState:
     """Trains from `state.step` to `cadence.total`: step, log, save, evaluate, in this order at every step.
 
     Saving comes before evaluation, so that an evaluation that fails loses nothing. Raises `Interrupted`, with the state
-    saved, when `stop` has been asked for.
+    saved, when `run.stop` has been asked for.
     """
-    start, saved = int(state.step), int(state.step)
+    cadence, log = run.cadence, run.log
+    start = saved = int(state.step)
     window = logbook.Window(window_sums)
-    clock = _Clock(log, batch_size)
-
-    def evaluate_at(step: int, state: TrainState) -> None:
-        started = time.perf_counter()
-        result = evaluate(eval_step, state.variables(), feed, "validation", eval_batch_size, stop)
-        labels = feed.rows.label[feed.rows.parts["validation"]]
-        values = {**result.means, **metrics.headline(result.scores, labels)}
-        best = checkpoints.best_value()
-        value = values[best_metric]
-        if value is not None and (best is None or value > best):
-            checkpoints.save_best(step, state.variables(), value)
-        log.metrics(step, "validation", values)
-        log.timing("evaluate", step=step, secs=time.perf_counter() - started)
-
-    with stop.deferred():
+    clock = _Clock(log, run.batch_size)
+    with run.stop.deferred():
         try:
             if start and cadence.is_due(cadence.evaluate, start) and not log.has(start, "validation"):
-                evaluate_at(start, state)
-            batches = feed.train_batches(batch_size, seed, start, cadence.total)
+                _validate(run, start, state)
+            batches = run.feed.train_batches(run.batch_size, run.seed, start, cadence.total)
             for step, batch in enumerate(batches, start + 1):
-                state, sums = train_step(state, batch, key)
+                state, sums = run.train_step(state, batch, run.key)
                 window.add(sums)
                 clock.stepped(step, sums)
                 save_due, evaluate_due = cadence.is_due(cadence.save, step), cadence.is_due(cadence.evaluate, step)
@@ -121,19 +111,32 @@ def fit(
                     clock.report(step)
                     log.advance(step)
                 if save_due:
-                    checkpoints.save(step, state, window.sums())
+                    run.checkpoints.save(step, state, window.sums())
                     saved = step
                 if evaluate_due:
-                    evaluate_at(step, state)
+                    _validate(run, step, state)
                 if save_due or evaluate_due:
                     clock.restart(step)
-                stop.check()
+                run.stop.check()
         except errors.Interrupted as interrupted:
             step = int(state.step)
             if saved != step or not step:
-                checkpoints.save(step, state, window.sums())
+                run.checkpoints.save(step, state, window.sums())
             raise errors.Interrupted(f"{interrupted} at step {step} of {cadence.total}") from None
     return state
+
+
+def _validate(run: Run, step: int, state: TrainState) -> None:
+    """Scores validation, keeps the weights if they are the best, and writes the line."""
+    started = time.perf_counter()
+    result = evaluate(run.eval_step, state.variables(), run.feed, "validation", run.eval_batch_size, run.stop)
+    labels = run.feed.rows.label[run.feed.rows.parts["validation"]]
+    values = {**result.means, **metrics.headline(result.scores, labels)}
+    best, value = run.checkpoints.best_value(), values[run.best_metric]
+    if value is not None and (best is None or value > best):
+        run.checkpoints.save_best(step, state.variables(), value)
+    run.log.metrics(step, "validation", values)
+    run.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
 
 
 class _Clock:

@@ -11,8 +11,29 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 LEVELS = (
     ("errors", "hugepages", "checks"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "layers", "baselines"),
-    ("data.catalog", "data.labels", "data.splits", "bootstrap", "floors", "data.augment", "models.cnn"),
-    ("metrics", "runtime", "workdir", "models", "data.builder", "data.resident", "data.pipeline", "data.dataset"),
+    (
+        "data.catalog",
+        "data.labels",
+        "data.splits",
+        "bootstrap",
+        "floors",
+        "data.augment",
+        "models.cnn",
+        "models.mobilenet_v2",
+        "models.keras_files",
+    ),
+    (
+        "metrics",
+        "runtime",
+        "workdir",
+        "models.pretrained",
+        "models.convert",
+        "models",
+        "data.builder",
+        "data.resident",
+        "data.pipeline",
+        "data.dataset",
+    ),
     ("data.feed", "state", "step", "checkpoint", "logbook"),
     ("loop",),
     ("protocols.single", "protocols", "plan", "report.table", "bench.timing", "bench.peers"),
@@ -22,8 +43,9 @@ ORDER = [name for level in LEVELS for name in level]
 # Where a guest may be imported at all; "inside" means inside functions only.
 GUESTS = {
     "tensorflow": {"data.pipeline", "bench.peers"},
-    "keras": {"bench.peers"},
-    "torch": {"bench.peers"},
+    "keras": {"bench.peers", "models.convert"},
+    "torch": {"bench.peers", "models.convert"},
+    "h5py": {"models.keras_files"},
     "matplotlib": set(),
     "tensorboardX": {"logbook"},
 }

@@ -80,9 +80,7 @@ def run_fit(
     state, window = start or (make_state(), {})
     log = logbook.Logbook(workdir, last_step=int(state.step), total_steps=cadence.total, tensorboard=False)
     try:
-        state = loop.fit(
-            state,
-            window,
+        run = loop.Run(
             train_step=train_step,
             eval_step=evaluate,
             feed=make_feed(),
@@ -96,6 +94,7 @@ def run_fit(
             log=log,
             stop=stop or runtime.StopRequest(),
         )
+        state = loop.fit(state, window, run)
     finally:
         log.close()
         run_fit.spy = spy  # type: ignore[attr-defined]

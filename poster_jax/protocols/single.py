@@ -82,9 +82,7 @@ def run_seed(
         )
         log.say(f"seed {seed}: step {int(state.step)} of {cadence.total}, {feed.shardings.mesh.size} device(s)")
         try:
-            state = loop.fit(
-                state,
-                window,
+            run = loop.Run(
                 train_step=train_step,
                 eval_step=eval_step,
                 feed=feed,
@@ -98,6 +96,7 @@ def run_seed(
                 log=log,
                 stop=stop,
             )
+            state = loop.fit(state, window, run)
         finally:
             log.close()
         variables, best_step = checkpoints.restore_best(state_lib.abstract(state.variables()))

@@ -1,0 +1,291 @@
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) from one table, for the weights of Keras and of torchvision.
+
+What the two disagree on (padding of strided convolutions, BatchNorm's epsilon and momentum, what pixels are mapped to) are
+fields without defaults: `convert.load` gives them together with the weights. BatchNorm at inference is folded into the
+convolution before it, so that its gradients are sums over weights and no activation is kept for them.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+
+from poster_jax import errors, layers
+
+# Table 2 of the paper: (expansion t, channels c, repeats n, stride of the first s).
+TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+
+PADDINGS = ("keras", "torchvision")
+POOLINGS = ("max", "avg")
+BN_MODES = {
+    "frozen": "the running statistics normalise and stay as they are (inference)",
+    "frozen_moving": "the batch's statistics normalise, the running ones follow, scale and bias get no gradient",
+    "training": "the batch's statistics normalise, the running ones follow, scale and bias train",
+}
+# Below it the last block has less than one pixel; Keras refuses the same.
+MIN_SIDE_PX = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One block: the expansion of its input's channels, its filters and its stride."""
+
+    expansion: int
+    filters: int
+    stride: int
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, and at most 10 % below `channels`: `_make_divisible` of both frameworks."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def stem_filters(width: float) -> int:
+    """Filters of the first convolution."""
+    return round_channels(STEM_CHANNELS * width)
+
+
+def last_filters(width: float) -> int:
+    """Filters of the last convolution: the number of features, which a width below 1 does not shrink."""
+    return round_channels(LAST_CHANNELS * max(1.0, width))
+
+
+def block_rows(width: float, padding: str) -> tuple[Row, ...]:
+    """The 17 blocks at a width multiplier. Keras cuts the scaled channels to a whole number before it rounds them."""
+    rows = []
+    for expansion, channels, repeats, stride in TABLE:
+        scaled = channels * width
+        filters = round_channels(int(scaled) if padding == "keras" else scaled)
+        rows += [Row(expansion, filters, stride if repeat == 0 else 1) for repeat in range(repeats)]
+    return tuple(rows)
+
+
+def unit_names() -> tuple[str, ...]:
+    """Paths of the 52 convolutions with their BatchNorm, in the order of the forward pass, as `block_3/expand`."""
+    names = ["stem"]
+    for index, row in enumerate(block_rows(1.0, "keras")):
+        names += [
+            f"block_{index}/{part}" for part in ("expand", "depthwise", "project") if row.expansion > 1 or part != "expand"
+        ]
+    return (*names, "last")
+
+
+def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+    """Glorot uniform, as Keras draws it, from a hash of the key and of each entry's place.
+
+    XLA needs 0.3 s to compile one of `jax.random`'s draws on CPU, and a body has 52; this one costs a tenth.
+    """
+    # The mixer "lowbias32" of https://github.com/skeeto/hash-prospector, once under each word of the key.
+    bits = lax.iota(jnp.uint32, math.prod(shape))
+    for word in jax.random.key_data(key).reshape(-1)[:2]:
+        bits = bits * np.uint32(0x9E3779B9) + word
+        bits = (bits ^ (bits >> 16)) * np.uint32(0x7FEB352D)
+        bits = (bits ^ (bits >> 15)) * np.uint32(0x846CA68B)
+        bits = bits ^ (bits >> 16)
+    uniform = (bits >> 8).astype(dtype) * (2 / 2**24) - 1
+    return uniform.reshape(shape) * np.sqrt(6 / (math.prod(shape[:2]) * (shape[2] + shape[3])))
+
+
+def _pads(size: Sequence[int], kernel: int, stride: int, padding: str) -> tuple[tuple[int, int], ...]:
+    """Rows and columns added before and after. Keras's `correct_pad` puts one less before an even side of a strided layer."""
+    half = kernel // 2
+    less = [1 - side % 2 if padding == "keras" and stride > 1 else 0 for side in size]
+    return tuple((half - fewer, half) for fewer in less)
+
+
+def _depthwise_conv2d(x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...], stride: int) -> jax.Array:
+    """[B, H, W, C] with [kh, kw, 1, C] -> [B, H', W', C]; `padding` is (before, after) of rows and of columns."""
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=layers.DIMENSIONS, feature_group_count=x.shape[-1]
+    )
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, BatchNorm, and relu6 where `activate`.
+
+    Parameters `kernel` [k, k, C, features] ([k, k, 1, C] if depthwise), `scale` and `bias` [features]; batch statistics `mean`
+    and `var` [features]; all float32. The convolution is in `dtype`, the batch's statistics are computed in float32.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+    depthwise: bool
+    activate: bool
+    padding: str
+    epsilon: float
+    momentum: float
+    bn_mode: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H', W', features] in `dtype`."""
+        shape = (self.kernel_size, self.kernel_size, 1 if self.depthwise else x.shape[-1], self.features)
+        kernel = self.param("kernel", _kernel_init, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (self.features,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (self.features,), jnp.float32)
+        if self.bn_mode == "frozen_moving":
+            scale, bias = lax.stop_gradient((scale, bias))
+        wide = (1, 1, 1, self.features)
+        if not train or self.bn_mode == "frozen":
+            factor = scale * lax.rsqrt(running_var.value + self.epsilon)
+            y = self._convolve(x, (kernel * factor.reshape(wide)).astype(self.dtype))
+            y = y + (bias - running_mean.value * factor).astype(self.dtype).reshape(wide)
+        else:
+            y = self._convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
+            mean = y.mean((0, 1, 2), keepdims=True)
+            var = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
+            running_mean.value = self._moved(running_mean.value, mean)
+            running_var.value = self._moved(running_var.value, var)
+            y = (y - mean) * (scale.reshape(wide) * lax.rsqrt(var + self.epsilon)) + bias.reshape(wide)
+            y = y.astype(self.dtype)
+        return nn.relu6(y) if self.activate else y
+
+    def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
+        return self.momentum * running + (1 - self.momentum) * batch.reshape(-1)
+
+    def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if self.kernel_size == 1:
+            return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+        pads = _pads(x.shape[1:3], self.kernel_size, self.stride, self.padding)
+        if self.depthwise:
+            return _depthwise_conv2d(x, kernel, pads, self.stride)
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+        return layers.conv2d(x, kernel, padding="VALID", stride=self.stride)
+
+
+class Block(nn.Module):
+    """Inverted residual: expand 1x1 (not at expansion 1), depthwise 3x3, project 1x1; the input is added where shapes allow."""
+
+    row: Row
+    unit: Any  # ConvNorm with what all units share filled in
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, C] -> [B, H', W', row.filters]."""
+        row, hidden = self.row, self.row.expansion * x.shape[-1]
+        point = functools.partial(self.unit, kernel_size=1, stride=1, depthwise=False)
+        y = x if row.expansion == 1 else point(hidden, activate=True, name="expand")(x, train)
+        y = self.unit(hidden, 3, row.stride, depthwise=True, activate=True, name="depthwise")(y, train)
+        y = point(row.filters, activate=False, name="project")(y, train)
+        return x + y if row.stride == 1 and x.shape == y.shape else y
+
+
+class MobileNetV2(nn.Module):
+    """The body, global pooling, dropout, and one logit per genre.
+
+    Attributes:
+        width: multiplier of the channels.
+        padding: "keras" (`correct_pad`, then VALID) or "torchvision" (1 on every side).
+        epsilon, momentum: BatchNorm's; running = momentum * running + (1 - momentum) * batch.
+        input_range: what 0 and 255 are mapped to before the model.
+        input_mean, input_std: taken off and divided by in the model, per channel, in units of `input_range`.
+        pooling: "max" (the movie paper, section II-A) or "avg".
+        bn_mode: what BatchNorm does in training steps, see BN_MODES; elsewhere it always uses its running statistics.
+        precision: dtype of the activations; parameters and statistics are float32.
+
+    `capture_intermediates=True` of `apply` gives the output of every unit and block under `block_0` .. `block_16`.
+    """
+
+    num_genres: int
+    width: float
+    padding: str
+    epsilon: float
+    momentum: float
+    input_range: tuple[float, float]
+    input_mean: tuple[float, float, float]
+    input_std: tuple[float, float, float]
+    pooling: str
+    dropout: float
+    bn_mode: str
+    precision: str = "float32"
+
+    def setup(self) -> None:
+        for field, known in (("padding", PADDINGS), ("pooling", POOLINGS), ("bn_mode", tuple(BN_MODES))):
+            if getattr(self, field) not in known:
+                raise errors.UserError(
+                    f"config.model.{field}={getattr(self, field)!r} is unknown; it is one of {', '.join(known)}."
+                )
+        shared = {name: getattr(self, name) for name in ("padding", "epsilon", "momentum", "bn_mode")}
+        dtype = jnp.dtype(self.precision)
+        unit = functools.partial(ConvNorm, dtype=dtype, **shared)
+        self.stem = unit(stem_filters(self.width), 3, 2, depthwise=False, activate=True)
+        self.block = [Block(row, unit) for row in block_rows(self.width, self.padding)]
+        self.last = unit(last_filters(self.width), 1, 1, depthwise=False, activate=True)
+        self.drop = nn.Dropout(self.dropout)
+        self.head = nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """float [B, H, W, 3] in `input_range` -> float32 logits [B, K]."""
+        return self.classify(self.features(x, train)[1], train)
+
+    def features(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """float [B, H, W, 3] in `input_range` -> the last map [B, ceil(H / 32), ceil(W / 32), D] and it pooled [B, D].
+
+        Raises UserError for a side under 32.
+        """
+        if min(x.shape[1:3]) < MIN_SIDE_PX:
+            raise errors.UserError(
+                f"config.data.image_size={x.shape[1:3]} is too small for MobileNetV2: use {MIN_SIDE_PX} px a side or more."
+            )
+        mean, std = (jnp.asarray(value, jnp.float32).reshape(1, 1, 1, 3) for value in (self.input_mean, self.input_std))
+        x = ((x.astype(jnp.float32) - mean) / std).astype(jnp.dtype(self.precision))
+        x = self.stem(x, train)
+        for block in self.block:
+            x = block(x, train)
+        x = self.last(x, train)
+        return x, x.max((1, 2)) if self.pooling == "max" else x.mean((1, 2))
+
+    def classify(self, pooled: jax.Array, train: bool) -> jax.Array:
+        """Pooled features [B, D] -> float32 logits [B, K]; needs the parameters of `head` alone."""
+        return self.head(self.drop(pooled, deterministic=not train)).astype(jnp.float32)
+
+
+def shapes(model: MobileNetV2, image_size: tuple[int, int] = (MIN_SIDE_PX, MIN_SIDE_PX)) -> dict[str, Any]:
+    """`params` and `batch_stats` as trees of ShapeDtypeStruct, nothing computed; they do not depend on `image_size`."""
+    return jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
+
+
+def count(tree: Any) -> int:
+    """Number of values in a tree of arrays or shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def summary(model: MobileNetV2, image_size: tuple[int, int]) -> str:
+    """The movie paper's Figure 5: layers, output shapes and parameters, then the totals and what BatchNorm does."""
+    variables = shapes(model, image_size)
+    image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
+    last, pooled = jax.eval_shape(lambda v, x: model.apply(v, x, False, method="features"), variables, image)
+    total, head = count(variables), count(variables["params"]["head"])
+    side = str(image_size[0]) if image_size[0] == image_size[1] else f"{image_size[0]}x{image_size[1]}"
+    pooling = {"max": "max", "avg": "average"}[model.pooling]
+    rows = [
+        ("Layer (type)", "Output Shape", "Param #"),
+        (f"mobilenetv2_{model.width:.2f}_{side} (Model)", f"(None, {', '.join(map(str, last.shape[1:]))})", str(total - head)),
+        (f"global_{pooling}_pooling2d (Global)", f"(None, {pooled.shape[1]})", "0"),
+        *([(f"dropout {model.dropout} (Dropout)", f"(None, {pooled.shape[1]})", "0")] if model.dropout else []),
+        ("dense (Dense)", f"(None, {model.num_genres})", str(head)),
+    ]
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(2)]
+    trainable = count(variables["params"])
+    return "\n".join(
+        [
+            *(f"{layer:{widths[0]}}{shape:{widths[1]}}{number}" for layer, shape, number in rows),
+            f"Total params: {total:,}",
+            f"Body frozen: trainable params {head:,}, non-trainable {total - head:,}",
+            f"All weights: trainable params {trainable:,}, non-trainable {total - trainable:,}",
+            f"BatchNorm in training steps: {model.bn_mode}: {BN_MODES[model.bn_mode]}",
+        ]
+    )

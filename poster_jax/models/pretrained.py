@@ -1,0 +1,156 @@
+"""Pretrained weights with all that has to come with them, and our own file format for the two together.
+
+The format is one .npz of flat arrays (`params/block_3/expand/kernel`) and a JSON entry; numpy alone reads it, pickles refused.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from poster_jax import errors, workdir
+from poster_jax.models import mobilenet_v2
+
+FORMAT = "poster_jax mobilenet_v2 1"
+LISTED = 10  # names told of each kind of mistake
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A body and all that has to come with it.
+
+    `variables` holds float32 arrays under `params` and `batch_stats`, without `head` unless our own format has one.
+    `provenance` holds the source's name, sha256, framework, resolution in px (None where the file does not say) and the arrays
+    left out.
+    """
+
+    variables: dict[str, Any]
+    width: float
+    padding: str
+    epsilon: float
+    momentum: float
+    input_range: tuple[float, float]
+    input_mean: tuple[float, float, float]
+    input_std: tuple[float, float, float]
+    provenance: dict[str, Any]
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of `mobilenet_v2.MobileNetV2` that the weights decide."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("variables", "provenance")
+        }
+
+
+def merge(variables: Mapping[str, Any], pretrained: Pretrained) -> dict[str, Any]:
+    """Puts the weights in the place of a network's fresh arrays, each on the devices of the one it replaces.
+
+    The head is replaced only if `pretrained` has one. Raises UserError when names or shapes differ.
+    """
+    fresh: Any = traverse_util.flatten_dict(dict(variables), sep="/")
+    given: Any = traverse_util.flatten_dict(pretrained.variables, sep="/")
+    source = pretrained.provenance["source"]
+    heads = [tree["params/head/bias"].shape[0] for tree in (given, fresh) if "params/head/bias" in tree]
+    if len(set(heads)) > 1:
+        raise errors.UserError(
+            f"the weights of {source} have a head for {heads[0]} genres and this run has {heads[1]}: "
+            "use the same genres, or weights without a head."
+        )
+    needed = {name: leaf.shape for name, leaf in fresh.items() if name in given or not name.startswith("params/head/")}
+    shapes = {name: array.shape for name, array in given.items()}
+    account(
+        f"the weights of {source} do not fit the network", shapes, needed, f"it needs width {pretrained.width:g} to take them"
+    )
+    merged = {
+        name: jax.device_put(np.asarray(given[name], leaf.dtype), leaf.sharding) if name in given else leaf
+        for name, leaf in fresh.items()
+    }
+    return traverse_util.unflatten_dict(merged, sep="/")
+
+
+def save(path: pathlib.Path, pretrained: Pretrained) -> None:
+    """Writes our format, whole or not at all; equal weights give equal bytes. Raises UserError if `path` exists."""
+    if path.exists():
+        raise errors.UserError(f"{path} exists already: remove it or name another file.")
+    flat = traverse_util.flatten_dict(pretrained.variables, sep="/")
+    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in flat.items()}
+    entry = json.dumps({"format": FORMAT, "fields": pretrained.fields(), "provenance": pretrained.provenance}, sort_keys=True)
+    buffer = io.BytesIO()
+    np.savez(buffer, provenance=np.frombuffer(entry.encode(), np.uint8), **arrays)
+    try:
+        workdir.write_atomic(path, buffer.getvalue())
+    except OSError as error:
+        raise errors.UserError(f"{path} cannot be written ({error.strerror}): name a file in a folder that can be.") from error
+
+
+def read(path: pathlib.Path) -> Pretrained:
+    """Reads what `save` wrote. Raises UserError for other arrays, and numpy's and zipfile's errors for a damaged file."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    entry = json.loads(arrays.pop("provenance").tobytes())
+    if entry["format"] != FORMAT:
+        raise ValueError(f"its format is {entry['format']!r}")
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry["fields"].items()
+    }
+    needed = dict(body_shapes(fields["width"], fields["padding"]))
+    if "params/head/bias" in arrays:
+        genres = arrays["params/head/bias"].shape
+        needed |= {"params/head/kernel": (needed["params/last/scale"][0], *genres), "params/head/bias": genres}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    account(f"the weights file {path} is not exactly a MobileNetV2 of poster_jax", shapes, needed, "convert it again")
+    return Pretrained(checked(path, arrays), **fields, provenance=entry["provenance"])
+
+
+def account(source: str, given: Mapping[str, Any], needed: Mapping[str, Any], remedy: str) -> None:
+    """Raises UserError listing what is missing, extra or misshaped; both arguments are {name: shape}."""
+    misshaped = [name for name in needed if name in given and tuple(given[name]) != tuple(needed[name])]
+    wrong = {
+        "missing": [name for name in needed if name not in given],
+        "extra": [name for name in given if name not in needed],
+        "misshaped": [f"{name} {tuple(given[name])}, not {tuple(needed[name])}" for name in misshaped],
+    }
+    told = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items() if names]
+    if told:
+        raise errors.UserError(f"{source}, of {len(needed)} arrays {' and '.join(told)}: {remedy}.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"{len(names) - LISTED} more"] if len(names) > LISTED else []
+    return ", ".join([*names[:LISTED], *more])
+
+
+@functools.cache
+def body_shapes(width: float, padding: str) -> dict[str, tuple[int, ...]]:
+    """{flat name: shape} of our body's arrays."""
+    model = mobilenet_v2.MobileNetV2(
+        num_genres=1,
+        width=width,
+        padding=padding,
+        epsilon=1.0,
+        momentum=1.0,
+        input_range=(0.0, 1.0),
+        input_mean=(0.0, 0.0, 0.0),
+        input_std=(1.0, 1.0, 1.0),
+        pooling="max",
+        dropout=0.0,
+        bn_mode="frozen",
+    )
+    flat: Any = traverse_util.flatten_dict(mobilenet_v2.shapes(model), sep="/")
+    return {name: leaf.shape for name, leaf in flat.items() if not name.startswith("params/head/")}
+
+
+def checked(path: pathlib.Path, flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The nested float32 variables; raises UserError for other types and for values that are not finite."""
+    for name, array in flat.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise errors.UserError(f"the weights file {path} has values in {name} that are not finite numbers: fetch it again.")
+    return traverse_util.unflatten_dict({k: np.ascontiguousarray(v, np.float32) for k, v in flat.items()}, sep="/")
