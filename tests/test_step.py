@@ -128,7 +128,7 @@ def test_bfloat16_keeps_weights_statistics_and_loss_in_float32() -> None:
 def test_a_tiny_set_can_be_learnt_by_heart() -> None:
     _, state, train_step, eval_step = build(rate=1e-2)
     batch = make_batch(0, 8)
-    for _ in range(150):
+    for _ in range(400):
         state, _ = train_step(state, batch, jax.random.key(0))
     scores, _ = eval_step(state.variables(), batch)
     assert ((scores > 0.5) == batch["label"]).mean() > 0.9
