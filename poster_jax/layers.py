@@ -246,7 +246,7 @@ def _windows(x: jax.Array, window: tuple[int, int]) -> jax.Array:
 
 
 def _max_pool_forward(x: jax.Array, window: tuple[int, int]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    largest = max_pool(x, window)
+    largest: Any = max_pool(x, window)
     return largest, (x, largest)
 
 
