@@ -55,16 +55,7 @@ def describe(config: config_lib.Config) -> str:
 def _time_steps(config: config_lib.Config, rows: dataset.Dataset, shardings: runtime.Shardings, total: int) -> dict[str, float]:
     """Seconds of compilation and of one step of each kind, and megabytes of the state."""
     model = models.build(**config.model, num_genres=len(rows.genres), precision=config.train.precision)
-    optimizer = state_lib.build_optimizer(
-        name=config.optim.name,
-        schedule=state_lib.build_schedule(
-            schedule=config.optim.schedule,
-            learning_rate=config.optim.learning_rate,
-            warmup_steps=config.optim.warmup_steps,
-            num_steps=total,
-        ),
-        weight_decay=config.optim.weight_decay,
-    )
+    optimizer = state_lib.build_optimizer(**config.optim, num_steps=total)
     state = state_lib.create(model, optimizer, config.data.image_size, config.seed, shardings.state)
     megabytes = {
         f"{name}_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")) / 2**20

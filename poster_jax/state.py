@@ -32,13 +32,19 @@ def build_schedule(*, schedule: str, learning_rate: float, warmup_steps: int, nu
     return optax.join_schedules([warmup, body], [warmup_steps])
 
 
-def build_optimizer(*, name: str, schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
-    """adam and sgd as Keras has them (epsilon 1e-7); adamw decays kernels only, not biases or BatchNorm."""
+def build_optimizer(
+    *, name: str, learning_rate: float, schedule: str, warmup_steps: int, weight_decay: float, num_steps: int
+) -> optax.GradientTransformation:
+    """`build_optimizer(**config.optim, num_steps=N)`: adam and sgd as Keras has them (epsilon 1e-7).
+
+    adamw decays kernels only, not biases or BatchNorm.
+    """
+    rate = build_schedule(schedule=schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
     if name == "sgd":
-        return optax.sgd(schedule, momentum=0.9)
+        return optax.sgd(rate, momentum=0.9)
     if name == "adamw":
-        return optax.adamw(schedule, eps=1e-7, weight_decay=weight_decay, mask=_is_kernel)
-    return optax.adam(schedule, eps=1e-7)
+        return optax.adamw(rate, eps=1e-7, weight_decay=weight_decay, mask=_is_kernel)
+    return optax.adam(rate, eps=1e-7)
 
 
 def _is_kernel(params: Any) -> Any:

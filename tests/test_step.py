@@ -20,8 +20,9 @@ def build(num_devices: int = 1, *, precision: str = "float32", augment: dict = O
     """(shardings, state, train step, eval step) of a small network with batch norm and dropout on."""
     shardings = runtime.make_shardings(jax.devices()[:num_devices])
     model = models.build(**FIELDS, blocks=((6, 3, 2, True, 0.2),), dense=((8, True, 0.3),), num_genres=3, precision=precision)
-    schedule = state_lib.build_schedule(schedule="constant", learning_rate=rate, warmup_steps=0, num_steps=20)
-    optimizer = state_lib.build_optimizer(name="adam", schedule=schedule, weight_decay=0.0)
+    optimizer = state_lib.build_optimizer(
+        name="adam", learning_rate=rate, schedule="constant", warmup_steps=0, weight_decay=0.0, num_steps=20
+    )
     state = state_lib.create(model, optimizer, SIZE, 0, shardings.state)
     train_step = jax.jit(step_lib.make_train_step(model, optimizer, loss="sigmoid", augment=augment))
     return shardings, state, train_step, jax.jit(step_lib.make_eval_step(model, loss="sigmoid"))

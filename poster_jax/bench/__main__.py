@@ -32,10 +32,7 @@ class Steps:
 
     def __init__(self, config: config_lib.Config, shardings: runtime.Shardings, num_genres: int) -> None:
         self.model: Any = models.build(**config.model, num_genres=num_genres, precision=config.train.precision)
-        schedule = state_lib.build_schedule(
-            schedule="constant", learning_rate=config.optim.learning_rate, warmup_steps=0, num_steps=1
-        )
-        optimizer = state_lib.build_optimizer(name=config.optim.name, schedule=schedule, weight_decay=0.0)
+        optimizer = state_lib.build_optimizer(**config.optim, num_steps=1)
         self.state = state_lib.create(self.model, optimizer, config.data.image_size, 0, shardings.state)
         augment = config.train.augment.to_dict()
         train_step = step_lib.make_train_step(self.model, optimizer, loss=config.train.loss, augment=augment)

@@ -55,13 +55,7 @@ def run_seed(
             return results
 
     model = models.build(**config.model, num_genres=len(feed.rows.genres), precision=config.train.precision)
-    schedule = state_lib.build_schedule(
-        schedule=config.optim.schedule,
-        learning_rate=config.optim.learning_rate,
-        warmup_steps=config.optim.warmup_steps,
-        num_steps=cadence.total,
-    )
-    optimizer = state_lib.build_optimizer(name=config.optim.name, schedule=schedule, weight_decay=config.optim.weight_decay)
+    optimizer = state_lib.build_optimizer(**config.optim, num_steps=cadence.total)
     state = state_lib.create(model, optimizer, config.data.image_size, seed, feed.shardings.state)
     train_step = jax.jit(
         step_lib.make_train_step(model, optimizer, loss=config.train.loss, augment=config.train.augment.to_dict()),
