@@ -113,7 +113,7 @@ def open_feed(data: Any, shardings: runtime.Shardings, chosen: tuple[str, str] |
         path, why = chosen or choose_path(data.path, len(source.table), data.image_size)
     rows = dataset.select(source, data)
     if path == "streaming":
-        return Feed(rows, pipeline.make_stream(source, data.image_size), shardings, False, path, why)
+        return Feed(rows, pipeline.make_stream(source, data.image_size, data.cache_dir), shardings, False, path, why)
     packed = source if data.variant == "packed" else resident.pack(source, data.image_size, data.cache_dir)
     if jax.default_backend() == "cpu":
         return Feed(rows, resident.make_host_stream(packed.images), shardings, False, path, why)

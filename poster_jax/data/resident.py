@@ -57,7 +57,7 @@ def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) ->
         if needed_mb > free_mb:
             raise errors.UserError(
                 f"the packed posters need {needed_mb:.0f} MB and {directory.parent} has {free_mb:.0f} MB free: "
-                "make room, name another folder with --config.data.cache_dir, or use --config.data.path=streaming."
+                "make room, or name another folder with --config.data.cache_dir."
             )
         with builder.atomic_directory(directory) as unfinished:
             _write(source, image_size, unfinished)

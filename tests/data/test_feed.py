@@ -156,6 +156,19 @@ class TestCache:
             collect(one.eval_batches("test", 8))
             assert len(calls) == expected
 
+    def test_streaming_decodes_a_poster_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("tensorflow", reason="the streaming path needs TensorFlow")
+        calls = []
+        decode = images.decode
+        monkeypatch.setattr(images, "decode", lambda *arguments: calls.append(1) or decode(*arguments))
+        one = open_feed("streaming")
+        used = len(one.rows.parts["test"])
+        first, again = (collect(one.eval_batches("test", 8)) for _ in range(2))
+        # The last batch is padded with the first poster, which another thread may still be decoding.
+        assert used <= len(calls) <= used + 1
+        for ours, theirs in zip(first, again, strict=True):
+            np.testing.assert_array_equal(ours["image"], theirs["image"])
+
     def test_a_changed_picture_makes_another_cache(self, tmp_path: pathlib.Path) -> None:
         (tmp_path / "posters").mkdir()
         (tmp_path / "MovieGenre.csv").write_text("imdbId,Genre\n1,Drama\n")
