@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from poster_jax import narrow
+
 Padding = Literal["VALID", "SAME"]
 Rows = list[list[float]]
 
@@ -43,14 +45,15 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, padding: Padding, stride: int = 1
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
     native = functools.partial(_native, padding=padding, stride=stride)
-    if not _winograd_serves(x, kernel, padding, stride):
+    form = _cpu_form(x, kernel, padding, stride)
+    if form is None:
         return native(x, kernel)
 
-    def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def rewritten(x: jax.Array, kernel: jax.Array) -> jax.Array:
         pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-        return _row_convolution(_padded(x, pads), kernel.astype(jnp.float32)).astype(x.dtype)
+        return form[0](_padded(x, pads), kernel.astype(jnp.float32)).astype(x.dtype)
 
-    return lax.platform_dependent(x, kernel, cpu=winograd, default=native)
+    return lax.platform_dependent(x, kernel, cpu=rewritten, default=native)
 
 
 def _conv2d_forward(
@@ -65,16 +68,18 @@ def _conv2d_backward(
     def native(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(functools.partial(_native, padding=padding, stride=stride), x, kernel)[1](grad)
 
-    def winograd(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    form = _cpu_form(*saved, padding, stride)
+    if form is None:
+        return native(*saved, grad)
+
+    def rewritten(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-        x_gradient, kernel_gradient = _row_gradients(_padded(x, pads), kernel.astype(jnp.float32), grad.astype(jnp.float32))
+        x_gradient, kernel_gradient = form[1](_padded(x, pads), kernel.astype(jnp.float32), grad.astype(jnp.float32))
         (top, _), (left, _) = pads
         x_gradient = x_gradient[:, top : top + x.shape[1], left : left + x.shape[2]]
         return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
 
-    if not _winograd_serves(*saved, padding, stride):
-        return native(*saved, grad)
-    return lax.platform_dependent(*saved, grad, cpu=winograd, default=native)
+    return lax.platform_dependent(*saved, grad, cpu=rewritten, default=native)
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
@@ -84,6 +89,20 @@ def _native(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> j
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
+def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> tuple[Any, Any] | None:
+    """Forward pass and gradients that serve better than XLA's own on CPU, for padded float32 input; None where none does."""
+    if _winograd_serves(x, kernel, padding, stride):
+        return _row_convolution, _row_gradients
+    if stride == 1 and kernel.shape[:2] == narrow.KERNEL and max(kernel.shape[2:]) < WINOGRAD_CHANNELS and _is_rewritable(x):
+        return narrow.convolution, narrow.gradients
+    return None
+
+
+def _is_rewritable(x: jax.Array) -> bool:
+    """Float64 stays with XLA: the rewritten forms compute in float32."""
+    return x.dtype in (jnp.float32, jnp.bfloat16)
+
+
 def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> bool:
     """Whether the rewritten form is exact enough, and does fewer products than the direct one."""
     height = x.shape[1] - (kernel.shape[0] - 1 if padding == "VALID" else 0)
@@ -91,7 +110,7 @@ def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: 
         stride == 1
         and kernel.shape[0] == WINOGRAD_HEIGHT
         and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
-        and x.dtype in (jnp.float32, jnp.bfloat16)
+        and _is_rewritable(x)
         and TILE * _num_tiles(height, WINOGRAD_HEIGHT) < WINOGRAD_HEIGHT * height
     )
 
@@ -227,6 +246,32 @@ def _column_products(tile: jax.Array, grad_tile: jax.Array, width: int) -> jax.A
     return jnp.stack([lax.dot_general(tile, column, contract) for column in columns])
 
 
+@jax.custom_vjp
+def pointwise_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """1x1 convolution: [B, H, W, C] with [C, D] -> [B, H, W, D]. Differentiable once, in reverse mode.
+
+    The kernel's gradient is a product that XLA on CPU computes several times faster with the narrower factor on the left.
+    """
+    return lax.dot_general(x, kernel, (((3,), (0,)), ((), ())))
+
+
+def _pointwise_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return lax.dot_general(x, kernel, (((3,), (0,)), ((), ()))), (x, kernel)
+
+
+def _pointwise_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    grad = lax.optimization_barrier(grad)
+    pair = (x, grad) if kernel.shape[0] <= kernel.shape[1] else (grad, x)
+    # Without the barrier XLA turns the transposed product back into the one with the wider factor on the left.
+    product = lax.optimization_barrier(lax.dot_general(*pair, (((0, 1, 2), (0, 1, 2)), ((), ()))))
+    x_gradient = lax.dot_general(grad, kernel, (((3,), (1,)), ((), ())))
+    return x_gradient, product if pair[0] is x else product.T
+
+
+pointwise_conv2d.defvjp(_pointwise_forward, _pointwise_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
     """Largest value of every `window` of [B, H, W, C]; the stride is the window, trailing rows and columns are dropped.
@@ -246,6 +291,9 @@ def _windows(x: jax.Array, window: tuple[int, int]) -> jax.Array:
 
 
 def _max_pool_forward(x: jax.Array, window: tuple[int, int]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    # One x for both passes: XLA computes a cheap x (BatchNorm's) anew where it is read, with other roundings, so that the
+    # backward pass would not find every largest entry again and lose its gradient.
+    x = lax.optimization_barrier(x)
     largest: Any = max_pool(x, window)
     return largest, (x, largest)
 

@@ -206,3 +206,24 @@ def test_conv_module_has_flax_parameters_and_results():
     assert set(layers.Conv(24, (3, 3), padding="SAME", use_bias=False).init(jax.random.key(1), x)["params"]) == {"kernel"}
     half = layers.Conv(24, (3, 3), padding="SAME", dtype=jnp.bfloat16)
     assert half.apply(half.init(jax.random.key(1), x), x).dtype == jnp.bfloat16
+
+
+def test_max_pool_behind_batch_norm_loses_no_gradient():
+    """XLA computes a BatchNorm anew for the backward pass, with other roundings: the largest entries must still be found."""
+    conv, norm = layers.Conv(4, (3, 3), padding="VALID"), nn.BatchNorm(use_running_average=False)
+    x = jax.random.uniform(jax.random.key(0), (8, 38, 26, 3))
+    kernel = conv.init(jax.random.key(1), x)
+    variables = norm.init(jax.random.key(2), conv.apply(kernel, x))
+    scale = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(3), leaf.shape), variables["params"])
+    cotangent = jax.random.normal(jax.random.key(4), (8, 18, 12, 4))
+
+    def gradient(pool):
+        def loss(kernel):
+            y, _ = norm.apply({**variables, "params": scale}, nn.relu(conv.apply(kernel, x)), mutable=["batch_stats"])
+            return (pool(y) * cotangent).sum()
+
+        return jax.jit(jax.grad(loss))(kernel)["params"]["kernel"]
+
+    ours = gradient(lambda y: layers.max_pool(y, (2, 2)))
+    theirs = gradient(lambda y: nn.max_pool(y, window_shape=(2, 2), strides=(2, 2)))
+    assert relative_error(ours, np.asarray(theirs, np.float64)) < 1e-4

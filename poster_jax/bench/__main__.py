@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax import errors, hugepages, models, runtime
+from poster_jax import errors, hugepages, losses, models, runtime
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
 from poster_jax.bench import peers, timing
@@ -33,11 +33,16 @@ class Steps:
     def __init__(self, config: config_lib.Config, shardings: runtime.Shardings, num_genres: int) -> None:
         self.model: Any = models.build(**config.model, num_genres=num_genres, precision=config.train.precision)
         optimizer = state_lib.build_optimizer(**config.optim, num_steps=1)
-        self.state = state_lib.create(self.model, optimizer, config.data.image_size, 0, shardings.state)
-        augment = config.train.augment.to_dict()
-        train_step = step_lib.make_train_step(self.model, optimizer, loss=config.train.loss, augment=augment)
+        keeps_average = config.train.average_decay > 0
+        self.state = state_lib.create(
+            self.model, optimizer, config.data.image_size, 0, shardings.state, keeps_average=keeps_average
+        )
+        loss = losses.build(**config.loss, genre_counts=np.ones(num_genres), num_rows=2 * num_genres)
+        train_step = step_lib.make_train_step(
+            self.model, optimizer, loss, augment=config.train.augment.to_dict(), average_decay=config.train.average_decay
+        )
         self._train_step = jax.jit(train_step, donate_argnums=0)
-        self._eval_step = jax.jit(step_lib.make_eval_step(self.model, loss=config.train.loss))
+        self._eval_step = jax.jit(step_lib.make_eval_step(self.model, loss, mirror=config.eval.mirror))
         self._key = jax.random.key(0)
 
     def train(self, batch: dict[str, Any]) -> None:
@@ -124,7 +129,8 @@ def bench_steps(config: config_lib.Config, shardings: runtime.Shardings, repeats
         "evaluate": lambda: steps.evaluate(batch),
     }
     if against:
-        peer = peers.start(against, num_genres=num_genres, image_size=config.data.image_size, batch_size=size)
+        shape = {"num_genres": num_genres, "image_size": config.data.image_size, "batch_size": size}
+        peer = peers.start(against, config.model.name, **shape)
         calls |= {f"{against} train": lambda: peer("train"), f"{against} forward": lambda: peer("forward")}
     rounds = timing.take_turns(calls, repeats=repeats, seconds=3.0)
     rate = 2 * timing.MATRIX_SIZE**3 / statistics.median(rounds["matrix product"])
@@ -151,7 +157,7 @@ def bench_steps(config: config_lib.Config, shardings: runtime.Shardings, repeats
 def bench_inputs(config: config_lib.Config, shardings: runtime.Shardings, repeats: int, num_steps: int) -> None:
     """Each input path alone, and under the config's network and the narrowest Table 2 network."""
     narrow: Any = ml_collections.ConfigDict(config.to_dict())
-    narrow.model.blocks, narrow.model.dense = NARROW_BLOCKS, NARROW_DENSE
+    narrow.model = {**config_lib.MODELS["cnn"], "blocks": NARROW_BLOCKS, "dense": NARROW_DENSE}
     print(f"{'input':<12}{'alone images/s':>16}{'network':>12}{'fixed batch ms':>16}{'real data ms':>14}{'ratio':>8}")
     for path in ("resident", "streaming"):
         feed = feed_lib.open_feed(config.data, shardings, (path, "the benchmark asks for it"))

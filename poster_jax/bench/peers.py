@@ -1,4 +1,4 @@
-"""The paper's Table 6 network in Keras on TensorFlow and in PyTorch, ready to be timed beside ours.
+"""Our networks as others run them, ready to be timed beside ours: Table 6 in Keras and PyTorch, MobileNetV2 in Keras.
 
 Each peer is built and compiled as its own users would, on one fixed batch that is already on the device, so that an
 alternating benchmark times the step and nothing else.
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from poster_jax import errors
 
 LEARNING_RATE = 1e-4  # Adam's, in the paper's section on Table 6
 CONV_PARAMETERS = 896 + 18_496 + 73_856 + 73_792  # 3x3 kernels and biases: 3 -> 32 -> 64 -> 128 -> 64 channels
+MOBILENET_PARAMETERS = 2_257_984  # MobileNetV2 without its head, batch statistics included: the movie paper's Figure 5
+MOBILENET_FEATURES = 1280
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +37,15 @@ def flat_features(image_size: tuple[int, int]) -> int:
     return 64 * height * width
 
 
-def checked(peer: Peer, num_genres: int, image_size: tuple[int, int]) -> Peer:
-    """The peer, known to be the same network as ours: 6,295,558 parameters for six genres and posters of 150x101."""
-    expected = CONV_PARAMETERS + (flat_features(image_size) + 1) * 128 + 129 * num_genres
+def checked(peer: Peer, expected: int) -> Peer:
+    """The peer, known to be the same network as ours by its number of parameters."""
     assert peer.num_parameters == expected, f"{peer.name} has {peer.num_parameters} parameters, not {expected}"
     return peer
+
+
+def cnn_parameters(num_genres: int, image_size: tuple[int, int]) -> int:
+    """6,295,558 for six genres and posters of 150x101."""
+    return CONV_PARAMETERS + (flat_features(image_size) + 1) * 128 + 129 * num_genres
 
 
 def fixed_batch(num_genres: int, image_size: tuple[int, int], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,19 +55,41 @@ def fixed_batch(num_genres: int, image_size: tuple[int, int], batch_size: int) -
     return image, generator.integers(0, 2, (batch_size, num_genres)).astype(np.float32)
 
 
-def keras_cnn(num_genres: int = 6, image_size: tuple[int, int] = (150, 101), batch_size: int = 32) -> Peer:
-    """Keras on its TensorFlow backend, the step as one `tf.function`, as `fit` compiles it.
-
-    Raises `errors.UserError` when Keras or TensorFlow is missing, or Keras already runs on another backend.
-    """
+def keras_on_tensorflow() -> Any:
+    """The module `keras`. Raises `errors.UserError` when it or TensorFlow is missing, or it runs on another backend."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         import keras
-        import tensorflow as tf
+        import tensorflow  # noqa: F401
     except ImportError as error:
         raise errors.UserError("Keras on TensorFlow is not installed: pip install tensorflow-cpu keras") from error
     if keras.backend.backend() != "tensorflow":
         raise errors.UserError("Keras runs on another backend than TensorFlow: set KERAS_BACKEND=tensorflow")
+    return keras
+
+
+def keras_peer(model: Any, batch: tuple[np.ndarray, np.ndarray], expected: int) -> Peer:
+    """A Keras model with Adam and binary cross-entropy, its steps as one `tf.function` each, as `fit` compiles them."""
+    import keras
+    import tensorflow as tf
+
+    model.compile(keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy")
+    model.train_on_batch(*batch)  # builds the optimizer's and the metrics' variables
+    image, label = (tf.constant(array) for array in batch)
+    train_step = tf.function(model.train_step, jit_compile=model.jit_compile)
+    forward = tf.function(lambda x: model(x, training=False), jit_compile=model.jit_compile)
+    peer = Peer(
+        "keras-tensorflow",
+        model.count_params(),
+        lambda: float(train_step((image, label))["loss"]),
+        lambda: forward(image).numpy(),
+    )
+    return checked(peer, expected)
+
+
+def keras_cnn(num_genres: int = 6, image_size: tuple[int, int] = (150, 101), batch_size: int = 32) -> Peer:
+    """Keras on its TensorFlow backend; raises what `keras_on_tensorflow` does."""
+    keras = keras_on_tensorflow()
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -79,19 +108,27 @@ def keras_cnn(num_genres: int = 6, image_size: tuple[int, int] = (150, 101), bat
             layers.Dense(num_genres, activation="sigmoid"),
         ]
     )
-    model.compile(keras.optimizers.Adam(LEARNING_RATE), "binary_crossentropy")
-    image, label = fixed_batch(num_genres, image_size, batch_size)
-    model.train_on_batch(image, label)  # builds the optimizer's and the metrics' variables
-    batch = (tf.constant(image), tf.constant(label))
-    train_step = tf.function(model.train_step, jit_compile=model.jit_compile)
-    forward = tf.function(lambda x: model(x, training=False), jit_compile=model.jit_compile)
-    peer = Peer(
-        "keras-tensorflow",
-        model.count_params(),
-        lambda: float(train_step(batch)["loss"]),
-        lambda: forward(batch[0]).numpy(),
+    return keras_peer(model, fixed_batch(num_genres, image_size, batch_size), cnn_parameters(num_genres, image_size))
+
+
+def keras_mobilenet(num_genres: int = 6, image_size: tuple[int, int] = (128, 128), batch_size: int = 32) -> Peer:
+    """Keras's own MobileNetV2 with global max pooling; all weights train and BatchNorm uses the batch, as `fit` does.
+
+    Raises what `keras_on_tensorflow` does.
+    """
+    keras = keras_on_tensorflow()
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((*image_size, 3), dtype="uint8"),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            keras.applications.MobileNetV2(input_shape=(*image_size, 3), alpha=1.0, include_top=False, weights=None),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(num_genres, activation="sigmoid"),
+        ]
     )
-    return checked(peer, num_genres, image_size)
+    expected = MOBILENET_PARAMETERS + (MOBILENET_FEATURES + 1) * num_genres
+    return keras_peer(model, fixed_batch(num_genres, image_size, batch_size), expected)
 
 
 def torch_cnn(
@@ -140,17 +177,28 @@ def torch_cnn(
 
     name = "pytorch-channels-last" if channels_last else "pytorch"
     peer = Peer(name, sum(p.numel() for p in model.parameters()), run_train, run_forward)
-    return checked(peer, num_genres, image_size)
+    return checked(peer, cnn_parameters(num_genres, image_size))
 
 
-def start(name: str, *, num_genres: int, image_size: tuple[int, int], batch_size: int) -> Callable[[str], None]:
+# By framework and `config.model.name`.
+PEERS = {("keras", "cnn"): keras_cnn, ("torch", "cnn"): torch_cnn, ("keras", "mobilenet_v2"): keras_mobilenet}
+
+
+def start(
+    framework: str, model: str, *, num_genres: int, image_size: tuple[int, int], batch_size: int
+) -> Callable[[str], None]:
     """Builds a peer in a process of its own and returns `call("train")`, `call("forward")`: one batch, waited for.
 
     In one process two runtimes would share threads and memory, and slow each other. The peer gets the environment that its
-    users have, without the huge pages that ours asks for. Raises UserError when the peer cannot be built.
+    users have, without the huge pages that ours asks for. Raises UserError when there is no such peer or it cannot be built.
     """
+    if (framework, model) not in PEERS:
+        known = ", ".join(sorted(name for name, other in PEERS if other == model)) or "none"
+        raise errors.UserError(
+            f"config.model.name={model} cannot be timed --against={framework}: frameworks that have this network: {known}."
+        )
     environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    arguments = [name, str(num_genres), *map(str, image_size), str(batch_size)]
+    arguments = [framework, model, str(num_genres), *map(str, image_size), str(batch_size)]
     process = subprocess.Popen(
         [sys.executable, "-m", "poster_jax.bench.peers", *arguments],
         env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -165,7 +213,7 @@ def start(name: str, *, num_genres: int, image_size: tuple[int, int], batch_size
     def answer() -> None:
         line = pipes[1].readline().strip()
         if line != "done":
-            raise errors.UserError(line or f"the process of {name} ended; see what it printed above.")
+            raise errors.UserError(line or f"the process of {framework} ended; see what it printed above.")
 
     def call(kind: str) -> None:
         pipes[0].write(f"{kind}\n")
@@ -176,11 +224,10 @@ def start(name: str, *, num_genres: int, image_size: tuple[int, int], batch_size
     return call
 
 
-def serve(name: str, num_genres: int, image_size: tuple[int, int], batch_size: int) -> None:
+def serve(framework: str, model: str, num_genres: int, image_size: tuple[int, int], batch_size: int) -> None:
     """The other end of `start`: one batch for every line read, "done" for every batch."""
-    build = {"keras": keras_cnn, "torch": torch_cnn}[name]
     try:
-        peer = build(num_genres=num_genres, image_size=image_size, batch_size=batch_size)
+        peer = PEERS[framework, model](num_genres=num_genres, image_size=image_size, batch_size=batch_size)
     except errors.UserError as error:
         print(error, flush=True)
         return
@@ -191,5 +238,5 @@ def serve(name: str, num_genres: int, image_size: tuple[int, int], batch_size: i
 
 
 if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[2:]]
-    serve(sys.argv[1], numbers[0], (numbers[1], numbers[2]), numbers[3])
+    numbers = [int(text) for text in sys.argv[3:]]
+    serve(sys.argv[1], sys.argv[2], numbers[0], (numbers[1], numbers[2]), numbers[3])

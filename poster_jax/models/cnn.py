@@ -4,18 +4,41 @@ BatchNorm stands after the activation: the paper puts it "after each convolution
 its layers have their activation inside (Tables 2 and 6).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from poster_jax import errors, layers
 
+# Where `explain` finds the last convolution's activation and its gradient.
+LAST_MAP, PERTURBATIONS = "last_map", "perturbations"
+
+
+class ChannelDropout(nn.Module):
+    """Dropout whose rate is an array, which may be traced, and whose mask for a channel depends on the key and that channel.
+
+    So networks of different widths, and those padded to the widest, drop the same values of the channels that they share.
+    """
+
+    rate: jax.Array
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """float [..., C]; each channel's mask comes from a key of its own."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), jnp.arange(x.shape[-1]))
+        keep = 1.0 - self.rate
+        kept = jax.vmap(lambda key: jax.random.uniform(key, x.shape[:-1]) < keep, out_axes=-1)(keys)
+        return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
+
 
 class CNN(nn.Module):
     """Blocks of convolution, relu, BatchNorm, max pool, dropout; then dense layers; then one logit per genre.
 
     Attributes:
-        blocks: rows of (filters, kernel, pool, batch norm, dropout); VALID padding, pool 1 is none.
+        blocks: rows of (filters, kernel, pool, batch norm, dropout); VALID padding, pool 1 is none. A dropout that is an array
+            is a `ChannelDropout`'s.
         dense: rows of (units, batch norm, dropout).
         input_range: what 0 and 255 are mapped to.
         precision: dtype of the activations; parameters and statistics are float32.
@@ -32,25 +55,33 @@ class CNN(nn.Module):
         """float [B, H, W, 3] in `input_range` -> float32 logits [B, K]."""
         dtype = jnp.dtype(self.precision)
         x = x.astype(dtype)
-        for filters, kernel, pool, batch_norm, dropout in self.blocks:
+        for index, (filters, kernel, pool, batch_norm, dropout) in enumerate(self.blocks):
             if min(x.shape[1:3]) < kernel:
                 raise errors.UserError(
                     f"config.model.blocks has no pixel left for a kernel of {kernel} in {x.shape[1:3]}: use fewer blocks."
                 )
             x = nn.relu(layers.Conv(filters, (kernel, kernel), padding="VALID", dtype=dtype)(x))
+            if index == len(self.blocks) - 1 and not self.is_initializing():
+                x = self.perturb(LAST_MAP, x, PERTURBATIONS)
+                self.sow("intermediates", LAST_MAP, x)
             x = self._norm(x, train) if batch_norm else x
             if min(x.shape[1:3]) < pool:
                 raise errors.UserError(
                     f"config.model.blocks has no pixel left for a pool of {pool} in {x.shape[1:3]}: use smaller pools."
                 )
             x = layers.max_pool(x, (pool, pool)) if pool > 1 else x
-            x = nn.Dropout(dropout, deterministic=not train)(x) if dropout else x
+            x = self._drop(x, dropout, train)
         x = x.reshape(x.shape[0], -1)
         for units, batch_norm, dropout in self.dense:
             x = nn.relu(nn.Dense(units, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())(x))
             x = self._norm(x, train) if batch_norm else x
-            x = nn.Dropout(dropout, deterministic=not train)(x) if dropout else x
+            x = self._drop(x, dropout, train)
         return nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())(x).astype(jnp.float32)
+
+    def _drop(self, x: jax.Array, dropout: Any, train: bool) -> jax.Array:
+        if isinstance(dropout, jax.Array):
+            return ChannelDropout(dropout)(x) if train else x
+        return nn.Dropout(dropout, deterministic=not train)(x) if dropout else x
 
     def _norm(self, x: jax.Array, train: bool) -> jax.Array:
         # Keras's defaults (keras/src/layers/normalization/batch_normalization.py), which the paper's code relied on.

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from poster_jax import errors, layers
+from poster_jax import depthwise, errors, layers
 
 # Table 2 of the paper: (expansion t, channels c, repeats n, stride of the first s).
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -79,6 +79,23 @@ def unit_names() -> tuple[str, ...]:
     return (*names, "last")
 
 
+def stage_names() -> tuple[str, ...]:
+    """What can be frozen as one, in the order of the forward pass: stem, block_0 .. block_16, last, head."""
+    return ("stem", *(f"block_{index}" for index in range(len(block_rows(1.0, "keras")))), "last", "head")
+
+
+def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
+    """{stage: first step that changes it}: a step that never comes below `train_from`, then from the last one down in turn."""
+    names = stage_names()
+    first, body = names.index(train_from), len(names) - 1
+    steps = {name: np.iinfo(np.int32).max for name in names[:first]}
+    opened = names[first:body]
+    # With n stages the last opens after 1/n of the time and the first one at its end; without any time all are open.
+    return (
+        steps | {name: unfreeze_steps * (len(opened) - place) // len(opened) for place, name in enumerate(opened)} | {"head": 0}
+    )
+
+
 def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
     """Glorot uniform, as Keras draws it, from a hash of the key and of each entry's place.
 
@@ -102,11 +119,33 @@ def _pads(size: Sequence[int], kernel: int, stride: int, padding: str) -> tuple[
     return tuple((half - fewer, half) for fewer in less)
 
 
-def _depthwise_conv2d(x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...], stride: int) -> jax.Array:
-    """[B, H, W, C] with [kh, kw, 1, C] -> [B, H', W', C]; `padding` is (before, after) of rows and of columns."""
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=layers.DIMENSIONS, feature_group_count=x.shape[-1]
-    )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """float32 [B, H, W, C] normalised by the batch, with `scale` and `bias` [1, 1, 1, C], and the batch's mean and variance.
+
+    Its own gradient because autodiff's passes over the activations are twice as many. None flows through the statistics.
+    """
+    return _batch_norm_forward(y, scale, bias, epsilon)[0]
+
+
+def _batch_norm_forward(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
+    mean = y.mean((0, 1, 2), keepdims=True)
+    var = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
+    inverse = lax.rsqrt(var + epsilon)
+    return ((y - mean) * (scale * inverse) + bias, mean, var), (y, scale, mean, inverse)
+
+
+def _batch_norm_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    y, scale, mean, inverse = saved
+    grad = lax.optimization_barrier(gradients[0])
+    bias_gradient = grad.sum((0, 1, 2), keepdims=True)
+    scale_gradient = (grad * (y - mean)).sum((0, 1, 2), keepdims=True) * inverse
+    count = math.prod(y.shape[:3])
+    centred = grad - bias_gradient / count - (y - mean) * (inverse * scale_gradient / count)
+    return centred * (scale * inverse), scale_gradient, bias_gradient
+
+
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 class ConvNorm(nn.Module):
@@ -145,11 +184,9 @@ class ConvNorm(nn.Module):
             y = y + (bias - running_mean.value * factor).astype(self.dtype).reshape(wide)
         else:
             y = self._convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
-            mean = y.mean((0, 1, 2), keepdims=True)
-            var = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
+            y, mean, var = _batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
             running_mean.value = self._moved(running_mean.value, mean)
             running_var.value = self._moved(running_var.value, var)
-            y = (y - mean) * (scale.reshape(wide) * lax.rsqrt(var + self.epsilon)) + bias.reshape(wide)
             y = y.astype(self.dtype)
         return nn.relu6(y) if self.activate else y
 
@@ -158,10 +195,10 @@ class ConvNorm(nn.Module):
 
     def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if self.kernel_size == 1:
-            return lax.dot_general(x, kernel[0, 0], (((3,), (0,)), ((), ())))
+            return layers.pointwise_conv2d(x, kernel[0, 0])
         pads = _pads(x.shape[1:3], self.kernel_size, self.stride, self.padding)
         if self.depthwise:
-            return _depthwise_conv2d(x, kernel, pads, self.stride)
+            return depthwise.depthwise_conv2d(x, kernel, pads, self.stride)
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
         return layers.conv2d(x, kernel, padding="VALID", stride=self.stride)
 
@@ -194,6 +231,8 @@ class MobileNetV2(nn.Module):
         input_mean, input_std: taken off and divided by in the model, per channel, in units of `input_range`.
         pooling: "max" (the movie paper, section II-A) or "avg".
         bn_mode: what BatchNorm does in training steps, see BN_MODES; elsewhere it always uses its running statistics.
+        train_from: the first of `stage_names()` that trains; no gradient reaches those below it, and their BatchNorm is in
+            inference mode, except that it follows the batches in "frozen_moving".
         precision: dtype of the activations; parameters and statistics are float32.
 
     `capture_intermediates=True` of `apply` gives the output of every unit and block under `block_0` .. `block_16`.
@@ -210,10 +249,12 @@ class MobileNetV2(nn.Module):
     pooling: str
     dropout: float
     bn_mode: str
+    train_from: str = "stem"
     precision: str = "float32"
 
     def setup(self) -> None:
-        for field, known in (("padding", PADDINGS), ("pooling", POOLINGS), ("bn_mode", tuple(BN_MODES))):
+        choices = {"padding": PADDINGS, "pooling": POOLINGS, "bn_mode": tuple(BN_MODES), "train_from": stage_names()}
+        for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise errors.UserError(
                     f"config.model.{field}={getattr(self, field)!r} is unknown; it is one of {', '.join(known)}."
@@ -242,10 +283,11 @@ class MobileNetV2(nn.Module):
             )
         mean, std = (jnp.asarray(value, jnp.float32).reshape(1, 1, 1, 3) for value in (self.input_mean, self.input_std))
         x = ((x.astype(jnp.float32) - mean) / std).astype(jnp.dtype(self.precision))
-        x = self.stem(x, train)
-        for block in self.block:
-            x = block(x, train)
-        x = self.last(x, train)
+        first = stage_names().index(self.train_from)
+        for index, stage in enumerate((self.stem, *self.block, self.last)):
+            x = stage(x, train and (index >= first or self.bn_mode == "frozen_moving"))
+            if index < first:
+                x = lax.stop_gradient(x)
         return x, x.max((1, 2)) if self.pooling == "max" else x.mean((1, 2))
 
     def classify(self, pooled: jax.Array, train: bool) -> jax.Array:

@@ -9,11 +9,9 @@ import zipfile
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from jax.sharding import NamedSharding, PartitionSpec
 
 from poster_jax import errors
 from poster_jax.models import convert, mobilenet_v2, pretrained
@@ -252,37 +250,6 @@ def test_our_format_gives_back_everything(tmp_path: pathlib.Path, body: pretrain
     assert convert.load(f"poster_jax:{path}").variables["params"].keys() == tuned.variables["params"].keys()
 
 
-def fresh(width: float = WIDTH, num_genres: int = 6) -> Any:
-    fields = {**convert.FRAMEWORKS["keras"], "width": width, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
-    shapes = mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=num_genres, **fields))
-    sharding = NamedSharding(jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)), PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.device_put(np.full(leaf.shape, 9, np.float32), sharding), shapes)
-
-
-def test_merge_replaces_the_body_where_it_lies_and_keeps_the_head(body: pretrained.Pretrained) -> None:
-    before = fresh()
-    merged = pretrained.merge(before, body)
-    assert jax.tree.structure(merged) == jax.tree.structure(before)
-    head = merged["params"].pop("head")
-    assert all(np.all(leaf == 9) for leaf in jax.tree.leaves(head))
-    assert jax.tree.all(jax.tree.map(np.array_equal, merged, body.variables))
-    assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(merged))
-
-
-def test_merge_refuses_another_width_head_or_network(body: pretrained.Pretrained) -> None:
-    with pytest.raises(errors.UserError, match=r"misshaped \(.*\): it needs width 0.35 to take them\.$"):
-        pretrained.merge(fresh(width=1.0), body)
-    head = {"kernel": np.ones((1280, 19), np.float32), "bias": np.ones(19, np.float32)}
-    dogs = pretrained.Pretrained(
-        {**body.variables, "params": {**body.variables["params"], "head": head}}, **body.fields(), provenance=body.provenance
-    )
-    with pytest.raises(errors.UserError, match="a head for 19 genres and this run has 6"):
-        pretrained.merge(fresh(), dogs)
-    assert np.all(pretrained.merge(fresh(num_genres=19), dogs)["params"]["head"]["bias"] == 1)
-    with pytest.raises(errors.UserError, match="1 missing .params/Conv_0/kernel"):
-        pretrained.merge({"params": {"Conv_0": {"kernel": jnp.ones((3, 3, 3, 4))}}}, body)
-
-
 def test_the_command_writes_once_and_refuses_in_one_sentence(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,7 +314,8 @@ def test_a_keras_archive_without_its_parts_is_refused(tmp_path: pathlib.Path) ->
 
 
 def test_flat_names_cover_the_network_once() -> None:
-    shapes = traverse_util.flatten_dict(fresh(), sep="/")
+    fields = {**convert.FRAMEWORKS["keras"], "width": WIDTH, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
+    shapes = traverse_util.flatten_dict(mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=6, **fields)), sep="/")
     body = {name for name in shapes if not name.startswith("params/head")}
     for framework in ("keras", "torchvision"):
         names = convert._their_names(framework)

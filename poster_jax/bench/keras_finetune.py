@@ -1,0 +1,290 @@
+"""`python -m poster_jax.bench.keras_finetune a|b --weights=FILE --dir=POSTERS --workdir=DIR [--seed=0]`: Keras' side.
+
+MobileNetV2 fine-tuned in Keras on TensorFlow by `model.fit` on a tf.data pipeline, on the rows and parts of our own runs and
+measured by our own metrics, so that `compare` can hold our recipe against it. Recipe `a` is the plain one, `b` the strongest.
+"""
+
+import argparse
+import dataclasses
+import io
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poster_jax import config as config_lib
+from poster_jax import errors, metrics
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import builder, dataset, resident
+from poster_jax.models import keras_files
+from poster_jax.protocols import single
+from poster_jax.report import table
+
+EVAL_BATCH_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train; `image_size` is (height, width) in pixels and `ema` 0 keeps the last weights."""
+
+    image_size: tuple[int, int]
+    num_epochs: int
+    weight_decay: float
+    ema: float
+    label_smoothing: float
+    jitter: float  # zoom, brightness and contrast, each by up to this share
+    mirror: bool  # measure the mean of the scores of a poster and of its mirror image as well
+    num_head_epochs: int = 2
+    head_learning_rate: float = 1e-3
+    learning_rate: float = 2e-4
+    shift: float = 0.08  # share of the side
+    batch_size: int = 32
+
+
+RECIPES = {
+    "a": Recipe((128, 128), 7, weight_decay=0.01, ema=0.0, label_smoothing=0.0, jitter=0.0, mirror=False),
+    "b": Recipe((208, 144), 9, weight_decay=0.05, ema=0.998, label_smoothing=0.05, jitter=0.1, mirror=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Posters:
+    """Rows, and their images uint8 [N, H, W, 3] per part, in the order of the part."""
+
+    rows: dataset.Dataset
+    images: dict[str, np.ndarray]
+
+    def labels(self, part: str) -> np.ndarray:
+        """float32 [N, K]."""
+        return self.rows.label[self.rows.parts[part]]
+
+
+def make_config(posters_dir: str, recipe: Recipe) -> config_lib.Config:
+    """The rows that our transfer runs use: six genres by any mention, every movie once, unbalanced, split by movie."""
+    config = config_lib.base()
+    config.data.variant, config.data.dir = "kaggle", posters_dir
+    config.data.genre_rank, config.data.encoding, config.data.balance = "any", "multi_hot", "none"
+    config.data.image_size = recipe.image_size
+    return config
+
+
+def load_posters(data: Any, num_rows: int) -> Posters:
+    """The posters of `config.data`; num_rows above 0 keeps that many rows of each part, for a trial."""
+    source = builder.load_source(data)
+    rows = dataset.select(source, data)
+    if num_rows:
+        rows = dataclasses.replace(rows, parts={part: at[:num_rows] for part, at in rows.parts.items()})
+    packed = resident.pack(source, data.image_size, data.cache_dir).images
+    return Posters(rows, {part: packed[rows.poster[at]] for part, at in rows.parts.items()})
+
+
+def import_keras() -> Any:
+    """Keras on its TensorFlow backend. Raises UserError when either is missing, or Keras runs on another backend."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    try:
+        import keras
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise errors.UserError("Keras on TensorFlow is not installed: pip install tensorflow-cpu keras") from error
+    if keras.backend.backend() != "tensorflow":
+        raise errors.UserError("Keras runs on another backend than TensorFlow: set KERAS_BACKEND=tensorflow")
+    return keras
+
+
+def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> Any:
+    """Keras' MobileNetV2 without its top, every array set from the file by layer name.
+
+    Raises UserError for a file that cannot be read, or lacks an array, or has one more, or one of another shape.
+    """
+    keras = import_keras()
+    body = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(*image_size, 3))
+    wanted = {f"{layer.name}/{array.name}": array for layer in body.layers for array in layer.weights}
+    try:
+        held = keras_files.read(weights, [layer.name for layer in body.layers if layer.weights]).arrays
+    except OSError as error:
+        raise errors.UserError(f"the weights file {weights} cannot be read ({error}): give a Keras .h5 or .keras.") from error
+    wrong = sorted(
+        name
+        for name in wanted.keys() | held.keys()
+        if name not in wanted or name not in held or wanted[name].shape != held[name].shape
+    )
+    if wrong:
+        raise errors.UserError(
+            f"the weights file {weights} does not hold MobileNetV2 of alpha 1: "
+            f"{len(wrong)} arrays are missing, extra or of another shape, as {wrong[0]}."
+        )
+    for name, variable in wanted.items():
+        variable.assign(held[name])
+    return body
+
+
+def build_models(body: Any, num_genres: int) -> tuple[Any, Any]:
+    """(head, whole): one network as two models that share all arrays, from posters in [0, 255] to scores [B, K].
+
+    `head` runs the body in inference mode; `whole` leaves its BatchNorm to `fit`, which trains it on the batch's statistics.
+    """
+    keras = import_keras()
+    poster = keras.Input(body.input_shape[1:])
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(poster)
+    pool = keras.layers.GlobalAveragePooling2D()
+    dense = keras.layers.Dense(num_genres, activation="sigmoid")
+    head = keras.Model(poster, dense(pool(body(scaled, training=False))))
+    return head, keras.Model(poster, dense(pool(body(scaled))))
+
+
+def build_augmentation(recipe: Recipe, seed: int) -> Any:
+    """Random changes of posters float32 [B, H, W, 3] in [0, 255]."""
+    layers = import_keras().layers
+    steps = [
+        layers.RandomFlip("horizontal", seed=seed),
+        layers.RandomTranslation(recipe.shift, recipe.shift, fill_mode="nearest", seed=seed + 1),
+    ]
+    if recipe.jitter:
+        steps += [
+            layers.RandomZoom(recipe.jitter, fill_mode="nearest", seed=seed + 2),
+            layers.RandomBrightness(recipe.jitter, value_range=(0, 255), seed=seed + 3),
+            layers.RandomContrast(recipe.jitter, value_range=(0, 255), seed=seed + 4),
+        ]
+    return import_keras().Sequential(steps)
+
+
+def make_train_data(posters: Posters, recipe: Recipe, seed: int) -> Any:
+    """Every training row once an epoch in another order, in augmented batches (float32 [B, H, W, 3], float32 [B, K])."""
+    import tensorflow as tf
+
+    # The posters stay uint8 in one tensor and batches are gathered: shuffling images would copy them through a buffer.
+    images, labels = tf.constant(posters.images["train"]), tf.constant(posters.labels("train"))
+    augment = build_augmentation(recipe, seed)
+
+    def load(rows: Any) -> tuple[Any, Any]:
+        return augment(tf.cast(tf.gather(images, rows), tf.float32), training=True), tf.gather(labels, rows)
+
+    data = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=seed, reshuffle_each_iteration=True)
+    return data.batch(recipe.batch_size).map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def predict(model: Any, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
+    """Scores float32 [N, K] in inference mode of images uint8 [N, H, W, 3], or of their mirror images."""
+    scores = [
+        model.predict_on_batch(images[start : start + EVAL_BATCH_SIZE, :, :: -1 if mirrored else 1].astype(np.float32))
+        for start in range(0, len(images), EVAL_BATCH_SIZE)
+    ]
+    return np.concatenate(scores)
+
+
+def train(body: Any, posters: Posters, recipe: Recipe, seed: int) -> Any:
+    """The head alone, then all weights; with `ema`, `fit` leaves the averaged weights in the model when it ends."""
+    keras = import_keras()
+    keras.utils.set_random_seed(seed)
+    head, whole = build_models(body, len(posters.rows.genres))
+    data = make_train_data(posters, recipe, seed)
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=recipe.label_smoothing)
+    cosine = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, decay_steps=len(data) * recipe.num_epochs)
+    average = {"use_ema": True, "ema_momentum": recipe.ema} if recipe.ema else {}
+    phases = (
+        ("head", head, keras.optimizers.Adam(recipe.head_learning_rate), recipe.num_head_epochs),
+        ("all", whole, keras.optimizers.AdamW(cosine, weight_decay=recipe.weight_decay, **average), recipe.num_epochs),
+    )
+    for name, model, optimizer, num_epochs in phases:
+        body.trainable = name == "all"
+        model.compile(optimizer, loss)
+        started = time.perf_counter()
+
+        def report(epoch: int, logs: dict[str, float], name: str = name, model: Any = model, since: float = started) -> None:
+            found = metrics.headline(predict(model, posters.images["validation"]), posters.labels("validation"))
+            print(
+                f"{name} epoch {epoch + 1}: loss {logs['loss']:.4f}, validation mAP {found['mean_average_precision']:.4f}, "
+                f"{time.perf_counter() - since:.0f} s",
+                flush=True,
+            )
+
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=report)]
+        model.fit(data, epochs=num_epochs, shuffle=False, verbose=0, callbacks=callbacks)  # the data shuffles itself
+    return whole
+
+
+def make_workdirs(folders: Sequence[pathlib.Path]) -> None:
+    """Makes the folders before hours of training; raises UserError where one cannot be, or holds results already."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise errors.UserError(f"the workdir {folder} cannot be made ({error.strerror}): name another.") from error
+        if (folder / "results.json").exists():
+            raise errors.UserError(f"the workdir {folder} holds results already: name another.")
+
+
+def save(
+    workdir: pathlib.Path, head: dict[str, Any], config: config_lib.Config, posters: Posters, scores: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Writes labels.json, predictions.npz and results.json as `protocols/single.py` does, and returns the results."""
+    rows = posters.rows
+    arrays = {}
+    for part, at in rows.parts.items():
+        arrays[f"{part}_id"] = rows.movie_id[at]
+        arrays[f"{part}_label"] = rows.label[at]
+        arrays[f"{part}_score"] = scores[part]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    workdir_lib.write_json(workdir / "labels.json", {"genres": rows.genres, "encoding": config.data.encoding})
+    workdir_lib.write_atomic(workdir / "predictions.npz", buffer.getvalue())
+    results = {**head, "data": rows.summary, "splits": single.score_parts(config, rows, scores), "baselines": {}}
+    workdir_lib.write_json(workdir / "results.json", results)
+    return results
+
+
+def run(
+    name: str, recipe: Recipe, config: config_lib.Config, weights: pathlib.Path, workdir: pathlib.Path, num_rows: int
+) -> None:
+    """Trains one recipe from `config.seed`, measures it and prints its table; mirrored scores go to `<workdir>_mirror`."""
+    posters = load_posters(config.data, num_rows)
+    mirror_workdir = workdir.with_name(f"{workdir.name}_mirror")
+    make_workdirs([workdir, mirror_workdir] if recipe.mirror else [workdir])
+    print("\n".join(dataset.describe(posters.rows)), flush=True)
+    started = time.perf_counter()
+    body = build_body(weights, recipe.image_size)
+    model = train(body, posters, recipe, config.seed)
+    scores = {part: predict(model, images) for part, images in posters.images.items()}
+    head = {
+        "title": f"Keras recipe {name.upper()}, seed {config.seed}",
+        "protocol": "keras_finetune",
+        "recipe": dataclasses.asdict(recipe),
+        "seed": config.seed,
+        "num_seeds": 1,
+        "num_parameters": model.count_params(),
+        "wall_secs": time.perf_counter() - started,
+    }
+    print(table.results_table(save(workdir, head, config, posters, scores)), flush=True)
+    if recipe.mirror:
+        both = {part: (scores[part] + predict(model, images, mirrored=True)) / 2 for part, images in posters.images.items()}
+        head["title"] += ", mirrored too"
+        print(table.results_table(save(mirror_workdir, head, config, posters, both)), flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one recipe; returns the exit code, 2 for a mistake in what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_finetune", description=__doc__, allow_abbrev=False)
+    parser.add_argument("recipe", choices=sorted(RECIPES))
+    parser.add_argument("--weights", required=True, type=pathlib.Path, help="Keras .h5 or .keras with a MobileNetV2 body")
+    parser.add_argument("--dir", required=True, help="folder of MovieGenre.csv and posters/")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=0, help="rows of each part, for a trial; 0 takes all")
+    flags = parser.parse_args(argv)
+    recipe = RECIPES[flags.recipe]
+    config = make_config(flags.dir, recipe)
+    config.seed = flags.seed
+    try:
+        run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
