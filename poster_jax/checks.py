@@ -8,18 +8,21 @@ from typing import Any
 from poster_jax import errors
 
 CHOICES = {
-    "protocol": ("single",),
+    "protocol": ("single", "transfer"),
     "data.variant": ("synthetic", "kaggle", "csv", "packed"),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "exploded", "multi_hot"),
     "data.balance": ("none", "cap", "equal"),
     "data.path": ("auto", "resident", "streaming"),
-    "model.name": ("cnn",),
+    "model.name": ("cnn", "mobilenet_v2"),
+    "model.pooling": ("max", "avg"),
+    "model.bn_mode": ("frozen", "frozen_moving", "training"),
     "optim.name": ("adam", "adamw", "sgd"),
     "optim.schedule": ("constant", "cosine"),
-    "train.loss": ("sigmoid", "softmax"),
+    "loss.name": ("sigmoid", "softmax", "focal", "asymmetric"),
     "train.precision": ("float32", "bfloat16"),
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
+    "transfer.bn_mode": ("frozen", "frozen_moving"),
 }
 # Keys that take only numbers above zero; `eval.batch_size` and the like too.
 POSITIVE = (
@@ -27,16 +30,23 @@ POSITIVE = (
     "data.num_posters",
     "data.num_genres",
     "data.min_movies",
+    "data.train_share",
+    "model.width",
     "optim.learning_rate",
     "train.batch_size",
     "train.log_every_steps",
     "eval.batch_size",
     "eval.bootstrap_samples",
+    "transfer.head_epochs",
 )
 NOT_NEGATIVE = (
+    "data.num_auxiliary",
     "data.balance_limit",
     "optim.warmup_steps",
     "optim.weight_decay",
+    "loss.label_smoothing",
+    "loss.focal_gamma",
+    "loss.asymmetric_clip",
     "train.num_steps",
     "train.num_epochs",
     "train.augment.shift",
@@ -46,8 +56,18 @@ NOT_NEGATIVE = (
     "train.augment.saturation",
     "eval.every_steps",
     "eval.every_epochs",
+    "eval.validation_steps",
     "checkpoint.every_steps",
     "checkpoint.every_epochs",
+    "transfer.unfreeze_epochs",
+)
+# Shares: from 0 to below 1, and those that may be 1.
+BELOW_ONE = (
+    "model.dropout",
+    "loss.label_smoothing",
+    "loss.asymmetric_clip",
+    "train.average_decay",
+    *(f"train.augment.{name}" for name in ("shift", "zoom", "brightness", "contrast", "saturation")),
 )
 
 
@@ -60,7 +80,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def validate(flat: Mapping[str, Any]) -> None:
     """Raises `UserError` naming the first key of {dotted key: value} whose value cannot be used."""
     for key, choices in CHOICES.items():
-        if flat[key] not in choices:
+        if key in flat and flat[key] not in choices:
             raise errors.UserError(
                 f"config.{key}={flat[key]!r} is unknown{nearest(str(flat[key]), choices)}; it is one of {', '.join(choices)}."
             )
@@ -71,9 +91,14 @@ def validate(flat: Mapping[str, Any]) -> None:
             raise errors.UserError(f"config.{key}={value} must be above zero.")
         if key in NOT_NEGATIVE and value < 0:
             raise errors.UserError(f"config.{key}={value} must not be below zero.")
+        if key in BELOW_ONE and not 0 <= value < 1:
+            raise errors.UserError(f"config.{key}={value} must be below 1, and not below zero.")
     _validate_durations(flat)
     _validate_data(flat)
-    _validate_layers(flat)
+    _validate_loss(flat)
+    _validate_model(flat)
+    if flat["protocol"] == "transfer":
+        _validate_transfer(flat)
 
 
 def _validate_durations(flat: Mapping[str, Any]) -> None:
@@ -99,20 +124,67 @@ def _validate_data(flat: Mapping[str, Any]) -> None:
         raise errors.UserError(
             f"config.data.split={split} must be three shares above zero that add up to 1, as (0.6, 0.2, 0.2)."
         )
-    low_high = flat["model.input_range"]
-    if len(low_high) != 2 or not low_high[0] < low_high[1]:
-        raise errors.UserError(f"config.model.input_range={low_high} must be (low, high) with low below high, as (0.0, 1.0).")
+    if flat["data.train_share"] > 1:
+        raise errors.UserError(f"config.data.train_share={flat['data.train_share']} must be at most 1.")
+    if flat["data.num_auxiliary"] and flat["data.encoding"] != "multi_hot":
+        raise errors.UserError("config.data.num_auxiliary needs all genres of a movie: set --config.data.encoding=multi_hot.")
     if flat["data.variant"] in ("kaggle", "packed") and not flat["data.dir"]:
         raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
     if flat["data.variant"] == "csv" and not flat["data.csv"]:
         raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")
-    if flat["train.loss"] == "softmax" and flat["data.encoding"] == "multi_hot":
+
+
+def _validate_loss(flat: Mapping[str, Any]) -> None:
+    if flat["loss.name"] == "softmax" and flat["data.encoding"] == "multi_hot":
         raise errors.UserError(
-            "config.train.loss=softmax needs one genre per row: set --config.data.encoding=first or exploded, or loss=sigmoid."
+            "config.loss.name=softmax needs one genre per row: set --config.data.encoding=first or exploded, or another loss."
         )
-    for name in ("shift", "zoom", "brightness", "contrast", "saturation"):
-        if flat[f"train.augment.{name}"] >= 1:
-            raise errors.UserError(f"config.train.augment.{name}={flat[f'train.augment.{name}']} must be below 1.")
+    gammas = flat["loss.asymmetric_gammas"]
+    if len(gammas) != 2 or min(gammas) < 0:
+        raise errors.UserError(f"config.loss.asymmetric_gammas={gammas} must be two exponents, for positives and negatives.")
+    if not set(flat["eval.parts"]) <= {"train", "validation"} or "validation" not in flat["eval.parts"]:
+        raise errors.UserError(
+            f"config.eval.parts={flat['eval.parts']} must be ('validation',) or ('train', 'validation'): test is measured once."
+        )
+
+
+def _validate_range(key: str, low_high: tuple[float, ...], may_be_empty: bool) -> None:
+    if may_be_empty and not low_high:
+        return
+    if len(low_high) != 2 or not low_high[0] < low_high[1]:
+        raise errors.UserError(f"config.{key}={low_high} must be (low, high) with low below high, as (0.0, 1.0).")
+
+
+def _validate_model(flat: Mapping[str, Any]) -> None:
+    is_cnn = "model.blocks" in flat
+    if is_cnn != (flat["model.name"] == "cnn"):
+        raise errors.UserError(
+            f"config.model.name={flat['model.name']} is another network than this config file's: "
+            "take configs/cnn_onehot.py for cnn and configs/finetune_mobilenet.py for mobilenet_v2."
+        )
+    _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
+    if is_cnn:
+        _validate_layers(flat)
+
+
+def _validate_transfer(flat: Mapping[str, Any]) -> None:
+    if flat["model.name"] != "mobilenet_v2":
+        raise errors.UserError("config.protocol=transfer needs a body to transfer: use configs/transfer_mobilenet.py.")
+    for low_high in flat["transfer.input_ranges"]:
+        _validate_range("transfer.input_ranges", low_high, may_be_empty=True)
+    rates = flat["transfer.learning_rates"]
+    if not rates or not all(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+        raise errors.UserError(f"config.transfer.learning_rates={rates} must be one or more numbers above zero, as (1e-3,).")
+    if flat["transfer.cached"] and (flat["transfer.augment"] or flat["transfer.bn_mode"] != "frozen"):
+        raise errors.UserError(
+            "config.transfer.cached=True computes each poster's features once, which augmentation or a moving BatchNorm would "
+            "make wrong: set --config.transfer.cached=False, or transfer.augment=False and transfer.bn_mode=frozen."
+        )
+    if flat["transfer.unfreeze_epochs"] and flat["model.bn_mode"] != "frozen":
+        raise errors.UserError(
+            "config.transfer.unfreeze_epochs opens stages in turn, and those that wait need their statistics kept: "
+            "set --config.model.bn_mode=frozen, or unfreeze_epochs=0."
+        )
 
 
 def _validate_layers(flat: Mapping[str, Any]) -> None:

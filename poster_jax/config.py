@@ -24,6 +24,26 @@ TABLE_6_BLOCKS = ((32, 3, 1, False, 0.0), (64, 3, 2, False, 0.0), (128, 3, 1, Fa
 # (units, batch norm, dropout) per dense layer.
 TABLE_6_DENSE = ((128, False, 0.5),)
 
+# `config.model` of each network; the values of the CNN are Table 6.
+MODELS = {
+    "cnn": {
+        "name": "cnn",
+        "blocks": TABLE_6_BLOCKS,
+        "dense": TABLE_6_DENSE,
+        "input_range": (0.0, 1.0),
+    },
+    "mobilenet_v2": {
+        "name": "mobilenet_v2",
+        "weights": "keras:imagenet",  # or keras:FILE, torchvision:FILE, poster_jax:FILE; empty: none
+        "width": 1.0,  # multiplier of the channels
+        "input_range": (),  # what black and white are mapped to; empty: what the weights were made with
+        "pooling": "max",  # max | avg
+        "dropout": 0.0,  # before the head
+        "bn_mode": "frozen",  # frozen | frozen_moving | training
+        "train_from": "stem",  # stem, block_0 .. block_16, last, head: what stands before it is frozen
+    },
+}
+
 # The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
 
@@ -44,6 +64,7 @@ DEFAULTS = {
         "genres": (),  # a given list wins over num_genres and genre_rank
         "num_genres": 6,
         "genre_rank": "first",  # rank genres by first-listed mention, or by any
+        "num_auxiliary": 0,  # further genres, next by any mention, that the network learns and nothing measures; multi_hot only
         "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
         "encoding": "multi_hot",  # first | exploded | multi_hot
         "balance": "equal",  # none | cap | equal
@@ -51,14 +72,10 @@ DEFAULTS = {
         "balance_before_split": True,  # as the paper did; False balances the training part only
         "split": (0.6, 0.2, 0.2),  # train, validation, test
         "split_grouped": True,  # False lets rows of one movie fall on both sides: the paper's leak
+        "train_share": 1.0,  # share of the training part that is used; a smaller share is part of every larger one
         "path": "auto",  # auto | resident | streaming
     },
-    "model": {
-        "name": "cnn",
-        "blocks": TABLE_6_BLOCKS,
-        "dense": TABLE_6_DENSE,
-        "input_range": (0.0, 1.0),
-    },
+    "model": MODELS["cnn"],
     "optim": {
         "name": "adam",  # adam | adamw | sgd (momentum 0.9)
         "learning_rate": 1e-4,
@@ -66,11 +83,19 @@ DEFAULTS = {
         "warmup_steps": 0,  # linear, from 0
         "weight_decay": 0.0,  # adamw only
     },
+    "loss": {
+        "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric
+        "label_smoothing": 0.0,
+        "positive_weights": False,  # a genre's positives weigh as much as its negatives
+        "focal_gamma": 2.0,  # focal only
+        "asymmetric_gammas": (1.0, 4.0),  # asymmetric only: positives, negatives
+        "asymmetric_clip": 0.05,  # asymmetric only
+    },
     "train": {
         "batch_size": 32,  # over all devices
         "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
         "num_steps": 0,
-        "loss": "sigmoid",  # sigmoid | softmax
+        "average_decay": 0.0,  # moving average of the weights, which is what is evaluated; 0 is none
         "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
         "augment": {
             "flip": False,  # mirror half of the posters
@@ -87,7 +112,10 @@ DEFAULTS = {
         "batch_size": 64,
         "every_steps": 0,  # one of every_steps and every_epochs is 0
         "every_epochs": 1.0,
+        "parts": ("validation",),  # scored while training; ("train", "validation") scores training in inference mode too
+        "validation_steps": 0,  # batches of the training size that validation is drawn down to; 0 is all of it, 20 the paper's
         "best_metric": "mean_average_precision",  # on validation: chooses the weights that are measured
+        "mirror": False,  # scores are the mean over the poster and its mirror image
         "bootstrap_samples": 1000,
         "baselines": True,  # logistic regression on colour histograms in the same table
     },
@@ -95,12 +123,21 @@ DEFAULTS = {
         "every_steps": 0,  # one of every_steps and every_epochs is 0
         "every_epochs": 1.0,
     },
+    "transfer": {
+        "input_ranges": ((),),  # runs side by side, as `model.input_range`; the last one is the run's result
+        "learning_rates": (1e-4, 1e-3, 1e-2),  # heads over the frozen body, trained together; the best one is fine-tuned
+        "head_epochs": 20.0,
+        "cached": True,  # heads train on features computed once; False: through the frozen body, one after another
+        "augment": False,  # heads see augmented posters; needs cached=False
+        "bn_mode": "frozen",  # of the frozen body; frozen_moving needs cached=False
+        "unfreeze_epochs": 0.0,  # the body opens stage by stage over so many epochs, the last stage first; 0: all at once
+    },
 }
 
 
-def base() -> Config:
-    """A fresh copy of every key with its default."""
-    return ml_collections.ConfigDict(copy.deepcopy(DEFAULTS))
+def base(model: str = "cnn") -> Config:
+    """A fresh copy of every key with its default, for a network of `MODELS`."""
+    return ml_collections.ConfigDict(copy.deepcopy({**DEFAULTS, "model": MODELS[model]}))
 
 
 def parse_arg(arg: str, **flags: bool) -> Config:
@@ -125,8 +162,14 @@ def make_smoke(config: Config) -> Config:
     config.data.num_posters = 180
     config.data.min_movies = 8
     config.data.image_size = (38, 26)
-    config.model.blocks = tuple((4, kernel, pool, norm, drop) for _, kernel, pool, norm, drop in config.model.blocks)
-    config.model.dense = tuple((8, norm, drop) for _, norm, drop in config.model.dense)
+    if config.model.name == "cnn":
+        config.model.blocks = tuple((4, kernel, pool, norm, drop) for _, kernel, pool, norm, drop in config.model.blocks)
+        config.model.dense = tuple((8, norm, drop) for _, norm, drop in config.model.dense)
+    else:
+        config.data.image_size = (40, 32)
+        config.model.width, config.model.weights = 0.35, ""
+        config.transfer.head_epochs = 2.0
+        config.transfer.unfreeze_epochs = min(1.0, config.transfer.unfreeze_epochs)
     config.train.batch_size = 16
     config.train.num_epochs = 2.0
     config.train.log_every_steps = 2
@@ -211,13 +254,14 @@ def to_json(config: Config) -> str:
 
 def from_json(text: str) -> Config:
     """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
-
-    def to_tuples(value: Any) -> Any:
-        if isinstance(value, list):
-            return tuple(to_tuples(item) for item in value)
-        return {key: to_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
-
     return ml_collections.ConfigDict(to_tuples(json.loads(text)))
+
+
+def to_tuples(value: Any) -> Any:
+    """A value of JSON with tuples for its lists, at every depth."""
+    if isinstance(value, list):
+        return tuple(to_tuples(item) for item in value)
+    return {key: to_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def differences(old: Config, new: Config) -> list[str]:

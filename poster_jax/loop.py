@@ -45,7 +45,7 @@ def evaluate(
     batch_size: int,
     stop: runtime.StopRequest | None = None,
 ) -> Evaluation:
-    """Scores of every row of a part, in the order of the part; padding is dropped by its mask, nothing else is.
+    """Scores [N, K] of every row of a part, in the order of the part; padding is dropped by its mask, nothing else is.
 
     Raises `Interrupted` between batches when `stop` has been asked for.
     """
@@ -57,11 +57,12 @@ def evaluate(
         window.add(sums)
         scores.append(batch_scores)
         masks.append(batch["mask"])
-    kept = np.concatenate([_gather(mask) for mask in masks]) > 0
-    return Evaluation(np.concatenate([_gather(part_scores) for part_scores in scores])[kept], window.take_means())
+    measured = len(feed.rows.genres)
+    kept = np.concatenate([gather(mask) for mask in masks]) > 0
+    return Evaluation(np.concatenate([gather(part_scores) for part_scores in scores])[kept, :measured], window.take_means())
 
 
-def _gather(array: jax.Array | np.ndarray) -> np.ndarray:
+def gather(array: jax.Array | np.ndarray) -> np.ndarray:
     """A global array as numpy on every process."""
     if isinstance(array, np.ndarray) or array.is_fully_addressable:
         return np.asarray(array)
@@ -79,6 +80,7 @@ class Run:
     seed: int
     batch_size: int
     eval_batch_size: int
+    eval_parts: tuple[str, ...]
     best_metric: str
     cadence: Cadence
     checkpoints: Checkpoints
@@ -98,7 +100,7 @@ def fit(state: TrainState, window_sums: dict[str, list[float]], run: Run) -> Tra
     clock = _Clock(log, run.batch_size)
     with run.stop.deferred():
         try:
-            if start and cadence.is_due(cadence.evaluate, start) and not log.has(start, "validation"):
+            if start and cadence.is_due(cadence.evaluate, start):
                 _validate(run, start, state)
             batches = run.feed.train_batches(run.batch_size, run.seed, start, cadence.total)
             for step, batch in enumerate(batches, start + 1):
@@ -127,16 +129,22 @@ def fit(state: TrainState, window_sums: dict[str, list[float]], run: Run) -> Tra
 
 
 def _validate(run: Run, step: int, state: TrainState) -> None:
-    """Scores validation, keeps the weights if they are the best, and writes the line."""
-    started = time.perf_counter()
-    result = evaluate(run.eval_step, state.variables(), run.feed, "validation", run.eval_batch_size, run.stop)
-    labels = run.feed.rows.label[run.feed.rows.parts["validation"]]
-    values = {**result.means, **metrics.headline(result.scores, labels)}
-    best, value = run.checkpoints.best_value(), values[run.best_metric]
-    if value is not None and (best is None or value > best):
-        run.checkpoints.save_best(step, state.variables(), value)
-    run.log.metrics(step, "validation", values)
-    run.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
+    """Scores the parts asked for, keeps the weights if they are the best on validation, and writes the lines not yet there."""
+    for part in run.eval_parts:
+        # Training rows scored in inference mode are another thing than the losses of training steps.
+        name = "train_inference" if part == "train" else part
+        if run.log.has(step, name):
+            continue
+        started = time.perf_counter()
+        result = evaluate(run.eval_step, state.variables(), run.feed, part, run.eval_batch_size, run.stop)
+        labels = run.feed.rows.label[run.feed.rows.parts[part]]
+        values = {**result.means, **metrics.headline(result.scores, labels)}
+        if part == "validation":
+            best, value = run.checkpoints.best_value(), values[run.best_metric]
+            if value is not None and (best is None or value > best):
+                run.checkpoints.save_best(step, state.variables(), value)
+        run.log.metrics(step, name, values)
+        run.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
 
 
 class _Clock:

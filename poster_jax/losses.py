@@ -1,7 +1,11 @@
-"""Losses per example and the masked mean; the two names that `config.train.loss` may have."""
+"""Losses per example, built from `config.loss`, and the masked mean."""
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -32,8 +36,77 @@ def softmax_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
     return -(one_hot(label, logits.shape[-1]) * jax.nn.log_softmax(logits)).sum(axis=-1)
 
 
-LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss}
-PROBABILITIES = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
+def asymmetric_terms(logits: jax.Array, label: jax.Array, gammas: tuple[float, float], clip: float) -> jax.Array:
+    """Focal loss with one exponent for genres that are there and one for the others (Ridnik et al. 2021, arXiv:2009.14119).
+
+    Args:
+        logits, label: float32 [B, K].
+        gammas: exponents for positives and for negatives.
+        clip: taken off a negative's probability, so that easy negatives cost nothing.
+    Returns: float32 [B, K].
+    """
+    positive, negative = gammas
+    shifted = jnp.maximum(jax.nn.sigmoid(logits) - clip, 0.0)
+    present = jax.nn.log_sigmoid(logits) * jax.nn.sigmoid(-logits) ** positive
+    absent = jnp.log1p(-jnp.minimum(shifted, 1 - 1e-7)) * shifted**negative
+    return -(label * present + (1 - label) * absent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """`per_example(logits [B, K], label) -> float32 [B]`, and `probabilities(logits) -> [B, K]` that go with it."""
+
+    per_example: Callable[[jax.Array, jax.Array], jax.Array]
+    probabilities: Callable[[jax.Array], jax.Array]
+
+
+def build(
+    *,
+    name: str,
+    label_smoothing: float,
+    positive_weights: bool,
+    focal_gamma: float,
+    asymmetric_gammas: tuple[float, float],
+    asymmetric_clip: float,
+    genre_counts: np.ndarray,
+    num_rows: int,
+) -> Loss:
+    """`build(**config.loss, genre_counts=[K], num_rows=N)`: the loss of a config; counts are those of the training part.
+
+    Label smoothing draws sigmoid targets towards 1/2 and softmax targets towards 1/K, as Keras does. Positive weights make the
+    positives of every genre weigh as much as its negatives (softmax: every genre as much as every other), at a mean of 1.
+    """
+    counts = np.maximum(np.asarray(genre_counts, np.float64), 1)
+    is_softmax = name == "softmax"
+    if is_softmax:
+        # Positive weights are those of rows here: one per genre.
+        present, absent = num_rows / (len(counts) * counts), np.ones(len(counts))
+    else:
+        present, absent = num_rows / (2 * counts), num_rows / (2 * np.maximum(num_rows - counts, 1))
+
+    def per_example(logits: jax.Array, label: jax.Array) -> jax.Array:
+        truth = one_hot(label, logits.shape[-1])
+        target = truth + label_smoothing * ((1 / logits.shape[-1] if is_softmax else 0.5) - truth)
+        if is_softmax:
+            weight = truth @ jnp.asarray(present, jnp.float32) if positive_weights else 1.0
+            return weight * softmax_loss(logits, target)
+        if name == "focal":
+            terms = optax.sigmoid_focal_loss(logits, target, gamma=focal_gamma)
+        elif name == "asymmetric":
+            terms = asymmetric_terms(logits, target, asymmetric_gammas, asymmetric_clip)
+        else:
+            terms = optax.sigmoid_binary_cross_entropy(logits, target)
+        if positive_weights:
+            rows = [jnp.asarray(values, jnp.float32)[None] for values in (present, absent)]
+            terms = terms * jnp.where(truth > 0.5, *rows)
+        return terms.mean(axis=-1)
+
+    return Loss(per_example, probabilities_of(name))
+
+
+def probabilities_of(name: str) -> Callable[[jax.Array], jax.Array]:
+    """From logits to the probabilities that a loss of this name trains."""
+    return jax.nn.softmax if name == "softmax" else jax.nn.sigmoid
 
 
 def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

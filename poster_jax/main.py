@@ -55,9 +55,12 @@ def _run(argv: list[str]) -> int:
     config = config_lib.load(flags.config, [_parse_override(argument) for argument in overrides])
 
     # Imported late: a mistyped key is told before jax has loaded.
-    from poster_jax import plan, protocols, runtime
-    from poster_jax.report import table
+    from poster_jax import models, plan, protocols, runtime
+    from poster_jax.report import table, transfer
 
+    if flags.summary:
+        print(models.summary(config))
+        return 0
     if flags.plan:
         print(plan.describe(config))
         return 0
@@ -67,6 +70,9 @@ def _run(argv: list[str]) -> int:
         results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
     if runtime.is_main_process():
         print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
+        seeds = results.get("seeds", [results])
+        if "branches" in seeds[0]:
+            print(transfer.transfer_table(seeds))
         print(f"workdir: {workdir}")
     return 0
 
@@ -83,6 +89,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke")
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
+    parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
     return parser.parse_args(argv)
 
 

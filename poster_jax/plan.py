@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax import models, runtime
+from poster_jax import losses, models, runtime
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
-from poster_jax.data import builder, dataset, feed, order, resident
+from poster_jax.data import builder, dataset, feed, labels, order, resident
 
 TIMED_STEPS = 3
 
@@ -54,17 +54,26 @@ def describe(config: config_lib.Config) -> str:
 
 def _time_steps(config: config_lib.Config, rows: dataset.Dataset, shardings: runtime.Shardings, total: int) -> dict[str, float]:
     """Seconds of compilation and of one step of each kind, and megabytes of the state."""
-    model = models.build(**config.model, num_genres=len(rows.genres), precision=config.train.precision)
-    optimizer = state_lib.build_optimizer(**config.optim, num_steps=total)
-    state = state_lib.create(model, optimizer, config.data.image_size, config.seed, shardings.state)
+    loaded = models.load_pretrained(**config.model)
+    model = models.build(**config.model, num_genres=rows.num_outputs, precision=config.train.precision, loaded=loaded)
+    optimizer = state_lib.build_optimizer(**config.optim, num_steps=total, first_steps=models.first_steps(model, 0))
+    keeps_average = config.train.average_decay > 0
+    state = state_lib.create(
+        model, optimizer, config.data.image_size, config.seed, shardings.state, keeps_average=keeps_average
+    )
     megabytes = {
         f"{name}_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")) / 2**20
         for name, tree in (("state", state), ("params", state.params))
     }
+    target = rows.target[rows.parts["train"]]
+    counts = labels.genre_counts(target, rows.num_outputs)
+    loss = losses.build(**config.loss, genre_counts=counts, num_rows=len(target))
     train_step = jax.jit(
-        step_lib.make_train_step(model, optimizer, loss=config.train.loss, augment=config.train.augment.to_dict())
+        step_lib.make_train_step(
+            model, optimizer, loss, augment=config.train.augment.to_dict(), average_decay=config.train.average_decay
+        )
     )
-    eval_step = jax.jit(step_lib.make_eval_step(model, loss=config.train.loss))
+    eval_step = jax.jit(step_lib.make_eval_step(model, loss, mirror=config.eval.mirror))
     train_batch = _blank_batch(rows, config.train.batch_size, config.data.image_size, shardings)
     eval_batch = _blank_batch(rows, config.eval.batch_size, config.data.image_size, shardings)
     key = jax.random.key(config.seed)
@@ -90,7 +99,7 @@ def _blank_batch(
     local = len(range(batch_size)[runtime.local_slice(batch_size)])
     batch = {
         "image": np.zeros((local, *image_size, 3), np.uint8),
-        "label": np.zeros((local, *rows.label.shape[1:]), rows.label.dtype),
+        "label": np.zeros((local, *rows.target.shape[1:]), rows.target.dtype),
         "mask": np.ones(local, np.float32),
     }
     return runtime.put_batch(batch, shardings.batch)

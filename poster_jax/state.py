@@ -1,6 +1,8 @@
 """The training state, arrays only, and the optimizer and schedule that it starts from."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,11 @@ import numpy as np
 import optax
 from flax import struct
 from jax.sharding import NamedSharding
+
+from poster_jax.models import pretrained as pretrained_lib
+
+# A first step that never comes: what starts there is frozen.
+NEVER = np.iinfo(np.int32).max
 
 
 @struct.dataclass
@@ -18,10 +25,11 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: Any
+    average: Any  # moving average of params, or None where none is kept
 
     def variables(self) -> dict[str, Any]:
-        """What the model is applied with."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What the model is evaluated with: the averaged weights where they are kept."""
+        return {"params": self.params if self.average is None else self.average, "batch_stats": self.batch_stats}
 
 
 def build_schedule(*, schedule: str, learning_rate: float, warmup_steps: int, num_steps: int) -> optax.Schedule:
@@ -33,31 +41,65 @@ def build_schedule(*, schedule: str, learning_rate: float, warmup_steps: int, nu
 
 
 def build_optimizer(
-    *, name: str, learning_rate: float, schedule: str, warmup_steps: int, weight_decay: float, num_steps: int
+    *,
+    name: str,
+    learning_rate: float,
+    schedule: str,
+    warmup_steps: int,
+    weight_decay: float,
+    num_steps: int,
+    first_steps: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """`build_optimizer(**config.optim, num_steps=N)`: adam and sgd as Keras has them (epsilon 1e-7).
 
-    adamw decays kernels only, not biases or BatchNorm.
+    adamw decays kernels only, not biases or BatchNorm. `first_steps` gives, for a tree of parameters, the step from which each
+    is changed; before it a parameter stays bit for bit as it is, `NEVER` freezes it.
     """
     rate = build_schedule(schedule=schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
     if name == "sgd":
-        return optax.sgd(rate, momentum=0.9)
-    if name == "adamw":
-        return optax.adamw(rate, eps=1e-7, weight_decay=weight_decay, mask=_is_kernel)
-    return optax.adam(rate, eps=1e-7)
+        optimizer = optax.sgd(rate, momentum=0.9)
+    elif name == "adamw":
+        optimizer = optax.adamw(rate, eps=1e-7, weight_decay=weight_decay, mask=_is_kernel)
+    else:
+        optimizer = optax.adam(rate, eps=1e-7)
+    return optimizer if first_steps is None else optax.chain(optimizer, _hold_until(first_steps))
 
 
 def _is_kernel(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def make_init(model: Any, optimizer: optax.GradientTransformation, image_size: tuple[int, int]) -> Any:
+class _HoldState(NamedTuple):
+    count: jax.Array
+
+
+def _hold_until(first_steps: Callable[[Any], Any]) -> optax.GradientTransformation:
+    """Zeroes updates before their first step. Moments run from the start, so that a late starter's are warm."""
+
+    def init(params: Any) -> _HoldState:
+        return _HoldState(jnp.int32(0))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _HoldState]:
+        held = jax.tree.map(
+            lambda update, first: update if first == 0 else jnp.where(state.count < first, 0.0, update),
+            updates,
+            first_steps(updates),
+        )
+        return held, _HoldState(state.count + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def make_init(
+    model: Any, optimizer: optax.GradientTransformation, image_size: tuple[int, int], keeps_average: bool
+) -> Callable[[jax.Array], TrainState]:
     """`init(key) -> TrainState` at step 0, to be jitted."""
 
     def init(key: jax.Array) -> TrainState:
         variables = model.init(key, jnp.zeros((1, *image_size, 3)), False)
         params = variables["params"]
-        return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), optimizer.init(params))
+        average = jax.tree.map(jnp.copy, params) if keeps_average else None
+        return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), optimizer.init(params), average)
 
     return init
 
@@ -68,10 +110,26 @@ def create(
     image_size: tuple[int, int],
     seed: int,
     sharding: NamedSharding,
+    *,
+    keeps_average: bool = False,
+    pretrained: pretrained_lib.Pretrained | None = None,
 ) -> TrainState:
-    """A fresh state from `seed`, made in place on the devices of `sharding`: shapes before arrays."""
-    init = make_init(model, optimizer, image_size)
-    return jax.jit(init, out_shardings=sharding)(jax.random.key(seed))
+    """A fresh state from `seed`, made in place on the devices of `sharding`: shapes before arrays.
+
+    Pretrained weights replace those that they have; UserError when they do not fit.
+    """
+    init = make_init(model, optimizer, image_size, keeps_average)
+    state = jax.jit(init, out_shardings=sharding)(jax.random.key(seed))
+    if pretrained is None:
+        return state
+    return with_variables(state, pretrained_lib.merge({"params": state.params, "batch_stats": state.batch_stats}, pretrained))
+
+
+def with_variables(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """The state with other weights and statistics; an average, where one is kept, starts from a copy of them."""
+    params = variables["params"]
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return dataclasses.replace(state, params=params, batch_stats=variables["batch_stats"], average=average)
 
 
 def abstract(tree: Any) -> Any:

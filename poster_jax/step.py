@@ -22,7 +22,12 @@ def normalise(image: jax.Array, input_range: tuple[float, float]) -> jax.Array:
 
 
 def make_train_step(
-    model: Any, optimizer: optax.GradientTransformation, *, loss: str, augment: dict[str, Any]
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    loss: losses.Loss,
+    *,
+    augment: dict[str, Any],
+    average_decay: float = 0.0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
     """`step(state, batch, key) -> (state, {name: (sum, count)})`.
 
@@ -43,24 +48,60 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            total, count = losses.masked_sum(losses.LOSSES[loss](logits, batch["label"]), batch["mask"])
+            total, count = losses.masked_sum(loss.per_example(logits, batch["label"]), batch["mask"])
             return total / count, (updated.get("batch_stats", {}), {"loss": (total, count)})
 
         (_, (batch_stats, sums)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         sums["gradient_norm"] = (optax.tree.norm(gradients), jnp.float32(1))
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), sums
+        average = None if state.average is None else _averaged(state.average, params, average_decay, state.step)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, average), sums
 
     return train_step
 
 
-def make_eval_step(model: Any, *, loss: str) -> Callable[[dict[str, Any], Batch], tuple[jax.Array, Sums]]:
-    """`step(variables, batch) -> (scores float32 [B, K] in [0, 1], {name: (sum, count)})`; inference mode, no optimizer."""
+def _averaged(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """Moving average whose decay grows to `decay`, so that the first weights are forgotten early.
+
+    TensorFlow's ExponentialMovingAverage with `num_updates` has the same schedule.
+    """
+    share = 1 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: old + share * (new - old), average, params)
+
+
+def make_predict_step(
+    model: Any, probabilities: Callable[[jax.Array], jax.Array], *, mirror: bool
+) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+    """`step(variables, image uint8 [B, H, W, 3]) -> scores float32 [B, outputs] in [0, 1]`, in inference mode.
+
+    With `mirror` the scores are the mean of the poster's and its mirror image's.
+    """
+
+    def predict_step(variables: dict[str, Any], image: jax.Array) -> jax.Array:
+        logits = _view_logits(model, variables, image, mirror)
+        return sum((probabilities(one) for one in logits[1:]), start=probabilities(logits[0])) / len(logits)
+
+    return predict_step
+
+
+def _view_logits(model: Any, variables: dict[str, Any], image: jax.Array, mirror: bool) -> list[jax.Array]:
+    views = [image, image[:, :, ::-1]] if mirror else [image]
+    return [model.apply(variables, normalise(view, model.input_range), False) for view in views]
+
+
+def make_eval_step(
+    model: Any, loss: losses.Loss, *, mirror: bool = False
+) -> Callable[[dict[str, Any], Batch], tuple[jax.Array, Sums]]:
+    """`step(variables, batch) -> (scores as of make_predict_step, {name: (sum, count)})`; no optimizer, no key.
+
+    The loss is that of the logits' mean over the views.
+    """
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[jax.Array, Sums]:
-        logits = model.apply(variables, normalise(batch["image"], model.input_range), False)
-        sums = {"loss": losses.masked_sum(losses.LOSSES[loss](logits, batch["label"]), batch["mask"])}
-        return losses.PROBABILITIES[loss](logits), sums
+        logits = _view_logits(model, variables, batch["image"], mirror)
+        scores = sum((loss.probabilities(one) for one in logits[1:]), start=loss.probabilities(logits[0])) / len(logits)
+        mean_logits = sum(logits[1:], start=logits[0]) / len(logits)
+        return scores, {"loss": losses.masked_sum(loss.per_example(mean_logits, batch["label"]), batch["mask"])}
 
     return eval_step

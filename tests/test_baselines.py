@@ -103,3 +103,40 @@ def test_the_full_size_takes_seconds():
     start = time.perf_counter()
     baselines.logistic_regression(features, rng.integers(0, 6, 5000), {"test": features[:100]}, 6)
     assert time.perf_counter() - start < 20  # about 1 s on an idle machine
+
+
+class TestNearestNeighbours:
+    """Against brute force, with a training row that must not be its own neighbour."""
+
+    def make(self, encoding: str) -> tuple[dict, dict]:
+        rng = np.random.default_rng(0)
+        features = {part: rng.normal(size=(count, 8)) for part, count in (("train", 40), ("validation", 20), ("test", 20))}
+        hidden = {part: values[:, :3] for part, values in features.items()}
+        if encoding == "first":
+            return features, {part: values.argmax(1) for part, values in hidden.items()}
+        return features, {part: (values > 0.3).astype(np.float32) for part, values in hidden.items()}
+
+    @pytest.mark.parametrize("encoding", ["first", "multi_hot"])
+    def test_scores_are_mean_labels_of_the_nearest_by_cosine(self, encoding: str) -> None:
+        features, labels = self.make(encoding)
+        scores = baselines.nearest_neighbours(features, labels, 3)
+        targets = np.eye(3)[labels["train"]] if encoding == "first" else labels["train"]
+        unit = {part: values / np.linalg.norm(values, axis=1, keepdims=True) for part, values in features.items()}
+        expected = {}
+        for number in (5, 15):
+            for part in features:
+                similar = unit[part] @ unit["train"].T
+                if part == "train":
+                    np.fill_diagonal(similar, -2)
+                nearest = np.argsort(-similar, axis=1)[:, :number]
+                expected[number, part] = targets[nearest].mean(1)
+        matches = [number for number in (5, 15) if np.allclose(scores["validation"], expected[number, "validation"])]
+        assert len(matches) == 1
+        for part in features:
+            np.testing.assert_allclose(scores[part], expected[matches[0], part])
+
+    def test_more_neighbours_than_training_rows_are_not_asked_for(self) -> None:
+        features, labels = self.make("multi_hot")
+        few = {part: values[:4] if part == "train" else values for part, values in features.items()}
+        few_labels = {part: values[:4] if part == "train" else values for part, values in labels.items()}
+        assert baselines.nearest_neighbours(few, few_labels, 3)["test"].shape == (20, 3)

@@ -19,12 +19,14 @@ NUM_ROWS = 37
 def make_feed(num_devices: int = 1) -> feed.Feed:
     """37 one-pixel posters whose value is their row; labels of two genres."""
     rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, (NUM_ROWS, 2)).astype(np.float32)
     rows = dataset.Dataset(
         name="test posters",
         fingerprint="",
         genres=("A", "B"),
         poster=np.arange(NUM_ROWS),
-        label=rng.integers(0, 2, (NUM_ROWS, 2)).astype(np.float32),
+        label=label,
+        target=label,
         movie_id=np.arange(100, 100 + NUM_ROWS, dtype=np.int32),
         group=np.arange(NUM_ROWS),
         parts={part: np.arange(NUM_ROWS) for part in dataset.PARTS},
@@ -33,7 +35,7 @@ def make_feed(num_devices: int = 1) -> feed.Feed:
     )
     images = np.broadcast_to(np.arange(NUM_ROWS, dtype=np.uint8)[:, None, None, None], (NUM_ROWS, 1, 1, 3))
     shardings = runtime.make_shardings(jax.devices()[:num_devices])
-    return feed.Feed(rows, resident.make_host_stream(images), shardings, False, "resident", "")
+    return feed.Feed(rows, resident.make_host_stream(images), (1, 1), shardings, False, "resident", "")
 
 
 @jax.jit
@@ -51,7 +53,7 @@ def train_step(state: TrainState, batch: dict, key: jax.Array) -> Any:
 
 
 def make_state() -> TrainState:
-    return TrainState(jax.numpy.int32(0), {"w": jax.numpy.float32(0)}, {}, ())
+    return TrainState(jax.numpy.int32(0), {"w": jax.numpy.float32(0)}, {}, (), None)
 
 
 class Spy:
@@ -88,6 +90,7 @@ def run_fit(
             seed=0,
             batch_size=8,
             eval_batch_size=8,
+            eval_parts=("train", "validation"),
             best_metric="mean_average_precision",
             cadence=cadence,
             checkpoints=spy,  # type: ignore[arg-type]
@@ -210,7 +213,7 @@ class TestCheckpoints:
         states = {}
         for num_devices in (4, 1, 8):
             sharding = runtime.make_shardings(jax.devices()[:num_devices]).state
-            states[num_devices] = jax.device_put(TrainState(jax.numpy.int32(3), {"w": np.arange(6.0)}, {}, ()), sharding)
+            states[num_devices] = jax.device_put(TrainState(jax.numpy.int32(3), {"w": np.arange(6.0)}, {}, (), None), sharding)
         saved = checkpoint.Checkpoints(tmp_path)
         saved.save(3, states[4], {"loss": [0.1, 2.0]})
         saved.close()

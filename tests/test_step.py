@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from poster_jax import config as config_lib
 from poster_jax import losses, models, runtime
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
@@ -16,16 +17,24 @@ GOLDEN = [0.87117, 0.85121, 0.88057, 0.78041]
 FIELDS = {"name": "cnn", "input_range": (0.0, 1.0)}
 
 
-def build(num_devices: int = 1, *, precision: str = "float32", augment: dict = OFF, rate: float = 1e-3) -> Any:
+def build_loss(name: str = "sigmoid", **changes: Any) -> losses.Loss:
+    """The loss of the config's defaults over three genres, of 6, 3 and 1 in 12 rows."""
+    settings = {**config_lib.DEFAULTS["loss"], "name": name, **changes}
+    return losses.build(**settings, genre_counts=np.array([6, 3, 1]), num_rows=12)
+
+
+def build(
+    num_devices: int = 1, *, precision: str = "float32", augment: dict = OFF, rate: float = 1e-3, decay: float = 0.0
+) -> Any:
     """(shardings, state, train step, eval step) of a small network with batch norm and dropout on."""
     shardings = runtime.make_shardings(jax.devices()[:num_devices])
     model = models.build(**FIELDS, blocks=((6, 3, 2, True, 0.2),), dense=((8, True, 0.3),), num_genres=3, precision=precision)
     optimizer = state_lib.build_optimizer(
         name="adam", learning_rate=rate, schedule="constant", warmup_steps=0, weight_decay=0.0, num_steps=20
     )
-    state = state_lib.create(model, optimizer, SIZE, 0, shardings.state)
-    train_step = jax.jit(step_lib.make_train_step(model, optimizer, loss="sigmoid", augment=augment))
-    return shardings, state, train_step, jax.jit(step_lib.make_eval_step(model, loss="sigmoid"))
+    state = state_lib.create(model, optimizer, SIZE, 0, shardings.state, keeps_average=decay > 0)
+    train_step = jax.jit(step_lib.make_train_step(model, optimizer, build_loss(), augment=augment, average_decay=decay))
+    return shardings, state, train_step, jax.jit(step_lib.make_eval_step(model, build_loss()))
 
 
 def make_batch(seed: int, size: int = 16) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """From a catalog to examples: which genres, which movies, which labels, which split; one function read from top to bottom."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class Dataset:
         fingerprint: of the posters, not of the choice of rows.
         genres: K names, in label order.
         poster: int64 [N], the row's poster in the packed array and the records.
-        label: int32 [N], or float32 [N, K].
+        label: int32 [N], or float32 [N, K]: what is measured.
+        target: what is learnt: the label, and behind its K columns those of auxiliary genres, if there are any.
         movie_id: int32 [N].
         group: int64 [N]; rows of one movie, or of posters that are duplicates, share it.
         parts: {train, validation, test: positions in [0, N)}.
@@ -36,11 +38,17 @@ class Dataset:
     genres: tuple[str, ...]
     poster: np.ndarray
     label: np.ndarray
+    target: np.ndarray
     movie_id: np.ndarray
     group: np.ndarray
     parts: dict[str, np.ndarray]
     summary: dict[str, Any]
     refused: pd.DataFrame
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits that a network needs: K, and one for every auxiliary genre."""
+        return self.target.shape[1] if self.target.ndim == 2 else len(self.genres)
 
 
 def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
@@ -59,29 +67,20 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
     if data.balance_before_split:
         keep = labels.balance(examples, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
     poster, label, group = examples.poster[keep], examples.label[keep], group[keep]
-    given = source.table["split"].to_numpy()[poster]
-    if (given != "").any():
-        parts = splits.given_split(given.tolist())
-    else:
-        parts = splits.stratified_split(label, group, fractions=data.split, seed=data.seed, grouped=data.split_grouped)
-    if not data.balance_before_split:
-        train = labels.Examples(poster[parts["train"]], label[parts["train"]], genres)
-        chosen = labels.balance(train, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
-        parts = {**parts, "train": parts["train"][chosen]}
-    for part in PARTS:
-        if not len(parts[part]):
-            raise errors.UserError(f"the {part} part is empty: use more posters or other shares in --config.data.split.")
-
+    parts = _cut(poster, label, group, source.table["split"].to_numpy()[poster], genres, data)
+    auxiliary = _auxiliary_genres(texts, genres, data.num_auxiliary)
     summary = {
         "name": source.name,
         "fingerprint": source.fingerprint,
         "genres": list(genres),
+        "auxiliary_genres": list(auxiliary),
         "encoding": data.encoding,
         "balance": data.balance,
         "num_posters": len(source.table),
         "num_refused": len(source.refused),
         "refused": catalog.refusal_counts(source.refused),
         "repaired": source.repaired,
+        "genre_mentions": labels.count_mentions(texts),
         "genre_counts_before_balance": before.tolist(),
         "genre_counts": {part: labels.genre_counts(label[at], len(genres)).tolist() for part, at in parts.items()},
         "num_rows": {part: len(at) for part, at in parts.items()},
@@ -95,12 +94,44 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
         genres,
         poster,
         label,
+        labels.one_hot_texts([texts[row] for row in poster], (*genres, *auxiliary)) if auxiliary else label,
         movie_id,
         group,
         parts,
         summary,
         source.refused,
     )
+
+
+def _cut(
+    poster: np.ndarray, label: np.ndarray, group: np.ndarray, given: np.ndarray, genres: tuple[str, ...], data: Any
+) -> dict[str, np.ndarray]:
+    """{part: positions}: the split that the table gives, or a stratified one; then what is to be left of training."""
+    if (given != "").any():
+        parts = splits.given_split(given.tolist())
+    else:
+        parts = splits.stratified_split(label, group, fractions=data.split, seed=data.seed, grouped=data.split_grouped)
+    if not data.balance_before_split:
+        train = labels.Examples(poster[parts["train"]], label[parts["train"]], genres)
+        chosen = labels.balance(train, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
+        parts = {**parts, "train": parts["train"][chosen]}
+    if data.train_share < 1:
+        # The first rows of one shuffled order, so that a smaller share is part of every larger one.
+        shuffled = np.random.default_rng((data.seed, len(parts["train"]))).permutation(len(parts["train"]))
+        used = np.sort(shuffled[: round(data.train_share * len(shuffled))])
+        parts = {**parts, "train": parts["train"][used]}
+    for part in PARTS:
+        if not len(parts[part]):
+            raise errors.UserError(f"the {part} part is empty: use more posters or other shares in --config.data.split.")
+    return parts
+
+
+def _auxiliary_genres(texts: Sequence[str], genres: Sequence[str], number: int) -> tuple[str, ...]:
+    """The most mentioned genres that are not among `genres`."""
+    if not number:
+        return ()
+    ranked = labels.choose_genres(texts, num_genres=len(genres) + number, genre_rank="any")
+    return tuple(name for name in ranked if name not in genres)[:number]
 
 
 def describe(rows: Dataset) -> list[str]:

@@ -29,6 +29,7 @@ class Feed:
     Attributes:
         rows: labels, ids and parts.
         images: the input path: index arrays -> images.
+        image_size: height and width in pixels.
         shardings: where batches go.
         on_device: True when `images` yields global device arrays, False for this process's rows in host memory.
         path: "resident" or "streaming"; `why` says what decided it.
@@ -36,6 +37,7 @@ class Feed:
 
     rows: dataset.Dataset
     images: resident.ImageStream
+    image_size: tuple[int, int]
     shardings: runtime.Shardings
     on_device: bool
     path: str
@@ -54,9 +56,21 @@ class Feed:
 
     def eval_batches(self, part: str, batch_size: int) -> Iterator[dict[str, Any]]:
         """Every row of a part once and in order; the last batch is padded under mask 0."""
-        positions = self.rows.parts[part]
+        return self.row_batches(self.rows.parts[part], batch_size)
+
+    def row_batches(self, positions: np.ndarray, batch_size: int) -> Iterator[dict[str, Any]]:
+        """The given rows in their order; the last batch is padded under mask 0."""
         padded = order.padded_positions(len(positions), batch_size)
         return self._batches(lambda: ((positions[at], mask) for at, mask in padded))
+
+    def sampled_validation(self, num_rows: int, seed: int) -> "Feed":
+        """The same feed with a random part of validation alone, as the paper validated; all of it where `num_rows` is 0."""
+        validation = self.rows.parts["validation"]
+        if not num_rows or num_rows >= len(validation):
+            return self
+        chosen = np.sort(np.random.default_rng((seed, len(validation))).choice(len(validation), num_rows, replace=False))
+        parts = {**self.rows.parts, "validation": validation[chosen]}
+        return dataclasses.replace(self, rows=dataclasses.replace(self.rows, parts=parts))
 
     def _batches(self, plan: Callable[[], Plan]) -> Iterator[dict[str, Any]]:
         """Device batches, a few ahead. The plan is walked twice because tf.data reads it from a thread of its own."""
@@ -65,7 +79,7 @@ class Feed:
         for (positions, mask), image in zip(plan(), stream, strict=True):
             here = runtime.local_slice(len(positions))
             local: dict[str, Any] = {
-                "label": self.rows.label[positions[here]],
+                "label": self.rows.target[positions[here]],
                 "mask": mask[here],
                 "id": self.rows.movie_id[positions[here]],
             }
@@ -112,10 +126,13 @@ def open_feed(data: Any, shardings: runtime.Shardings, chosen: tuple[str, str] |
         source = builder.load_source(data)
         path, why = chosen or choose_path(data.path, len(source.table), data.image_size)
     rows = dataset.select(source, data)
+    on_device = path == "resident" and jax.default_backend() != "cpu"
     if path == "streaming":
-        return Feed(rows, pipeline.make_stream(source, data.image_size, data.cache_dir), shardings, False, path, why)
-    packed = source if data.variant == "packed" else resident.pack(source, data.image_size, data.cache_dir)
-    if jax.default_backend() == "cpu":
-        return Feed(rows, resident.make_host_stream(packed.images), shardings, False, path, why)
-    stream = resident.make_device_stream(packed.images, rows.poster, shardings.replicated, shardings.batch)
-    return Feed(rows, stream, shardings, True, path, why)
+        stream = pipeline.make_stream(source, data.image_size, data.cache_dir)
+    else:
+        packed = source if data.variant == "packed" else resident.pack(source, data.image_size, data.cache_dir)
+        if on_device:
+            stream = resident.make_device_stream(packed.images, rows.poster, shardings.replicated, shardings.batch)
+        else:
+            stream = resident.make_host_stream(packed.images)
+    return Feed(rows, stream, data.image_size, shardings, on_device, path, why)

@@ -59,6 +59,11 @@ def choose_genres(texts: Sequence[str], *, num_genres: int, genre_rank: str, gen
     return tuple(sorted(counts, key=lambda name: (-counts[name], name))[:num_genres])
 
 
+def count_mentions(texts: Sequence[str]) -> dict[str, int]:
+    """{genre: movies that list it}, the most frequent first."""
+    return dict(Counter(name for text in texts for name in _names(text)).most_common())
+
+
 def encode(texts: Sequence[str], genres: Sequence[str], encoding: str) -> Examples:
     """Label the movies; those with none of the genres are left out.
 
@@ -86,6 +91,12 @@ def encode(texts: Sequence[str], genres: Sequence[str], encoding: str) -> Exampl
     else:
         labels = np.array(label, np.int32)
     return Examples(np.array(poster, np.int64), labels, tuple(genres))
+
+
+def one_hot_texts(texts: Sequence[str], genres: Sequence[str]) -> np.ndarray:
+    """float32 [N, K]: which of the genres each text lists."""
+    listed = [set(_names(text)) for text in texts]
+    return np.array([[genre in names for genre in genres] for names in listed], np.float32).reshape(len(texts), len(genres))
 
 
 def one_hot(label: np.ndarray, num_genres: int) -> np.ndarray:

@@ -1,0 +1,37 @@
+"""A recipe that predicts genres: MobileNetV2 fine-tuned on all genres of a movie, the top six by any mention.
+
+    python -m poster_jax.main --config=configs/finetune_mobilenet.py
+    python -m poster_jax.main --config=configs/finetune_mobilenet.py --config.data.variant=kaggle --config.data.dir=DIR
+
+`--config.model.weights=keras:FILE` where there is no network. Arguments, after a colon: `seeds` (three of them), `smoke`
+(seconds on a CPU, no pretrained weights).
+"""
+
+from poster_jax import config as config_lib
+
+
+def get_config(arg: str = "") -> config_lib.Config:
+    chosen = config_lib.parse_arg(arg, seeds=False, smoke=False)
+    config = config_lib.base("mobilenet_v2")
+    config.protocol = "transfer"
+    config.num_seeds = 3 if chosen.seeds else 1
+    config.data.image_size = (208, 144)
+    config.data.genre_rank = "any"
+    config.data.balance = "none"
+    config.loss.label_smoothing = 0.05
+    config.model.pooling = "avg"
+    config.transfer.learning_rates = (1e-3,)
+    config.transfer.head_epochs = 5.0
+    config.optim.name = "adamw"
+    config.optim.learning_rate = 2e-4
+    config.optim.schedule = "cosine"
+    config.optim.weight_decay = 0.05
+    config.train.num_epochs = 9.0
+    config.train.average_decay = 0.998
+    config.train.augment.flip = True
+    config.train.augment.shift = 0.08
+    config.train.augment.zoom = 0.1
+    config.train.augment.brightness = 0.1
+    config.train.augment.contrast = 0.1
+    config.eval.mirror = True
+    return config_lib.make_smoke(config) if chosen.smoke else config

@@ -1,0 +1,229 @@
+"""A pretrained body, first frozen under heads of several learning rates, then fine-tuned under the best of them.
+
+The paper's sections II-A and III-A, and the way of every recipe that starts from pretrained weights. Several input ranges may
+run side by side: the paper fed [0, 1] to weights made for [-1, 1].
+"""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+
+from poster_jax import baselines, features, heads, logbook, loop, losses, models, runtime, samples
+from poster_jax import config as config_lib
+from poster_jax import state as state_lib
+from poster_jax import step as step_lib
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import dataset, order
+from poster_jax.data import feed as feed_lib
+from poster_jax.models import pretrained as pretrained_lib
+from poster_jax.protocols import single
+
+
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+    """Runs the protocol for every seed and returns the results; a finished seed is only read.
+
+    Raises `UserError` for what the user can mend and `Interrupted` when a signal came; the state is saved then.
+    """
+    with workdir_lib.opened(workdir, config):
+        return single.run_seeds(config, workdir, single.open_feed(config, workdir), stop, run_seed)
+
+
+def run_seed(
+    config: config_lib.Config, seed: int, workdir: pathlib.Path, feed: feed_lib.Feed, stop: runtime.StopRequest
+) -> dict[str, Any]:
+    """One seed: a branch for every input range, each from the pretrained weights; the last one is the result."""
+    cadence = single.make_cadence(config, len(feed.rows.parts["train"]))
+    finished = single.read_finished(workdir, cadence)
+    if finished is not None:
+        return finished
+
+    loaded = models.load_pretrained(**config.model)
+    branches: list[dict[str, Any]] = []
+    tuned: Any = None
+    for index, input_range in enumerate(config.transfer.input_ranges):
+        folder = workdir if len(config.transfer.input_ranges) == 1 else workdir / f"range_{index}"
+        folder.mkdir(exist_ok=True)
+        branch, tuned = run_branch(config, seed, feed, folder, stop, loaded, tuple(input_range))
+        branches.append(branch)
+
+    samples.save(workdir, tuned.model, tuned.variables, feed, tuned.scores["test"])
+    measured = single.measure(config, feed, tuned.scores, workdir)
+    if config.eval.baselines:
+        measured["baselines"] |= feature_baselines(config, feed.rows, tuned.features)
+    results = {
+        "title": f"{config.model.name} fine-tuned, {config.loss.name}, seed {seed}",
+        "protocol": config.protocol,
+        "seed": seed,
+        "num_seeds": 1,
+        "num_steps": cadence.total,
+        "best_step": branches[-1]["tuned"]["best_step"],
+        "body": models.body_fields(tuned.model),
+        "weights": loaded.provenance if loaded else None,
+        **measured,
+        "branches": branches,
+    }
+    workdir_lib.write_json(workdir / "results.json", results)
+    return results
+
+
+class Tuned(NamedTuple):
+    """A fine-tuned network, its scores of every part, and the features of the body that it started from."""
+
+    model: Any
+    variables: Any
+    scores: dict[str, Any]
+    features: features.Features
+
+
+def run_branch(
+    config: config_lib.Config,
+    seed: int,
+    feed: feed_lib.Feed,
+    workdir: pathlib.Path,
+    stop: runtime.StopRequest,
+    loaded: pretrained_lib.Pretrained | None,
+    input_range: tuple[float, ...],
+) -> tuple[dict[str, Any], Tuned]:
+    """One input range: frozen heads, the best of them by validation, everything fine-tuned; and what results.json says."""
+    rows, loss = feed.rows, single.build_loss(config, feed)
+    per_epoch = order.steps_per_epoch(len(rows.parts["train"]), config.train.batch_size)
+    cadence = single.make_cadence(config, len(rows.parts["train"]))
+    fields = {**config.model, "input_range": input_range or config.model.input_range}
+    model = models.build(**fields, num_genres=rows.num_outputs, precision=config.train.precision, loaded=loaded)
+    unfreeze_steps = round(config.transfer.unfreeze_epochs * per_epoch)
+    optimizer = state_lib.build_optimizer(
+        **config.optim, num_steps=cadence.total, first_steps=models.first_steps(model, unfreeze_steps)
+    )
+    state = state_lib.create(
+        model,
+        optimizer,
+        config.data.image_size,
+        seed,
+        feed.shardings.state,
+        keeps_average=config.train.average_decay > 0,
+        pretrained=loaded,
+    )
+    body = model.clone(train_from="head", bn_mode=config.transfer.bn_mode)
+    pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, config.data.cache_dir)
+    if config.transfer.cached:
+        trained = cached_heads(config, seed, feed, model, loss, state, pooled)
+    else:
+        trained = [
+            head_through_body(config, seed, feed, body, loaded, rate, workdir, stop) for rate in config.transfer.learning_rates
+        ]
+    best = max(trained, key=lambda head: head.best_value)
+    frozen = [
+        {
+            "learning_rate": head.learning_rate,
+            "best_epoch": head.best_epoch,
+            "history": head.history,
+            "splits": single.score_parts(config, rows, heads.score(model, head.params, pooled, rows, loss)),
+        }
+        for head in trained
+    ]
+
+    params = {**state.params, "head": jax.device_put(best.params, feed.shardings.state)}
+    state = state_lib.with_variables(state, {"params": params, "batch_stats": state.batch_stats})
+    eval_step = jax.jit(step_lib.make_eval_step(model, loss, mirror=config.eval.mirror))
+    variables, best_step = single.train(config, model, optimizer, state, eval_step, feed, cadence, seed, workdir, stop)
+    scores = single.score_all(config, feed, eval_step, variables)
+    outcome = {
+        "input_range": list(model.input_range),
+        "bn_mode": model.bn_mode,
+        "frozen": frozen,
+        "chosen_learning_rate": best.learning_rate,
+        "tuned": {
+            "learning_rate": config.optim.learning_rate,
+            "best_step": best_step,
+            "history": read_history(workdir, per_epoch),
+            "splits": single.score_parts(config, rows, scores),
+        },
+    }
+    return outcome, Tuned(model, variables, scores, pooled)
+
+
+def cached_heads(
+    config: config_lib.Config,
+    seed: int,
+    feed: feed_lib.Feed,
+    model: Any,
+    loss: losses.Loss,
+    state: state_lib.TrainState,
+    pooled: features.Features,
+) -> list[heads.Head]:
+    """A head per learning rate on the cached features, all in one program."""
+    fit_feed = feed.sampled_validation(config.eval.validation_steps * config.train.batch_size, seed)
+    per_epoch = order.steps_per_epoch(len(feed.rows.parts["train"]), config.train.batch_size)
+    return heads.train(
+        model,
+        state.params["head"],
+        pooled,
+        fit_feed.rows,
+        loss,
+        learning_rates=config.transfer.learning_rates,
+        num_steps=config_lib.to_steps(0, config.transfer.head_epochs, per_epoch),
+        batch_size=config.train.batch_size,
+        seed=seed,
+        best_metric=config.eval.best_metric,
+    )
+
+
+def head_through_body(
+    config: config_lib.Config,
+    seed: int,
+    feed: feed_lib.Feed,
+    body: Any,
+    loaded: pretrained_lib.Pretrained | None,
+    learning_rate: float,
+    workdir: pathlib.Path,
+    stop: runtime.StopRequest,
+) -> heads.Head:
+    """The slow way to the same head, which may see augmented posters and a moving BatchNorm."""
+    stage = config.copy_and_resolve_references()
+    if not config.transfer.augment:
+        stage.train.augment = {name: type(value)(0) for name, value in config.train.augment.items()}
+    stage.train.average_decay = 0.0
+    folder = workdir / f"head_{learning_rate:g}"
+    folder.mkdir(exist_ok=True)
+    per_epoch = order.steps_per_epoch(len(feed.rows.parts["train"]), config.train.batch_size)
+    steps = config_lib.to_steps(0, config.transfer.head_epochs, per_epoch)
+    cadence = loop.Cadence(total=steps, log=config.train.log_every_steps, evaluate=per_epoch, save=per_epoch)
+    optimizer = state_lib.build_optimizer(
+        name="adam",
+        learning_rate=learning_rate,
+        schedule="constant",
+        warmup_steps=0,
+        weight_decay=0.0,
+        num_steps=steps,
+        first_steps=models.first_steps(body, 0),
+    )
+    state = state_lib.create(body, optimizer, config.data.image_size, seed, feed.shardings.state, pretrained=loaded)
+    eval_step = jax.jit(step_lib.make_eval_step(body, single.build_loss(config, feed)))
+    variables, best_step = single.train(stage, body, optimizer, state, eval_step, feed, cadence, seed, folder, stop)
+    history = read_history(folder, per_epoch)
+    value = max(row[config.eval.best_metric] for row in history if row["part"] == "validation")
+    return heads.Head(learning_rate, variables["params"]["head"], -(-best_step // per_epoch), value, history)
+
+
+def read_history(workdir: pathlib.Path, per_epoch: int) -> list[dict[str, Any]]:
+    """{"epoch", "part", "loss", metric: value, ...} of every evaluation of a finished fit, in inference mode."""
+    names = {"train_inference": "train", "validation": "validation"}
+    return [
+        {"epoch": line["step"] / per_epoch, "part": names[line["part"]]}
+        | {name: value for name, value in line.items() if name not in ("step", "part")}
+        for line in logbook.read_lines(workdir / "metrics.jsonl")
+        if line["part"] in names
+    ]
+
+
+def feature_baselines(config: config_lib.Config, rows: dataset.Dataset, pooled: features.Features) -> dict[str, Any]:
+    """What the frozen features give without a trained network: nearest neighbours, and a logistic regression."""
+    held = {part: pooled.of(at) for part, at in rows.parts.items()}
+    label = {part: rows.label[at] for part, at in rows.parts.items()}
+    neighbours = baselines.nearest_neighbours(held, label, len(rows.genres))
+    linear = baselines.logistic_regression(held["train"], label["train"], held, len(rows.genres))
+    return {
+        "feature_neighbours": single.score_parts(config, rows, neighbours),
+        "feature_logistic": single.score_parts(config, rows, linear),
+    }

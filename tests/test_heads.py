@@ -1,0 +1,133 @@
+"""Frozen features and the heads on them: the same as training through the frozen body, kept on disk, refused where wrong."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from poster_jax import config as config_lib
+from poster_jax import errors, features, heads, models, runtime
+from poster_jax import state as state_lib
+from poster_jax.data import feed as feed_lib
+from poster_jax.models import pretrained as pretrained_lib
+from poster_jax.protocols import single, transfer
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RATE = 1e-2
+
+
+def load_config(*overrides: tuple[str, str]) -> Any:
+    given = [("model.dropout", "0.3"), ("transfer.learning_rates", f"({RATE}, 1e-4)"), ("data.encoding", "multi_hot")]
+    return config_lib.load(f"{ROOT}/configs/transfer_mobilenet.py:smoke", [*given, ("loss.name", "sigmoid"), *overrides])
+
+
+def lively_weights(config: Any) -> pretrained_lib.Pretrained:
+    """A body whose features differ from poster to poster: kernels as drawn, statistics that keep its signal from fading."""
+    model = models.build(**config.model, num_genres=1, precision="float32")
+    variables = jax.jit(lambda key: model.init(key, np.zeros((1, 40, 32, 3)), False))(jax.random.key(3))
+    rng = np.random.default_rng(0)
+    body: dict[str, Any] = {"params": {name: tree for name, tree in variables["params"].items() if name != "head"}}
+    body["batch_stats"] = jax.tree.map(
+        lambda leaf: np.full(leaf.shape, 0.1, np.float32) if leaf.ravel()[0] == 1 else 0.1 * rng.normal(size=leaf.shape),
+        variables["batch_stats"],
+    )
+    fields = {name: getattr(model, name) for name in ("width", "padding", "epsilon", "momentum", "input_range")}
+    means = {name: getattr(model, name) for name in ("input_mean", "input_std")}
+    numbers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), body)
+    return pretrained_lib.Pretrained(numbers, **fields, **means, provenance={"source": "the test"})
+
+
+@pytest.fixture(scope="module")
+def setting() -> Any:
+    """(config, feed, model, state, features) of a small body on synthetic posters."""
+    config = load_config()
+    feed = feed_lib.open_feed(config.data, runtime.make_shardings(jax.devices()[:1]))
+    loaded = lively_weights(config)
+    model = models.build(**config.model, num_genres=6, precision="float32", loaded=loaded)
+    optimizer = state_lib.build_optimizer(**config.optim, num_steps=1)
+    state = state_lib.create(model, optimizer, config.data.image_size, 0, feed.shardings.state, pretrained=loaded)
+    return config, feed, model, loaded, state, features.extract(model, state.variables(), feed, 64, "")
+
+
+def test_heads_on_cached_features_equal_training_through_the_frozen_body(setting: Any, tmp_path: pathlib.Path) -> None:
+    config, feed, model, loaded, state, pooled = setting
+    body = model.clone(train_from="head")
+    with runtime.StopRequest().installed() as stop:
+        slow = transfer.head_through_body(config, 0, feed, body, loaded, RATE, tmp_path, stop)
+    fast, other = transfer.cached_heads(config, 0, feed, model, single.build_loss(config, feed), state, pooled)
+    assert fast.best_epoch == slow.best_epoch
+    for name in ("kernel", "bias"):
+        np.testing.assert_allclose(fast.params[name], slow.params[name], rtol=2e-3, atol=2e-5)
+        moved = np.abs(np.asarray(fast.params[name]) - np.asarray(state.params["head"][name])).max()
+        assert moved > 100 * np.abs(np.asarray(fast.params[name]) - slow.params[name]).max(), "the head must have trained"
+        assert np.abs(other.params[name] - slow.params[name]).max() > 1e-3, "another rate must be told apart"
+    for ours, theirs in zip(fast.history, slow.history, strict=True):
+        assert ours["part"] == theirs["part"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+        assert ours["mean_average_precision"] == pytest.approx(theirs["mean_average_precision"], abs=0.01)
+
+
+def test_other_dropout_or_order_is_seen_by_that_comparison(setting: Any) -> None:
+    config, feed, model, _, state, pooled = setting
+    loss = single.build_loss(config, feed)
+    one, again, other = (transfer.cached_heads(config, seed, feed, model, loss, state, pooled)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.params["kernel"], again.params["kernel"])
+    assert np.abs(one.params["kernel"] - other.params["kernel"]).max() > 1e-3
+
+
+def test_features_are_computed_once_and_named_by_what_they_depend_on(
+    setting: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, feed, model, _, state, pooled = setting
+    variables = state.variables()
+    np.testing.assert_array_equal(features.extract(model, variables, feed, 64, str(tmp_path)).array, pooled.array)
+    [first] = tmp_path.iterdir()
+    assert "40x32-max--1to1" in first.name
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(feed_lib.Feed, "row_batches", fail)
+    np.testing.assert_array_equal(features.extract(model, variables, feed, 64, str(tmp_path)).array, pooled.array)
+    headless = {**variables, "params": {name: tree for name, tree in variables["params"].items() if name != "head"}}
+    features.extract(model.clone(dropout=0.9, num_genres=2), headless, feed, 64, str(tmp_path))
+    changed = {
+        **variables,
+        "params": {**variables["params"], "last": jax.tree.map(lambda a: 2 * a, variables["params"]["last"])},
+    }
+    for other, weights in (
+        (model.clone(pooling="avg"), variables),
+        (model.clone(input_range=(0.0, 1.0)), variables),
+        (model.clone(epsilon=1e-5), variables),
+        (model, changed),
+    ):
+        with pytest.raises(AssertionError, match="computed again"):
+            features.extract(other, weights, feed, 64, str(tmp_path))
+
+
+def test_features_are_those_of_the_body(setting: Any) -> None:
+    _, feed, model, _, state, pooled = setting
+    batch = next(feed.eval_batches("test", 8))
+    x = np.asarray(batch["image"], np.float32) / 127.5 - 1
+    expected = model.apply(state.variables(), x, False, method="features")[1]
+    found = pooled.of(feed.rows.parts["test"][:8])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert found.std(axis=0).max() > 0.01, "features that are all alike would show nothing"
+
+
+def test_head_scores_are_those_of_the_whole_network(setting: Any) -> None:
+    config, feed, model, _, state, pooled = setting
+    loss = single.build_loss(config, feed)
+    scores = heads.score(model, state.params["head"], pooled, feed.rows, loss)
+    batch = next(feed.eval_batches("validation", 8))
+    whole = jax.nn.sigmoid(model.apply(state.variables(), np.asarray(batch["image"], np.float32) / 127.5 - 1, False))
+    np.testing.assert_allclose(scores["validation"][:8], whole, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("overrides", [("transfer.augment", "True"), ("transfer.bn_mode", "frozen_moving")])
+def test_cached_features_are_refused_where_they_would_be_wrong(overrides: tuple[str, str]) -> None:
+    with pytest.raises(errors.UserError, match="make wrong"):
+        load_config(overrides)
+    assert load_config(overrides, ("transfer.cached", "False"))
