@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
     ("errors", "hugepages", "checks"),
-    ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "layers", "baselines"),
+    ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "layers", "depthwise", "baselines"),
     (
         "data.catalog",
         "data.labels",
@@ -35,18 +35,23 @@ LEVELS = (
         "data.dataset",
     ),
     ("data.feed", "state", "step", "checkpoint", "logbook"),
-    ("loop",),
-    ("protocols.single", "protocols", "plan", "report.table", "bench.timing", "bench.peers"),
+    ("loop", "features", "heads", "explain", "samples"),
+    ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72"),
+    ("report.distributions", "report.curves", "report.confusions", "report.posters", "report.tables", "report.page"),
+    ("protocols.single", "protocols.transfer", "protocols", "plan", "report.table", "report.transfer"),
+    ("compare", "bench.timing", "bench.peers", "bench.keras_finetune"),
+    ("predict", "report.__main__"),
     ("main", "bench.__main__"),
 )
 ORDER = [name for level in LEVELS for name in level]
 # Where a guest may be imported at all; "inside" means inside functions only.
 GUESTS = {
-    "tensorflow": {"data.pipeline", "bench.peers"},
-    "keras": {"bench.peers", "models.convert"},
+    "tensorflow": {"data.pipeline", "bench.peers", "bench.keras_finetune"},
+    "keras": {"bench.peers", "bench.keras_finetune", "models.convert"},
     "torch": {"bench.peers", "models.convert"},
     "h5py": {"models.keras_files"},
-    "matplotlib": set(),
+    "matplotlib": {"report.style", "report.overlay", "report.confusions"},
+    "jinja2": {"report.page"},
     "tensorboardX": {"logbook"},
 }
 WITHOUT_JAX = ("data.images", "data.catalog", "data.labels", "data.splits", "data.synthetic", "data.order", "metrics")
@@ -56,12 +61,16 @@ WITHOUT_JAX += (
     "bootstrap",
     "baselines",
     "report.table",
+    "report.transfer",
+    "compare",
     "config",
     "checks",
     "errors",
     "workdir",
     "hugepages",
 )
+WITHOUT_JAX += ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72", "report.distributions")
+WITHOUT_JAX += ("report.curves", "report.confusions", "report.posters", "report.tables", "report.page", "report.__main__")
 
 
 def module_name(path: pathlib.Path) -> str:

@@ -1,0 +1,297 @@
+"""`python -m poster_jax.predict WORKDIR IMAGE_OR_FOLDER... [--csv=FILE | --json=FILE] [--explain=DIR]`: genres of posters.
+
+Pictures are checked, decoded and scaled as those of the run were. A genre is decided for where its probability reaches the
+threshold that the run chose on validation. Pictures that cannot be read are told on stderr and the rest go on. Exit codes: 0
+done, 2 a mistake in what was asked or no picture that could be read.
+"""
+
+import argparse
+import concurrent.futures
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from poster_jax import checkpoint, errors, explain, losses, models, runtime
+from poster_jax import config as config_lib
+from poster_jax import step as step_lib
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import catalog, images
+from poster_jax.report import overlay
+
+EXIT_MISTAKE = 2
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are left out
+NUM_TOLD = 3  # genres of a picture in the table
+PATH_WIDTH = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A finished run, ready to score pictures.
+
+    Attributes:
+        model: flax module.
+        variables: its best weights.
+        genres: K names, in label order.
+        thresholds: float64 [K], chosen on validation.
+        image_size: height and width in pixels.
+        batch_size: pictures scored at once.
+        score: jitted, (variables, image uint8 [B, H, W, 3]) -> float32 [B, K].
+    """
+
+    model: Any
+    variables: dict[str, Any]
+    genres: tuple[str, ...]
+    thresholds: np.ndarray
+    image_size: tuple[int, int]
+    batch_size: int
+    score: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One picture and its scores [K]; `heat` float [h, w] is its Grad-CAM for the top-scored genre, where asked for."""
+
+    path: pathlib.Path
+    checked: images.CheckedImage
+    scores: np.ndarray
+    heat: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A picture that was left out."""
+
+    path: pathlib.Path
+    reason: str
+    detail: str
+
+
+def load_network(workdir: pathlib.Path) -> Network:
+    """The best network of a finished run; WORKDIR/seed_N of a run of several seeds.
+
+    Raises UserError for a folder that is none, a run that has not finished, or one of several networks.
+    """
+    # The folder of one seed has its config in the folder above.
+    home = workdir if (workdir / "config.json").is_file() or not workdir.name.startswith("seed_") else workdir.parent
+    config = workdir_lib.load_config(home)
+    try:
+        results = json.loads((workdir / "results.json").read_text())
+        genres = tuple(json.loads((home / "labels.json").read_text())["genres"])
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"the run in {workdir} has not finished: run its command again before it predicts.") from error
+    if "seeds" in results:
+        raise errors.UserError(f"{workdir} holds several networks: give one, as {workdir / f'seed_{config.seed}'}.")
+    if "splits" not in results:
+        raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
+    fields, folder = config.model.to_dict(), workdir
+    if "branches" in results:
+        # A transfer run: its result is the last branch, which has a folder of its own where there are several.
+        folder = workdir if len(results["branches"]) == 1 else workdir / f"range_{len(results['branches']) - 1}"
+    num_outputs = len(genres) + len(results["data"]["auxiliary_genres"])
+    model = models.build(**fields, num_genres=num_outputs, precision=config.train.precision)
+    # What came with the weights is in the results, so that the weights file is not needed again.
+    model = model.clone(**config_lib.to_tuples(results["body"]))
+    predict_step = step_lib.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
+
+    def score(variables: dict[str, Any], image: jax.Array) -> jax.Array:
+        return predict_step(variables, image)[:, : len(genres)]
+
+    per_genre = results["splits"]["validation"]["per_genre"]
+    return Network(
+        model,
+        _load_best(model, folder, config.data.image_size),
+        genres,
+        np.array([per_genre[genre]["threshold@tuned"] for genre in genres]),
+        config.data.image_size,
+        config.eval.batch_size,
+        jax.jit(score),
+    )
+
+
+def _load_best(model: Any, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
+    if not (folder / "checkpoints" / "best").is_dir():
+        raise errors.UserError(f"{folder} has no checkpoints/best: copy the whole workdir, or run its command again.")
+    one_device = runtime.make_shardings(jax.devices()[:1]).state
+    shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
+    wanted = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), wanted)
+    checkpoints = checkpoint.Checkpoints(folder)
+    try:
+        return checkpoints.restore_best(wanted)[0]
+    finally:
+        checkpoints.close()
+
+
+def list_pictures(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """The given files, and the pictures in the given folders and below them in order of their names.
+
+    Raises UserError for a folder without any.
+    """
+    found: list[pathlib.Path] = []
+    for path in given:
+        below = [path]
+        if path.is_dir():
+            below = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not below:
+                raise errors.UserError(f"the folder {path} holds no picture ({', '.join(SUFFIXES)}): give another.")
+        found += below
+    return found
+
+
+def predict(network: Network, paths: Iterable[pathlib.Path], *, with_maps: bool) -> Iterator[Picture | Unreadable]:
+    """Every path in order, scored; a batch of pictures is in memory at a time."""
+    grad_cam = explain.make_grad_cam(network.model) if with_maps else None
+    pending = list(paths)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for start in range(0, len(pending), network.batch_size):
+            part = pending[start : start + network.batch_size]
+            read = list(pool.map(lambda path: _read(path, network.image_size), part))
+            good = [each for each in read if not isinstance(each, Unreadable)]
+            # Filled up to one size, so that one program serves every batch.
+            image = np.zeros((network.batch_size, *network.image_size, 3), np.uint8)
+            for row, (_, _, pixels) in enumerate(good):
+                image[row] = pixels
+            scores = np.asarray(network.score(network.variables, image)) if good else np.empty((0, 0))
+            heat = None
+            if grad_cam is not None and good:
+                heat = np.asarray(grad_cam(network.variables, image, scores.argmax(1).astype(np.int32)))
+            row = 0
+            for each in read:
+                if isinstance(each, Unreadable):
+                    yield each
+                else:
+                    yield Picture(each[0], each[1], scores[row], None if heat is None else heat[row])
+                    row += 1
+
+
+def _read(path: pathlib.Path, image_size: tuple[int, int]) -> tuple[pathlib.Path, images.CheckedImage, np.ndarray] | Unreadable:
+    try:
+        checked = catalog.load_checked(path)
+        return path, checked, images.decode(checked.encoded, image_size)
+    except images.BadImage as error:
+        return Unreadable(path, error.reason, error.detail)
+
+
+def decide(network: Network, scores: np.ndarray) -> list[str]:
+    """The genres whose probability reaches their threshold, the most probable first."""
+    return [network.genres[k] for k in np.argsort(-scores, kind="stable") if scores[k] >= network.thresholds[k]]
+
+
+def save_overlay(network: Network, picture: Picture, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the picture, in its own size, under its Grad-CAM as NAME-GENRE.png; returns the path."""
+    checked = picture.checked
+    pixels = images.decode(checked.encoded, (checked.height, checked.width))
+    if picture.heat is None:
+        raise ValueError(f"{picture.path} was predicted without maps")
+    stem = f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}"
+    numbers = ("", *(f"-{number}" for number in range(2, 10**6)))
+    target = next(target for number in numbers if not (target := folder / f"{stem}{number}.png").exists())
+    buffer = io.BytesIO()
+    Image.fromarray(overlay.blend(pixels, picture.heat)).save(buffer, "PNG")
+    workdir_lib.write_atomic(target, buffer.getvalue())
+    return target
+
+
+def to_csv(network: Network, pictures: Sequence[Picture]) -> str:
+    """Columns path, one probability per genre, decision ("Drama|Crime", or nothing)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", *network.genres, "decision"])
+    for picture in pictures:
+        probabilities = [f"{score:.6f}" for score in picture.scores]
+        writer.writerow([picture.path, *probabilities, "|".join(decide(network, picture.scores))])
+    return buffer.getvalue()
+
+
+def to_json(network: Network, pictures: Sequence[Picture], unreadable: Sequence[Unreadable]) -> str:
+    """Thresholds, pictures with probabilities and decision, and what could not be read."""
+    told = {
+        "thresholds": dict(zip(network.genres, network.thresholds.tolist(), strict=True)),
+        "pictures": [
+            {
+                "path": str(picture.path),
+                "probabilities": dict(zip(network.genres, map(float, picture.scores), strict=True)),
+                "decision": decide(network, picture.scores),
+            }
+            for picture in pictures
+        ],
+        "unreadable": [{"path": str(each.path), "reason": each.reason, "detail": each.detail} for each in unreadable],
+    }
+    return json.dumps(told, indent=2) + "\n"
+
+
+def table_line(network: Network, picture: Picture) -> str:
+    """Path, the most probable genres, and the decision."""
+    path = str(picture.path)
+    path = path if len(path) <= PATH_WIDTH else f"...{path[3 - PATH_WIDTH :]}"
+    top = np.argsort(-picture.scores, kind="stable")[:NUM_TOLD]
+    genres = ", ".join(f"{network.genres[k]} {picture.scores[k]:.2f}" for k in top)
+    return f"{path:<{PATH_WIDTH}}  {genres}  ->  {', '.join(decide(network, picture.scores)) or 'none'}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code."""
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"poster_jax: {error.filename} cannot be written ({error.strerror}): name another place.", file=sys.stderr)
+    return EXIT_MISTAKE
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that answers a mistake as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.UserError(f"{message}; see python -m poster_jax.predict --help.")
+
+
+def _run(argv: list[str]) -> int:
+    parser = _Parser(prog="python -m poster_jax.predict", description=__doc__, allow_abbrev=False)
+    parser.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
+    parser.add_argument("pictures", nargs="+", metavar="IMAGE_OR_FOLDER")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--csv", metavar="FILE", help="path, one probability per genre, decision")
+    target.add_argument("--json", metavar="FILE", help="the same, with the thresholds and what could not be read")
+    parser.add_argument("--explain", metavar="DIR", help="writes each picture under its Grad-CAM for the top-scored genre")
+    flags = parser.parse_args(argv)
+    paths = list_pictures([pathlib.Path(path) for path in flags.pictures])
+    network = load_network(pathlib.Path(flags.workdir))
+    if flags.explain:
+        pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
+
+    pictures: list[Picture] = []
+    unreadable: list[Unreadable] = []
+    for each in predict(network, paths, with_maps=bool(flags.explain)):
+        if isinstance(each, Unreadable):
+            print(f"poster_jax: {each.path} is left out: {each.reason.replace('_', ' ')} ({each.detail})", file=sys.stderr)
+            unreadable.append(each)
+            continue
+        if flags.explain:
+            save_overlay(network, each, pathlib.Path(flags.explain))
+        if not flags.csv and not flags.json:
+            print(table_line(network, each), flush=True)
+        # The picture itself is not kept.
+        pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
+    if flags.csv:
+        workdir_lib.write_atomic(pathlib.Path(flags.csv), to_csv(network, pictures))
+    if flags.json:
+        workdir_lib.write_atomic(pathlib.Path(flags.json), to_json(network, pictures, unreadable))
+    if not pictures:
+        raise errors.UserError(f"none of the {len(paths)} pictures could be read: give others.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

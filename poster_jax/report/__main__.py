@@ -1,0 +1,61 @@
+"""`python -m poster_jax.report WORKDIR... [--out=FILE.html]` and `python -m poster_jax.report explain-72 CSV [--genres=A,B]`.
+
+The first writes one HTML page that needs no network, and its figures as PNG in a folder beside it; the second prints what "no"
+to every genre scores under each reading of the labels. Exit codes: 0 done, 2 a mistake in what was asked, in one sentence.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from poster_jax import errors
+from poster_jax.report import explain_72, page
+
+EXIT_MISTAKE = 2
+EXPLAIN = "explain-72"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        print(_explain(argv[1:]) if argv[:1] == [EXPLAIN] else _report(argv), end="")
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that answers a mistake as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise errors.UserError(f"{message}; see python -m poster_jax.report --help.")
+
+
+def _explain(argv: list[str]) -> str:
+    parser = _Parser(prog=f"python -m poster_jax.report {EXPLAIN}", description=explain_72.__doc__, allow_abbrev=False)
+    parser.add_argument("csv", metavar="CSV", help="a CSV with a column Genre or genres, as Drama|Crime")
+    parser.add_argument("--genres", default="", metavar="A,B,...", help="the genres to tell apart")
+    parser.add_argument("--num_genres", type=int, default=6, help="without --genres: how many, by first-listed genre")
+    flags = parser.parse_args(argv)
+    genres = [name.strip() for name in flags.genres.split(",") if name.strip()]
+    return explain_72.describe(pathlib.Path(flags.csv), genres=genres, num_genres=flags.num_genres)
+
+
+def _report(argv: list[str]) -> str:
+    parser = _Parser(prog="python -m poster_jax.report", description=__doc__, allow_abbrev=False)
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folder of a finished run; several are put side by side")
+    parser.add_argument(
+        "--out", default="", metavar="FILE.html", help="the page; WORKDIR/report.html of the first when not given"
+    )
+    flags = parser.parse_args(argv)
+    workdirs = [pathlib.Path(workdir) for workdir in flags.workdirs]
+    page_path, figures = page.write(workdirs, pathlib.Path(flags.out) if flags.out else workdirs[0] / "report.html")
+    return f"page: {page_path}\nfigures: {figures}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Workdirs -> one HTML page that needs no network, and the same figures as PNG in a folder beside it."""
+
+import base64
+import dataclasses
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from poster_jax import errors
+from poster_jax import workdir as workdir_lib
+from poster_jax.report import confusions, curves, distributions, posters, style, tables, template
+from poster_jax.report import runs as runs_lib
+
+NO_SAMPLES = (
+    "Posters, mistakes and Grad-CAM are not shown: this run has no samples.npz. Remove results.json from its workdir and run "
+    "its command again: the network is kept, only measuring is repeated, and the file is written."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A figure in the page: the same picture as data URIs on light and on dark ground."""
+
+    caption: str
+    light: str
+    dark: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A heading and what follows it: texts, tables and figures."""
+
+    title: str
+    anchor: str
+    items: Sequence[Any]
+
+
+def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """Writes the page to `out` and its figures to the folder `<out's stem>_figures`; returns both.
+
+    Raises UserError for what `runs.load` refuses and for an `out` that cannot be written.
+    """
+    runs = runs_lib.load(workdirs)
+    figures = out.with_name(f"{out.stem}_figures")
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+        sections = [_together(runs, figures), *(_of_run(run, figures) for run in runs)]
+        workdir_lib.write_atomic(out, _render(runs, sections))
+    except OSError as error:
+        raise errors.UserError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
+    return out, figures
+
+
+def _together(runs: Sequence[runs_lib.Run], figures: pathlib.Path) -> Section:
+    shown = [_show(picture, figures) for picture in curves.pictures(runs)]
+    title = "All runs" if len(runs) > 1 else "Learning, ranking, calibration"
+    return Section(title, "together", [*([tables.side_by_side(runs)] if len(runs) > 1 else []), *shown])
+
+
+def _of_run(run: runs_lib.Run, figures: pathlib.Path) -> Section:
+    stem = _slug(run.name)
+    items: list[Any] = [_describe(run), tables.metrics(run), tables.per_genre(run)]
+    items += [_show(picture, figures) for picture in distributions.pictures(run, stem)]
+    items += [tables.encoding(run), tables.examples(run), _show(confusions.picture(run, stem), figures)]
+    items += [_show(picture, figures) for picture in posters.pictures(run, stem)] or [NO_SAMPLES]
+    items.append(tables.refused(run) if run.refused else "Nothing was refused from the data.")
+    return Section(f"Run {run.name}", f"run-{stem}", items)
+
+
+def _describe(run: runs_lib.Run) -> str:
+    """The run in two sentences: what was trained, on what."""
+    results, data = run.results, run.results["data"]
+    rows = ", ".join(f"{count:,} {part}" for part, count in data["num_rows"].items())
+    leaked = sum(data["leaked_rows"].values())
+    leak = f" {leaked:,} rows outside train show a movie that is also in train." if leaked else ""
+    size = f"{results['num_parameters']:,} parameters, " if "num_parameters" in results else ""
+    return (
+        f"{results['title']}: {size}{results['num_steps']:,} steps, measured with the weights of step "
+        f"{results['best_step']:,}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} catalog rows "
+        f"refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per row; "
+        f"rows: {rows}.{leak}"
+    )
+
+
+def _show(picture: style.Picture, figures: pathlib.Path) -> Shown:
+    """Writes the PNG of a picture and returns it for the page, photographs as WebP, a tenth of their PNG."""
+    workdir_lib.write_atomic(figures / f"{picture.name}.png", style.render(picture, style.LIGHT, "png"))
+    kind, mime = ("webp", "webp") if picture.raster else ("svg", "svg+xml")
+    return Shown(picture.caption, *(_uri(mime, style.render(picture, theme, kind)) for theme in (style.LIGHT, style.DARK)))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _render(runs: Sequence[runs_lib.Run], sections: Sequence[Section]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    names = ", ".join(run.name for run in runs)
+    return environment.from_string(template.TEMPLATE).render(
+        title=f"Movie genres from posters: {names}",
+        intro="Every score stands beside its floor: what the best constant answer, which never looks at a poster, gets on the "
+        'same rows. Binary accuracy counts every genre of every poster, so "no" to everything scores high.',
+        sections=sections,
+        light=style.LIGHT,
+        dark=style.DARK,
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)

@@ -1,0 +1,178 @@
+"""Prediction from a workdir: the same scores as the run's own evaluation, every kind of output, and what it refuses."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poster_jax import predict
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import builder
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SETTINGS = ("eval.baselines=False", "eval.bootstrap_samples=2")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A finished smoke run, of another process: on one device, a fraction of the time of eight simulated ones."""
+    folder = tmp_path_factory.mktemp("predict") / "run"
+    command = [sys.executable, "-m", "poster_jax.main", f"--config={ROOT}/configs/cnn_onehot.py:smoke"]
+    command += [*(f"--config.{setting}" for setting in SETTINGS), f"--workdir={folder}"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def posters(workdir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The posters of the run's test part, as a user has them: <id>.jpg in a folder."""
+    folder = tmp_path_factory.mktemp("posters")
+    source = builder.load_source(workdir_lib.load_config(workdir).data)
+    wanted = np.isin(source.table["id"].to_numpy(), predictions(workdir)["test_id"]).nonzero()[0]
+    for row, encoded in zip(wanted, source.encoded(wanted), strict=True):
+        (folder / f"{source.table['id'][row]}.jpg").write_bytes(encoded)
+    return folder
+
+
+def predictions(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(workdir / "predictions.npz") as arrays:
+        return dict(arrays)
+
+
+def test_scores_are_those_of_the_runs_own_evaluation(workdir: pathlib.Path, posters: pathlib.Path) -> None:
+    held = predictions(workdir)
+    network = predict.load_network(workdir)
+    found = list(predict.predict(network, predict.list_pictures([posters]), with_maps=False))
+    assert len(found) == len(held["test_id"]) > 20  # more than one batch of 16
+    scores = {int(each.path.stem): each.scores for each in found if isinstance(each, predict.Picture)}
+    ours = np.stack([scores[number] for number in held["test_id"].tolist()])
+    np.testing.assert_allclose(ours, held["test_score"], atol=1e-6)
+    assert held["test_score"].std(0).min() > 1e-4  # posters differ, so a mixed-up order would show
+    tuned = json.loads((workdir / "results.json").read_text())["splits"]["test"]["per_genre"]
+    assert network.thresholds.tolist() == [entry["threshold@tuned"] for entry in tuned.values()]
+
+
+def test_a_batch_size_that_does_not_divide_and_unreadable_files_leave_the_others_as_they_are(
+    workdir: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    network = predict.load_network(workdir)
+    good = sorted(posters.iterdir())[:5]
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("<html>")
+    alone = [next(predict.predict(network, [path], with_maps=False)) for path in good]
+    together = list(
+        predict.predict(
+            dataclasses.replace(network, batch_size=3), [*good[:2], bad, tmp_path / "no.jpg", *good[2:]], with_maps=False
+        )
+    )
+    assert [isinstance(each, predict.Unreadable) for each in together] == [False, False, True, True, False, False, False]
+    assert [each.reason for each in together if isinstance(each, predict.Unreadable)] == ["not_an_image", "missing_file"]
+    kept = [each for each in together if isinstance(each, predict.Picture)]
+    for one, other in zip(alone, kept, strict=True):
+        assert isinstance(one, predict.Picture) and one.path == other.path
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+
+
+def test_a_genre_is_decided_for_at_its_threshold_and_not_below() -> None:
+    network = predict.Network(None, {}, ("A", "B", "C"), np.array([0.5, 0.2, 0.9]), (1, 1), 1, None)
+    assert predict.decide(network, np.array([0.5, 0.6, 0.89])) == ["B", "A"]
+    assert predict.decide(network, np.array([0.4, 0.1, 0.0])) == []
+
+
+def test_csv_json_table_and_overlays_say_the_same(
+    workdir: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = sorted(posters.iterdir())[:2]
+    twin = tmp_path / "twin" / first.name
+    twin.parent.mkdir()
+    shutil.copy(first, twin)
+    (tmp_path / "broken.png").write_bytes(first.read_bytes()[:300])
+    named = [str(first), str(second), str(tmp_path / "broken.png"), str(twin)]
+    targets = [f"--csv={tmp_path / 'a.csv'}", f"--explain={tmp_path / 'maps'}"]
+    assert predict.main([str(workdir), *named, *targets]) == 0
+    said = capsys.readouterr()
+    assert "broken.png is left out: cut file" in said.err and said.err.count("\n") == 1 and not said.out
+    assert predict.main([str(workdir), *named, f"--json={tmp_path / 'a.json'}"]) == 0
+    assert predict.main([str(workdir), *named]) == 0
+    table = capsys.readouterr().out.splitlines()
+
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
+    told = json.loads((tmp_path / "a.json").read_text())
+    genres = json.loads((workdir / "labels.json").read_text())["genres"]
+    assert list(rows[0]) == ["path", *genres, "decision"]
+    assert [row["path"] for row in rows] == [str(first), str(second), str(twin)] == [each["path"] for each in told["pictures"]]
+    assert [each["reason"] for each in told["unreadable"]] == ["cut_file"]
+    for row, each, line in zip(rows, told["pictures"], table, strict=True):
+        assert {genre: float(row[genre]) for genre in genres} == pytest.approx(each["probabilities"], abs=1e-6)
+        reached = [genre for genre in genres if each["probabilities"][genre] >= told["thresholds"][genre]]
+        assert set(each["decision"]) == set(reached) and row["decision"] == "|".join(each["decision"])
+        assert line.endswith(", ".join(each["decision"]) or "none")
+    assert rows[0]["decision"] == rows[2]["decision"]
+
+    maps = sorted((tmp_path / "maps").iterdir())
+    assert len(maps) == 3  # the two of one name do not overwrite each other
+    assert all(Image.open(path).size == Image.open(first).size for path in maps)
+    tops = [max(each["probabilities"], key=each["probabilities"].get) for each in told["pictures"]]
+    names = (f"{first.stem}-{tops[0]}", f"{second.stem}-{tops[1]}", f"{first.stem}-{tops[0]}-2")
+    assert {path.stem for path in maps} == set(names)
+
+
+def test_a_folder_gives_its_pictures_in_order_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    for name in ("b.PNG", "a.jpg", "notes.txt", "sub/c.webp", "sub.jpg/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = predict.list_pictures([tmp_path / "notes.txt", tmp_path])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["notes.txt", "a.jpg", "b.PNG", "sub/c.webp", "sub.jpg/d.jpg"]
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(
+    workdir: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoilt(name: str, *gone: str) -> str:
+        shutil.copytree(workdir, tmp_path / name)
+        for path in gone:
+            (shutil.rmtree if (tmp_path / name / path).is_dir() else pathlib.Path.unlink)(tmp_path / name / path)
+        return str(tmp_path / name)
+
+    several = spoilt("several")
+    results = json.loads((workdir / "results.json").read_text())
+    (tmp_path / "several" / "results.json").write_text(json.dumps({"seeds": [results]}))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "page.jpg").write_text("<html>")
+    picture = str(next(posters.iterdir()))
+    for arguments, says in (
+        ([str(posters), picture], "is not a workdir"),
+        ([spoilt("unfinished", "results.json"), picture], "has not finished"),
+        ([spoilt("bare", "checkpoints/best"), picture], "checkpoints/best"),
+        ([several, picture], "seed_0"),
+        ([str(workdir), str(tmp_path / "empty")], "holds no picture"),
+        ([str(workdir), picture, "--csv=a", "--json=b"], "--csv"),
+        ([str(workdir), picture, f"--csv={tmp_path / 'no' / 'a.csv'}"], "cannot be written"),
+        ([str(workdir)], "IMAGE_OR_FOLDER"),
+    ):
+        assert predict.main(arguments) == 2, arguments
+        said = capsys.readouterr().err
+        assert says in said and said.count("\n") == 1, said
+    assert predict.main([str(workdir), str(tmp_path / "page.jpg")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "page.jpg is left out: not an image" in told[0] and "none of the 1 pictures" in told[1]
+
+
+def test_the_folder_of_one_seed_is_a_network_too(workdir: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    seed = shutil.copytree(workdir, tmp_path / "run" / "seed_0")
+    for name in ("config.json", "labels.json"):
+        shutil.move(seed / name, tmp_path / "run" / name)
+    picture = next(posters.iterdir())
+    one, other = (next(predict.predict(predict.load_network(each), [picture], with_maps=False)) for each in (workdir, seed))
+    assert isinstance(one, predict.Picture) and isinstance(other, predict.Picture)
+    np.testing.assert_array_equal(one.scores, other.scores)
