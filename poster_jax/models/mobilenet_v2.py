@@ -184,7 +184,8 @@ class ConvNorm(nn.Module):
             y = y + (bias - running_mean.value * factor).astype(self.dtype).reshape(wide)
         else:
             y = self._convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
-            y, mean, var = _batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
+            normalised: Any = _batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
+            y, mean, var = normalised
             running_mean.value = self._moved(running_mean.value, mean)
             running_var.value = self._moved(running_var.value, var)
             y = y.astype(self.dtype)
