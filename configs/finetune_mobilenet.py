@@ -1,10 +1,17 @@
 """A recipe that predicts genres: MobileNetV2 fine-tuned on all genres of a movie, the top six by any mention.
 
+The head first, on frozen features; then everything for 12 epochs, with BatchNorm's statistics kept, twelve more genres to learn
+beside the six, a moving average of the weights, smoothed labels and posters in their own shape.
+
     python -m poster_jax.main --config=configs/finetune_mobilenet.py
     python -m poster_jax.main --config=configs/finetune_mobilenet.py --config.data.variant=kaggle --config.data.dir=DIR
 
 `--config.model.weights=keras:FILE` where there is no network. Arguments, after a colon: `seeds` (three of them), `smoke`
 (seconds on a CPU, no pretrained weights).
+
+On two CPU cores, 9,111 real posters, one seed, weights of width 1.0 made for 160 px, test part: mean average precision 0.606
+[0.586, 0.629] (constant answer 0.267, logistic regression on the frozen features 0.548), binary accuracy 0.818 (all zeros
+0.733); on validation, which it was tuned on, 0.612. About 30 minutes when the cores are free.
 """
 
 from poster_jax import config as config_lib
@@ -18,20 +25,23 @@ def get_config(arg: str = "") -> config_lib.Config:
     config.data.image_size = (208, 144)
     config.data.genre_rank = "any"
     config.data.balance = "none"
+    config.data.num_auxiliary = 12
     config.loss.label_smoothing = 0.05
     config.model.pooling = "avg"
+    config.model.dropout = 0.2
     config.transfer.learning_rates = (1e-3,)
     config.transfer.head_epochs = 5.0
     config.optim.name = "adamw"
     config.optim.learning_rate = 2e-4
     config.optim.schedule = "cosine"
     config.optim.weight_decay = 0.05
-    config.train.num_epochs = 9.0
+    config.train.num_epochs = 12.0
     config.train.average_decay = 0.998
     config.train.augment.flip = True
     config.train.augment.shift = 0.08
-    config.train.augment.zoom = 0.1
+    config.train.augment.zoom = 0.2
     config.train.augment.brightness = 0.1
     config.train.augment.contrast = 0.1
+    config.train.augment.saturation = 0.1
     config.eval.mirror = True
     return config_lib.make_smoke(config) if chosen.smoke else config

@@ -64,7 +64,7 @@ DEFAULTS = {
         "genres": (),  # a given list wins over num_genres and genre_rank
         "num_genres": 6,
         "genre_rank": "first",  # rank genres by first-listed mention, or by any
-        "num_auxiliary": 0,  # further genres, next by any mention, that the network learns and nothing measures; multi_hot only
+        "num_auxiliary": 0,  # at most so many further genres, by any mention, that are learnt and not measured; multi_hot only
         "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
         "encoding": "multi_hot",  # first | exploded | multi_hot
         "balance": "equal",  # none | cap | equal

@@ -127,11 +127,8 @@ def _cut(
 
 
 def _auxiliary_genres(texts: Sequence[str], genres: Sequence[str], number: int) -> tuple[str, ...]:
-    """The most mentioned genres that are not among `genres`."""
-    if not number:
-        return ()
-    ranked = labels.choose_genres(texts, num_genres=len(genres) + number, genre_rank="any")
-    return tuple(name for name in ranked if name not in genres)[:number]
+    """The most mentioned genres that are not among `genres`, at most `number`."""
+    return tuple(name for name in labels.count_mentions(texts) if name not in genres)[:number]
 
 
 def describe(rows: Dataset) -> list[str]:
