@@ -16,8 +16,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from poster_jax import narrow
-
 Padding = Literal["VALID", "SAME"]
 Rows = list[list[float]]
 
@@ -45,15 +43,14 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, padding: Padding, stride: int = 1
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
     native = functools.partial(_native, padding=padding, stride=stride)
-    form = _cpu_form(x, kernel, padding, stride)
-    if form is None:
+    if not _winograd_serves(x, kernel, padding, stride):
         return native(x, kernel)
 
-    def rewritten(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
         pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-        return form[0](_padded(x, pads), kernel.astype(jnp.float32)).astype(x.dtype)
+        return _row_convolution(_padded(x, pads), kernel.astype(jnp.float32)).astype(x.dtype)
 
-    return lax.platform_dependent(x, kernel, cpu=rewritten, default=native)
+    return lax.platform_dependent(x, kernel, cpu=winograd, default=native)
 
 
 def _conv2d_forward(
@@ -68,18 +65,16 @@ def _conv2d_backward(
     def native(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(functools.partial(_native, padding=padding, stride=stride), x, kernel)[1](grad)
 
-    form = _cpu_form(*saved, padding, stride)
-    if form is None:
-        return native(*saved, grad)
-
-    def rewritten(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def winograd(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-        x_gradient, kernel_gradient = form[1](_padded(x, pads), kernel.astype(jnp.float32), grad.astype(jnp.float32))
+        x_gradient, kernel_gradient = _row_gradients(_padded(x, pads), kernel.astype(jnp.float32), grad.astype(jnp.float32))
         (top, _), (left, _) = pads
         x_gradient = x_gradient[:, top : top + x.shape[1], left : left + x.shape[2]]
         return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
 
-    return lax.platform_dependent(*saved, grad, cpu=rewritten, default=native)
+    if not _winograd_serves(*saved, padding, stride):
+        return native(*saved, grad)
+    return lax.platform_dependent(*saved, grad, cpu=winograd, default=native)
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
@@ -89,20 +84,6 @@ def _native(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> j
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
-def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> tuple[Any, Any] | None:
-    """Forward pass and gradients that serve better than XLA's own on CPU, for padded float32 input; None where none does."""
-    if _winograd_serves(x, kernel, padding, stride):
-        return _row_convolution, _row_gradients
-    if stride == 1 and kernel.shape[:2] == narrow.KERNEL and max(kernel.shape[2:]) < WINOGRAD_CHANNELS and _is_rewritable(x):
-        return narrow.convolution, narrow.gradients
-    return None
-
-
-def _is_rewritable(x: jax.Array) -> bool:
-    """Float64 stays with XLA: the rewritten forms compute in float32."""
-    return x.dtype in (jnp.float32, jnp.bfloat16)
-
-
 def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> bool:
     """Whether the rewritten form is exact enough, and does fewer products than the direct one."""
     height = x.shape[1] - (kernel.shape[0] - 1 if padding == "VALID" else 0)
@@ -110,7 +91,7 @@ def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: 
         stride == 1
         and kernel.shape[0] == WINOGRAD_HEIGHT
         and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
-        and _is_rewritable(x)
+        and x.dtype in (jnp.float32, jnp.bfloat16)
         and TILE * _num_tiles(height, WINOGRAD_HEIGHT) < WINOGRAD_HEIGHT * height
     )
 
