@@ -85,8 +85,13 @@ def stage_names() -> tuple[str, ...]:
 
 
 def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
-    """{stage: first step that changes it}: a step that never comes below `train_from`, then from the last one down in turn."""
+    """{stage: first step that changes it}: a step that never comes below `train_from`, then from the last one down in turn.
+
+    Raises UserError for a stage that there is none of.
+    """
     names = stage_names()
+    if train_from not in names:
+        raise errors.UserError(f"config.model.train_from={train_from!r} is unknown; it is one of {', '.join(names)}.")
     first, body = names.index(train_from), len(names) - 1
     steps = {name: np.iinfo(np.int32).max for name in names[:first]}
     opened = names[first:body]
