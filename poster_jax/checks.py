@@ -8,7 +8,7 @@ from typing import Any
 from poster_jax import errors
 
 CHOICES = {
-    "protocol": ("single", "transfer"),
+    "protocol": ("single", "transfer", "search"),
     "data.variant": ("synthetic", "kaggle", "csv", "packed"),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "exploded", "multi_hot"),

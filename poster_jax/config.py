@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from poster_jax import checks, errors
+from poster_jax import checks, errors, search_space
 
 # A ConfigDict. To a type checker ml_collections gives every entry a union of seven types, which nobody can read from.
 Config = Any
@@ -132,6 +132,7 @@ DEFAULTS = {
         "bn_mode": "frozen",  # of the frozen body; frozen_moving needs cached=False
         "unfreeze_epochs": 0.0,  # the body opens stage by stage over so many epochs, the last stage first; 0: all at once
     },
+    "search": search_space.SEARCH_DEFAULTS,
 }
 
 
@@ -206,6 +207,8 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> Config
     for key, text in overrides:
         override(config, key, text)
     checks.validate(flatten(config))
+    if config.protocol == "search":
+        search_space.validate(flatten(config))
     return config
 
 

@@ -56,7 +56,7 @@ def _run(argv: list[str]) -> int:
 
     # Imported late: a mistyped key is told before jax has loaded.
     from poster_jax import models, plan, protocols, runtime
-    from poster_jax.report import table, transfer
+    from poster_jax.report import table, transfer, trials
 
     if flags.summary:
         print(models.summary(config))
@@ -69,6 +69,8 @@ def _run(argv: list[str]) -> int:
     with runtime.StopRequest().installed() as stop:
         results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
     if runtime.is_main_process():
+        if "search" in results:
+            print(trials.search_table(results["search"]))
         print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
         seeds = results.get("seeds", [results])
         if "branches" in seeds[0]:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax import losses, models, runtime
+from poster_jax import errors, losses, models, runtime
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
 from poster_jax.data import builder, dataset, feed, labels, order, resident
@@ -19,6 +19,10 @@ TIMED_STEPS = 3
 def describe(config: config_lib.Config) -> str:
     """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
     data = config.data
+    if config.protocol == "search":
+        raise errors.UserError(
+            "--plan tells of one network, and a search trains many: its progress line says how long it takes."
+        )
     if data.variant == "packed":
         source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
     else:

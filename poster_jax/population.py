@@ -1,0 +1,194 @@
+"""Many networks of a search in one program: each a pure function of its state, batch, key and rates, moved together.
+
+On CPU members are unrolled in one jit: vmapped convolutions become grouped ones, which XLA there runs up to 3 times slower, and
+loops around convolution gradients are slower still (jax#12868). On accelerators they are stacked and vmapped, narrower ones
+zero-padded to the widest; several devices take their shares of the stack by `shard_map`, without a word between them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from poster_jax import config as config_lib
+from poster_jax import losses, models, runtime
+from poster_jax import state as state_lib
+from poster_jax import step as step_lib
+from poster_jax.search_space import Trial
+
+# {"learning_rate", "dropout"}: float32 scalars, or [M] for M members.
+Rates = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What all members share: config, number of genres, loss, and the steps of a full training (for schedules)."""
+
+    config: config_lib.Config
+    num_genres: int
+    loss: losses.Loss
+    num_steps: int
+
+
+def build_model(task: Task, widths: Trial, dropout: Any) -> Any:
+    """The config's network with a trial's widths; `dropout` may be a traced scalar."""
+    config = task.config
+    blocks = tuple((width, *row[1:]) for width, row in zip(widths.filters, config.model.blocks, strict=True))
+    dense = tuple((units, norm, dropout) for units, (_, norm, _) in zip(widths.units, config.model.dense, strict=True))
+    fields = {**config.model, "blocks": blocks, "dense": dense}
+    return models.build(**fields, num_genres=task.num_genres, precision=config.train.precision)
+
+
+def _build_optimizer(task: Task, learning_rate: Any) -> Any:
+    return state_lib.build_optimizer(**{**task.config.optim, "learning_rate": learning_rate}, num_steps=task.num_steps)
+
+
+def make_init(task: Task, widths: Trial) -> Callable[[jax.Array], state_lib.TrainState]:
+    """`init(key) -> TrainState` of a network of these widths, weights drawn with its own fan-in; to be jitted."""
+    average = task.config.train.average_decay > 0
+    return state_lib.make_init(
+        build_model(task, widths, 0.0), _build_optimizer(task, 1.0), tuple(task.config.data.image_size), average
+    )
+
+
+def make_train_step(task: Task, widths: Trial) -> Callable[..., tuple[state_lib.TrainState, step_lib.Sums]]:
+    """`step(state, batch, key, rates)`: the step of a single run whose learning rate and dropout are arguments."""
+
+    def train_step(
+        state: state_lib.TrainState, batch: step_lib.Batch, key: jax.Array, rates: Rates
+    ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+        step = step_lib.make_train_step(
+            build_model(task, widths, rates["dropout"]),
+            _build_optimizer(task, rates["learning_rate"]),
+            task.loss,
+            augment=task.config.train.augment.to_dict(),
+            average_decay=task.config.train.average_decay,
+        )
+        return step(state, batch, key)
+
+    return train_step
+
+
+def pad_state(state: Any, widths: Trial, widest: Any) -> Any:
+    """A host state of `widths` with zeros in the shapes of `widest`, a state of a network that is nowhere narrower.
+
+    The zeros stay zero under training: a channel of zeros feeds nothing forward, so nothing comes back to it.
+    """
+
+    def pad(path: tuple[Any, ...], leaf: Any, wide: Any) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        if leaf.shape == wide.shape:
+            return leaf
+        names = [getattr(key, "key", "") for key in path]
+        if "Dense_0" in names and leaf.ndim == 2:
+            # Its rows are pixels x channels.
+            leaf = leaf.reshape(-1, widths.filters[-1], leaf.shape[1])
+            channels = wide.shape[0] // leaf.shape[0]
+            more = [(0, 0), (0, channels - leaf.shape[1]), (0, wide.shape[1] - leaf.shape[2])]
+            return np.pad(leaf, more).reshape(wide.shape)
+        return np.pad(leaf, [(0, after - before) for before, after in zip(leaf.shape, wide.shape, strict=True)])
+
+    return jax.tree_util.tree_map_with_path(pad, state, widest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """Functions that move the states of M members.
+
+    Attributes:
+        place: host states -> members on the devices.
+        train: `(members, batch, keys [M], rates) -> (members, {name: (sum [M], count [M])})`; batch arrays are [M, B, ...].
+            The members that go in are given up.
+        evaluate: `(members, batch) -> (scores [M, B, K], sums)`; inference mode.
+        take: members -> host states.
+    """
+
+    place: Callable[[Sequence[Any]], Any]
+    train: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    take: Callable[[Any], list[Any]]
+
+
+def make_unrolled(task: Task, widths: Trial) -> Together:
+    """Members of equal widths side by side in one jit, each with its own arrays."""
+    train_step, eval_step = make_train_step(task, widths), _make_eval_step(task, widths)
+
+    def train(members: tuple[Any, ...], batch: step_lib.Batch, keys: jax.Array, rates: Rates) -> Any:
+        shares = [_member((batch, keys, rates), index) for index in range(len(members))]
+        moved = [train_step(state, *share) for state, share in zip(members, shares, strict=True)]
+        return tuple(state for state, _ in moved), _stack([sums for _, sums in moved])
+
+    def evaluate(members: tuple[Any, ...], batch: step_lib.Batch) -> Any:
+        return _stack([eval_step(state.variables(), _member(batch, index)) for index, state in enumerate(members)])
+
+    def place(states: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(jax.tree.map(jnp.array, state) for state in states)
+
+    return Together(place, jax.jit(train, donate_argnums=0), jax.jit(evaluate), lambda members: jax.device_get(list(members)))
+
+
+def make_stacked(task: Task, widest: Trial, num_members: int, shardings: runtime.Shardings, *, unroll: bool) -> Together:
+    """Members of one padded shape along the first axis of every array, cut over the devices.
+
+    Where M does not divide over the devices the last member is repeated; what the repetitions do is dropped.
+    """
+    train_step, eval_step = make_train_step(task, widest), _make_eval_step(task, widest)
+    num_rows = -(-num_members // shardings.mesh.size) * shardings.mesh.size
+    rows = np.minimum(np.arange(num_rows), num_members - 1)
+
+    def each(function: Callable[..., Any]) -> Callable[..., Any]:
+        def unrolled(*stacked: Any) -> Any:
+            count = len(jax.tree.leaves(stacked)[0])
+            return _stack([function(*_member(stacked, index)) for index in range(count)])
+
+        share = PartitionSpec("data")
+        mapped = jax.shard_map(
+            unrolled if unroll else jax.vmap(function), mesh=shardings.mesh, in_specs=share, out_specs=share, check_vma=False
+        )
+        return jax.jit(mapped, donate_argnums=0 if function is train_step else ())
+
+    def spread(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.device_put(leaf[rows], shardings.batch), tree)
+
+    def only_members(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[:num_members], tree)
+
+    train, evaluate = each(train_step), each(lambda state, batch: eval_step(state.variables(), batch))
+
+    def train_members(members: Any, batch: step_lib.Batch, keys: jax.Array, rates: Rates) -> Any:
+        members, sums = train(members, spread(batch), spread(keys), spread(rates))
+        return members, only_members(sums)
+
+    def place(states: Sequence[Any]) -> Any:
+        return spread(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
+
+    def take(members: Any) -> list[Any]:
+        host = jax.device_get(members)
+        return [_member(host, index) for index in range(num_members)]
+
+    return Together(place, train_members, lambda members, batch: only_members(evaluate(members, spread(batch))), take)
+
+
+def member_bytes(task: Task, widest: Trial, batch: step_lib.Batch) -> int:
+    """Bytes that training one network takes, state included, as the compiler plans them; `batch` is of one member."""
+    state = jax.eval_shape(make_init(task, widest), jax.random.key(0))
+    rates = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in ("learning_rate", "dropout")}
+    compiled = jax.jit(make_train_step(task, widest)).lower(state, batch, jax.random.key(0), rates).compile()
+    plan: Any = compiled.memory_analysis()
+    return plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+
+
+def _make_eval_step(task: Task, widths: Trial) -> Callable[..., Any]:
+    return step_lib.make_eval_step(build_model(task, widths, 0.0), task.loss, mirror=task.config.eval.mirror)
+
+
+def _member(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -1,0 +1,294 @@
+"""A random search: trials x folds of small networks, many in one program; ranked by validation, the best one tested once.
+
+The test part takes no part: folds are cut from train + validation, the winner is chosen by its mean over folds, retrained for
+as many epochs on train + validation, and only then scored on test. Nothing is chosen by epoch: a score is the last epoch's.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from poster_jax import (
+    checkpoint,
+    cohort,
+    errors,
+    losses,
+    population,
+    progress,
+    ranking,
+    runtime,
+    search_files,
+    search_results,
+    search_space,
+)
+from poster_jax import config as config_lib
+from poster_jax import state as state_lib
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import feed as feed_lib
+from poster_jax.data import labels, order, splits
+from poster_jax.protocols import single
+from poster_jax.search_files import Record
+from poster_jax.search_space import Trial
+
+Records = dict[tuple[int, int], Record]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What stays the same from the first trial to the last; `pool` are the rows of train and validation."""
+
+    config: config_lib.Config
+    workdir: pathlib.Path
+    trials: list[Trial]
+    pool: np.ndarray
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    vectorize: str
+    group: int
+    run: cohort.Run
+    progress: progress.Progress
+    ended: Records
+
+
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+    """Searches and returns the results; a finished search is only read.
+
+    Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
+    """
+    with workdir_lib.opened(workdir, config):
+        results_path = workdir / "results.json"
+        if results_path.exists():
+            results = json.loads(results_path.read_text())
+            check_epochs(results["num_epochs"], config)
+            return results
+        if jax.process_count() > 1:
+            raise errors.UserError("a search runs in one process, on all of its devices: start it once.")
+        search = prepare(config, workdir, single.open_feed(config, workdir), stop)
+
+        # Successive halving: the better half trains on from where it is; without it the first rung is the last.
+        active, begin = search.trials, 0
+        for end in config.search.halving:
+            records = train_rung(search, active, begin, end)
+            active, begin = keep_better_half(search, active, records), end
+        train_rung(search, active, begin, search.run.plan.num_epochs)
+        results = conclude(search)
+        workdir_lib.write_json(results_path, results)
+        for path in search_files.folder(workdir).glob("cohort_*.npz"):
+            path.unlink()
+        return results
+
+
+def check_epochs(trained: int, config: config_lib.Config) -> None:
+    """Raises UserError when a network has ended after another number of epochs than is asked for."""
+    if trained != config.train.num_epochs:
+        raise errors.UserError(
+            f"networks of this workdir have ended after {trained} epochs, not config.train.num_epochs="
+            f"{config.train.num_epochs:g}: use that number or another --workdir."
+        )
+
+
+def prepare(config: config_lib.Config, workdir: pathlib.Path, feed: feed_lib.Feed, stop: runtime.StopRequest) -> Search:
+    """Folds, trials, and how many networks train together; told in words."""
+    rows = feed.rows
+    pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
+    folds = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)
+    plan = make_plan(config, min(len(train) for train, _ in folds))
+    counts = labels.genre_counts(rows.label[pool], len(rows.genres))
+    loss = losses.build(**config.loss, genre_counts=counts, num_rows=len(pool))
+    task = population.Task(config, len(rows.genres), loss, plan.steps_per_epoch * plan.num_epochs)
+    trials = search_space.draw_trials(config.search, config.seed)
+
+    vectorize, why = workdir_lib.recall(workdir, "vectorize") or cohort.choose_vectorize(config.search.vectorize)
+    workdir_lib.recall(workdir, "vectorize", (vectorize, why))
+    group, fits = workdir_lib.recall(workdir, "group") or cohort.choose_group(task, trials, vectorize, feed)
+    workdir_lib.recall(workdir, "group", (group, fits))
+    print(
+        f"search: {len(trials)} trials x {len(folds)} folds x {plan.num_epochs} epochs of {plan.steps_per_epoch} steps\n"
+        f"together: {vectorize}, because {why}\nmemory: {fits}",
+        flush=True,
+    )
+    # Trials per rung times its epochs, and the winner's last training.
+    ends, left, total = (*config.search.halving, plan.num_epochs), len(trials), plan.num_epochs
+    for begin, end in zip((0, *ends), ends, strict=False):
+        total += left * len(folds) * (end - begin)
+        left = -(-left // 2)
+    shown = progress.Progress(total, len(trials), config.eval.best_metric)
+    settings = cohort.Run(task, feed, plan, stop, lambda *told: tell(shown, config, *told))
+    return Search(config, workdir, trials, pool, folds, vectorize, int(group), settings, shown, {})
+
+
+def make_plan(config: config_lib.Config, num_train: int) -> cohort.Plan:
+    """Durations in steps; raises UserError when the training rows do not fill one batch."""
+    per_epoch = order.steps_per_epoch(num_train, config.train.batch_size)
+    if not per_epoch:
+        raise errors.UserError(
+            f"config.train.batch_size={config.train.batch_size} is more than the {num_train} training rows of a fold: "
+            "use a smaller one."
+        )
+    save_steps = config_lib.to_steps(config.checkpoint.every_steps, config.checkpoint.every_epochs, per_epoch)
+    return cohort.Plan(per_epoch, int(config.train.num_epochs), max(1, save_steps // per_epoch))
+
+
+def tell(shown: progress.Progress, config: config_lib.Config, group: cohort.Cohort, epoch: int, records: list[Record]) -> None:
+    """One epoch of a cohort on the progress line."""
+    first, last = group.members[0], group.members[-1]
+    span = f"trial {first.trial.number + 1} fold {first.fold + 1}"
+    if last is not first:
+        span += f" to trial {last.trial.number + 1} fold {last.fold + 1}"
+    value = records[0].history[-1]["validation"].get(config.eval.best_metric)
+    score = "" if value is None else f" {config.eval.best_metric} {value:.3f}"
+    shown.advance(len(records), f"{span} epoch {epoch}/{config.train.num_epochs:g}{score}")
+
+
+def make_cohorts(search: Search, trials: Sequence[Trial]) -> Iterator[cohort.Cohort]:
+    """The networks of these trials in groups that train together, in an order that depends on nothing else."""
+    lots = [[make_member(search, trial, fold, *parts) for fold, parts in enumerate(search.folds)] for trial in trials]
+    widest = search_space.widest(search.trials) if search.vectorize == "all" else None
+    if widest is not None:
+        lots = [[member for lot in lots for member in lot]]
+    for lot in lots:
+        compiled: dict[int, cohort.Cohort] = {}
+        for start in range(0, len(lot), search.group):
+            members = lot[start : start + search.group]
+            # Groups of one size share their programs.
+            if len(members) not in compiled:
+                compiled[len(members)] = cohort.make_cohort(members, search.run.task, widest, search.run.feed.shardings)
+            yield dataclasses.replace(compiled[len(members)], members=members)
+
+
+def make_member(search: Search, trial: Trial, fold: int, train: np.ndarray, validation: np.ndarray) -> cohort.Member:
+    """One network with a fixed sample of its training rows."""
+    rng = np.random.default_rng((search.config.seed, fold))
+    sample = np.sort(rng.choice(train, min(search.config.search.train_sample, len(train)), replace=False))
+    return cohort.Member(trial, fold, train, validation, sample)
+
+
+def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int) -> Records:
+    """Trains these trials from the epoch `begin`, where earlier snapshots hold them, to `end`."""
+    records: Records = {}
+    is_last = end == search.run.plan.num_epochs
+    earlier = search_files.where_members_are(search.workdir, begin) if begin else {}
+    for index, group in enumerate(make_cohorts(search, trials)):
+        names = [(member.trial.number, member.fold) for member in group.members]
+        done = [search_files.load_record(search_files.member_path(search.workdir, *name)) for name in names]
+        if is_last and all(done):
+            trained: Any = done
+            check_epochs(trained[0].history[-1]["epoch"], search.config)
+            search.progress.skip(len(names) * (end - begin))
+        else:
+            path = search_files.snapshot_path(search.workdir, end, index)
+            start = lambda group=group: cohort.gather(group, earlier) if begin else cohort.begin(group, search.run.task)  # noqa: E731
+            trained, _ = cohort.train(group, end, path, start, search.run)
+        records |= dict(zip(names, trained, strict=True))
+        if is_last:
+            end_members(search, dict(zip(names, trained, strict=True)))
+            search_files.snapshot_path(search.workdir, end, index).unlink(missing_ok=True)
+    return records
+
+
+def keep_better_half(search: Search, trials: Sequence[Trial], records: Records) -> list[Trial]:
+    """The better half by mean validation score; the others end here."""
+    metric, num_folds = search.config.eval.best_metric, len(search.folds)
+    scores = [search_results.fold_scores(records, trial, num_folds, metric) for trial in trials]
+    means = [ranking.summarise(folds, share=1 / (num_folds - 1))["mean"] for folds in scores]
+    kept = sorted(ranking.order(means)[: -(-len(trials) // 2)])
+    left = {trials[at].number for at in kept}
+    end_members(search, {name: record for name, record in records.items() if name[0] not in left})
+    search.progress.say(f"halving: trials {', '.join(str(number + 1) for number in sorted(left))} train on")
+    return [trials[at] for at in kept]
+
+
+def end_members(search: Search, records: Records) -> None:
+    """Keeps the records of networks that have ended; writes trials.csv and metrics.jsonl when whole trials have."""
+    for name, record in records.items():
+        path = search_files.member_path(search.workdir, *name)
+        if not path.exists():
+            search_files.save_record(path, record)
+            search_files.add_timing(search.workdir, trial=name[0] + 1, fold=name[1] + 1, secs=record.secs)
+    search.ended.update(records)
+    metric, num_folds = search.config.eval.best_metric, len(search.folds)
+    rows = search_results.trial_rows(search.ended, search.trials, num_folds, metric)
+    if rows:
+        best = rows[ranking.order([row[f"mean_{metric}"] for row in rows])[0]]
+        value = best[f"mean_{metric}"]
+        search.progress.note_trials(len(rows), "none" if value is None else f"{metric} {value:.3f} (trial {best['trial']})")
+        search_files.write_trials(search.workdir, rows)
+        search_files.write_metrics(search.workdir, search.ended, [row["trial"] for row in rows])
+
+
+def conclude(search: Search) -> dict[str, Any]:
+    """Ranks the trials, retrains the winner on train + validation and measures it on test.
+
+    `splits` are those of the winner: `train` is train + validation, `validation` the same rows by the networks of the folds
+    that did not see them, `test` is scored here and nowhere else.
+    """
+    config, rows, metric = search.config, search.run.feed.rows, search.config.eval.best_metric
+    table = search_results.summarise(
+        search.ended, search.trials, search.folds, rows.label, metric=metric, num_genres=len(rows.genres)
+    )
+    if table["trials"][table["winner"] - 1]["mean"] is None:
+        raise errors.UserError("every trial has diverged on some fold: lower config.search.learning_rate_exponent.")
+    winner = search.trials[table["winner"] - 1]
+    search.progress.say(f"trial {table['winner']} is the best by validation; it is trained on train + validation")
+    group, members, num_steps = retrain(search, winner)
+
+    parts = {"train": search.pool, "validation": search.pool, "test": rows.parts["test"]}
+    feed = dataclasses.replace(search.run.feed, rows=dataclasses.replace(rows, parts=parts))
+    scores = {
+        part: cohort.score(group, members, [parts[part]], feed, config.eval.batch_size)[0][0] for part in ("train", "test")
+    }
+    if not all(np.isfinite(array).all() for array in scores.values()):
+        raise errors.UserError("the best trial diverged when it was trained on train + validation: narrow the learning rates.")
+    scores["validation"] = search_results.out_of_fold(search.ended, winner, search.folds, search.pool)
+    state = group.together.take(members)[0]
+    results = {
+        "title": f"search: best of {len(search.trials)} trials, trial {table['winner']}, seed {config.seed}",
+        "protocol": "search",
+        "seed": config.seed,
+        "num_seeds": 1,
+        "num_epochs": search.run.plan.num_epochs,
+        "num_steps": num_steps,
+        "num_parameters": state_lib.count_parameters(state.params),
+        **single.measure(config, feed, scores, search.workdir),
+        "search": table,
+    }
+    save_winner(search, winner, state, num_steps, table["trials"][table["winner"] - 1]["mean"])
+    return results
+
+
+def retrain(search: Search, winner: Trial) -> tuple[cohort.Cohort, Any, int]:
+    """The winner trained on all of the pool, as (its cohort of one, the network on the device, steps)."""
+    none = np.zeros(0, np.int64)
+    member = make_member(search, winner, len(search.folds), search.pool, none)
+    plan = make_plan(search.config, len(search.pool))
+    num_steps = plan.steps_per_epoch * plan.num_epochs
+    task = dataclasses.replace(search.run.task, num_steps=num_steps)
+    settings = dataclasses.replace(search.run, task=task, plan=plan)
+    group = cohort.make_cohort([member], task, None, settings.feed.shardings)
+    path = search_files.folder(search.workdir) / "cohort_winner.npz"
+    _, members = cohort.train(group, plan.num_epochs, path, lambda: cohort.begin(group, task), settings)
+    return group, members, num_steps
+
+
+def save_winner(search: Search, winner: Trial, state: Any, num_steps: int, value: float) -> None:
+    """The winner's weights as the workdir `winner`, a single network's, for whatever reads one."""
+    folder = search.workdir / "winner"
+    folder.mkdir(exist_ok=True)
+    config = config_lib.from_json(config_lib.to_json(search.config))
+    config.model.blocks = tuple((width, *row[1:]) for width, row in zip(winner.filters, config.model.blocks, strict=True))
+    config.model.dense = tuple(
+        (width, row[1], winner.dropout) for width, row in zip(winner.units, config.model.dense, strict=True)
+    )
+    config.optim.learning_rate, config.protocol = winner.learning_rate, "single"
+    workdir_lib.write_atomic(folder / "config.json", config_lib.to_json(config) + "\n")
+    for name in ("labels.json", "refused.csv", "predictions.npz"):
+        workdir_lib.write_atomic(folder / name, (search.workdir / name).read_bytes())
+    checkpoints = checkpoint.Checkpoints(folder)
+    try:
+        checkpoints.save_best(num_steps, jax.device_put(state.variables()), value)
+    finally:
+        checkpoints.close()

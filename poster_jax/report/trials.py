@@ -1,0 +1,112 @@
+"""A search as plain text: its hyperparameters with fold scores (the paper's Tables 3 and 4), its curves (Figures 9 and 10), and
+which trials can be told apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NO_VALUE = "-"
+GAP = "  "
+
+
+def search_table(search: Mapping[str, Any]) -> str:
+    """The text of `results["search"]`, as `search_results.summarise` makes it, scores beside their floor. Ends in a newline."""
+    trials = {row["trial"]: row for row in search["trials"]}
+    ranked = [trials[number] for number in search["ranking"]]
+    rows = search["num_rows"]
+    lines = [
+        f"{len(trials)} trials, best first: validation {search['metric']} after the last epoch, {search['num_folds']} folds of "
+        f"{rows['train']:,} + {rows['validation']:,} rows",
+        f"floor (best constant answer): {_cell(search['floor'])}",
+        "",
+        *_hyperparameters(ranked, search["num_folds"]),
+        "+-: standard deviation over folds; 95 % +-: half of the mean's interval, corrected for folds that overlap",
+        "",
+        *_verdict(search, ranked),
+        "",
+        f"mean {search['metric']} over folds by epoch (floor {_cell(search['floor'])}), all in inference mode",
+        "",
+        *_curves(ranked),
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _hyperparameters(ranked: Sequence[Mapping[str, Any]], num_folds: int) -> list[str]:
+    widths = [name for name in ranked[0] if name.startswith(("filters_", "units_"))]
+    named = [name.replace("filters_", "conv ").replace("units_", "dense ") for name in widths]
+    header = ["trial", "rate", "drop", *named, "epochs"]
+    header += [f"fold {fold}" for fold in range(1, num_folds + 1)] + ["mean", "+-", "95 % +-"]
+    body = [
+        [
+            str(row["trial"]),
+            f"{row['learning_rate']:.6f}" if row["learning_rate"] < 1 else f"{row['learning_rate']:.1e}",
+            f"{row['dropout']:.2f}",
+            *(str(row[name]) for name in widths),
+            str(row["epochs"]),
+            *(_cell(score) for score in row["folds"]),
+            _cell(row["mean"]),
+            _cell(row["deviation"]),
+            _cell(None if row["mean"] is None else row["high"] - row["mean"]),
+        ]
+        for row in ranked
+    ]
+    return _aligned(header, body)
+
+
+def _verdict(search: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> list[str]:
+    comparisons = search["comparisons"]
+    alike = [str(row["other"]) for row in comparisons if not row["apart"]]
+    apart = [str(row["other"]) for row in comparisons if row["apart"]]
+    lines = []
+    if comparisons:
+        many = "1 comparison" if len(comparisons) == 1 else f"{len(comparisons)} comparisons"
+        how = f"Nadeau and Bengio, Bonferroni for {many}"
+        if alike:
+            lines.append(f"trial {search['winner']} cannot be told apart from {_listed(alike)}")
+        if apart:
+            lines.append(f"trial {search['winner']} is better than {_listed(apart)}")
+        lines[-1] += f" ({how})"
+        lines += [
+            "",
+            *_aligned(["best minus", "difference", "low", "high", "apart"], [_comparison(row) for row in comparisons]),
+        ]
+    diverged = [str(row["trial"]) for row in ranked if row["mean"] is None]
+    if diverged:
+        lines.append(f"diverged on some fold: {_listed(diverged)}")
+    fewer = [str(row["trial"]) for row in ranked if row["epochs"] < ranked[0]["epochs"]]
+    if fewer:
+        lines.append(f"dropped by halving, and compared with nothing: {_listed(fewer)}")
+    return lines or ["a single trial: nothing to compare"]
+
+
+def _comparison(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"trial {row['other']}",
+        *(f"{row[name]:+.3f}" for name in ("difference", "low", "high")),
+        "yes" if row["apart"] else "no",
+    ]
+
+
+def _curves(ranked: Sequence[Mapping[str, Any]]) -> list[str]:
+    longest = max(row["epochs"] for row in ranked)
+    header = ["trial", "part", *map(str, range(1, longest + 1))]
+    body = []
+    for row in ranked:
+        for part in ("validation", "train"):
+            # Without the leading zero 15 epochs fit a line.
+            values = [_cell(value).removeprefix("0") for value in row["curves"][part]]
+            body.append([str(row["trial"]), part, *values, *[""] * (longest - len(values))])
+    return _aligned(header, body)
+
+
+def _aligned(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    columns = list(zip(header, *body, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    return [GAP.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *body)]
+
+
+def _listed(numbers: Sequence[str]) -> str:
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+
+
+def _cell(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.3f}"
