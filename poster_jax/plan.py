@@ -21,7 +21,7 @@ def describe(config: config_lib.Config) -> str:
     data = config.data
     if config.protocol == "search":
         raise errors.UserError(
-            "--plan tells of one network, and a search trains many: its progress line says how long it takes."
+            "--plan is for one network; a search trains many, and its progress line says how long it takes."
         )
     if data.variant == "packed":
         source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
