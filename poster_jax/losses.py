@@ -14,17 +14,6 @@ def one_hot(label: jax.Array, num_genres: int) -> jax.Array:
     return jax.nn.one_hot(label, num_genres) if label.ndim == 1 else label
 
 
-def sigmoid_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """Binary cross entropy averaged over genres, as Keras `binary_crossentropy` does.
-
-    Args:
-        logits: float32 [B, K].
-        label: int32 [B], read as one-hot, or float32 [B, K].
-    Returns: float32 [B].
-    """
-    return optax.sigmoid_binary_cross_entropy(logits, one_hot(label, logits.shape[-1])).mean(axis=-1)
-
-
 def softmax_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Cross entropy of one genre per row.
 

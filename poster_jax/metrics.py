@@ -130,40 +130,6 @@ def score(
     }
 
 
-def paired_difference(
-    scores_a: npt.ArrayLike,
-    scores_b: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    *,
-    thresholds_a: Mapping[str, npt.ArrayLike],
-    thresholds_b: Mapping[str, npt.ArrayLike],
-    num_samples: int,
-    seed: int,
-) -> dict[str, dict[str, float | None]]:
-    """Headline metrics of a minus those of b, {name: {"value", "low", "high"}}, on the same resamples.
-
-    Rows are the same posters in the same order; thresholds_a and thresholds_b have the same names, as in
-    `score`. An interval that excludes zero is a difference that another draw of movies would keep; for
-    calibration_error a negative one favours a.
-    """
-    if set(thresholds_a) != set(thresholds_b):
-        raise ValueError(f"thresholds are named {sorted(thresholds_a)} and {sorted(thresholds_b)}")
-    pair = []
-    for scores, thresholds in ((scores_a, thresholds_a), (scores_b, thresholds_b)):
-        checked = measures.check_scores(scores)
-        targets = measures.make_targets(labels, checked.shape[1])
-        _check_rows(checked, targets, np.asarray(groups))
-        limits = _limits(thresholds, checked.shape[1])
-        decisions = {suffix: checked >= limit for suffix, limit in limits.items()}
-        pair.append(measures.make_measure(checked, targets, decisions))
-    num_rows = len(np.asarray(groups))
-    plain_a, plain_b = (measures.plain(measure, num_rows) for measure in pair)
-    samples_a, samples_b = bootstrap.resample(pair, np.asarray(groups), num_samples=num_samples, seed=seed)
-    names = headline_names(["", *(f"@{key}" for key in thresholds_a)])
-    return {name: _with_interval(plain_a[name] - plain_b[name], samples_a[name] - samples_b[name]) for name in names}
-
-
 def _check_rows(scores: npt.NDArray, *others: npt.NDArray) -> None:
     for other in others:
         if len(other) != len(scores):

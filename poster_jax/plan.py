@@ -20,9 +20,7 @@ def describe(config: config_lib.Config) -> str:
     """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
     data = config.data
     if config.protocol == "search":
-        raise errors.UserError(
-            "--plan is for one network; a search trains many, and its progress line says how long it takes."
-        )
+        raise errors.UserError("--plan is for one network; a search trains many, and its progress line says how long it takes.")
     if data.variant == "packed":
         source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
     else:

@@ -94,10 +94,6 @@ class StopRequest:
         if self._received:
             raise errors.Interrupted(self._received)
 
-    @property
-    def requested(self) -> bool:
-        return bool(self._received)
-
     def _handle(self, number: int, frame: Any) -> None:
         if self._received and number == signal.SIGINT:
             raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """The jitted functions: one training step and one evaluation step, both pure."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -79,8 +80,7 @@ def make_predict_step(
     """
 
     def predict_step(variables: dict[str, Any], image: jax.Array) -> jax.Array:
-        logits = _view_logits(model, variables, image, mirror)
-        return sum((probabilities(one) for one in logits[1:]), start=probabilities(logits[0])) / len(logits)
+        return _mean([probabilities(logits) for logits in _view_logits(model, variables, image, mirror)])
 
     return predict_step
 
@@ -88,6 +88,10 @@ def make_predict_step(
 def _view_logits(model: Any, variables: dict[str, Any], image: jax.Array, mirror: bool) -> list[jax.Array]:
     views = [image, image[:, :, ::-1]] if mirror else [image]
     return [model.apply(variables, normalise(view, model.input_range), False) for view in views]
+
+
+def _mean(views: list[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, views) / len(views)
 
 
 def make_eval_step(
@@ -100,8 +104,7 @@ def make_eval_step(
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[jax.Array, Sums]:
         logits = _view_logits(model, variables, batch["image"], mirror)
-        scores = sum((loss.probabilities(one) for one in logits[1:]), start=loss.probabilities(logits[0])) / len(logits)
-        mean_logits = sum(logits[1:], start=logits[0]) / len(logits)
-        return scores, {"loss": losses.masked_sum(loss.per_example(mean_logits, batch["label"]), batch["mask"])}
+        scores = _mean([loss.probabilities(one) for one in logits])
+        return scores, {"loss": losses.masked_sum(loss.per_example(_mean(logits), batch["label"]), batch["mask"])}
 
     return eval_step

@@ -135,6 +135,29 @@ def test_a_better_run_is_told_apart_and_an_equal_one_is_not(tmp_path: pathlib.Pa
     assert backwards["low"] == pytest.approx(-entry["differences"][0]["high"])
 
 
+def test_a_paired_difference_is_narrower_than_its_parts(tmp_path: pathlib.Path) -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 400)
+    scores_b = np.clip(np.eye(3)[labels] * 0.3 + rng.random((400, 3)) * 0.7, 0, 1).astype(np.float32)
+    scores_a = scores_b.copy()
+    scores_a[:20] = np.eye(3)[labels[:20]]  # a is right on 20 rows more, or fewer where b already was
+    one_hot = np.eye(3, dtype=np.float32)[labels]
+    runs = [write_run(tmp_path / name, scores, one_hot) for name, scores in (("b", scores_b), ("a", scores_a))]
+    [difference] = found_in(*runs, num_samples=1000)["metrics"]["top1_accuracy"]["differences"]
+    keywords: Any = {"genres": GENRES, "thresholds": {}, "train_labels": one_hot, "num_samples": 1000, "seed": 5}
+    part_b, part_a = (
+        metrics.score(scores, one_hot, np.arange(400), **keywords)["metrics"]["top1_accuracy"]
+        for scores in (scores_b, scores_a)
+    )
+    assert difference["value"] == pytest.approx(part_a["value"] - part_b["value"])
+    assert 0 < difference["value"] and difference["low"] <= difference["value"] <= difference["high"]
+    assert difference["high"] - difference["low"] < 0.5 * (part_a["high"] - part_a["low"])
+    [swapped] = found_in(*runs[::-1], num_samples=1000)["metrics"]["top1_accuracy"]["differences"]
+    assert [swapped[name] for name in ("value", "low", "high")] == pytest.approx(
+        [-difference["value"], -difference["high"], -difference["low"]]
+    )
+
+
 def test_of_calibration_error_less_is_better(tmp_path: pathlib.Path) -> None:
     targets = (np.random.default_rng(0).random((200, 3)) < 0.5).astype(np.float32)
     base = write_run(tmp_path / "base", np.where(targets > 0, 0.7, 0.3), targets)

@@ -145,37 +145,6 @@ def test_floors_of_strict_one_hot_labels():
     assert metrics.explain_labels(labels, 6) == expected
 
 
-def test_paired_difference_is_narrower_than_its_parts():
-    rng = np.random.default_rng(2)
-    labels = rng.integers(0, 3, 400)
-    scores_b = np.clip(np.eye(3)[labels] * 0.3 + rng.random((400, 3)) * 0.7, 0, 1)
-    scores_a = scores_b.copy()
-    scores_a[:20] = np.eye(3)[labels[:20]]  # a is right on 20 rows more, or fewer where b already was
-    groups = np.arange(400)
-    none = {"thresholds_a": {}, "thresholds_b": {}, "num_samples": 1000, "seed": 5}
-    difference = metrics.paired_difference(scores_a, scores_b, labels, groups, **none)["top1_accuracy"]
-    part_a, part_b = (one_row(scores, labels, num_samples=1000)["metrics"]["top1_accuracy"] for scores in (scores_a, scores_b))
-    assert difference["value"] == pytest.approx(part_a["value"] - part_b["value"])
-    assert 0 < difference["value"] and difference["low"] <= difference["value"] <= difference["high"]
-    assert difference["high"] - difference["low"] < 0.5 * (part_a["high"] - part_a["low"])
-    swapped = metrics.paired_difference(scores_b, scores_a, labels, groups, **none)["top1_accuracy"]
-    assert swapped == pytest.approx({"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]})
-    same = metrics.paired_difference(scores_a, scores_a, labels, groups, **none)
-    assert all(entry == {"value": 0.0, "low": 0.0, "high": 0.0} for entry in same.values())
-    with pytest.raises(ValueError, match="tuned"):
-        metrics.paired_difference(scores_a, scores_b, labels, groups, **none | {"thresholds_b": {"tuned": [0.5] * 3}})
-
-
-def test_paired_difference_uses_the_thresholds_of_each_side():
-    keywords = {"num_samples": 10, "seed": 0}
-    difference = metrics.paired_difference(
-        HAND_SCORES, HAND_SCORES, HAND_LABELS, np.arange(4),
-        thresholds_a={"tuned": np.full(3, 0.5)}, thresholds_b={"tuned": np.full(3, 1.0)}, **keywords,
-    )  # fmt: skip
-    assert difference["micro_f1@tuned"]["value"] == pytest.approx(2 / 3)
-    assert difference["micro_f1"]["value"] == 0.0
-
-
 def test_equal_inputs_give_equal_bits_and_json():
     scores, targets, _ = tied_problem(4)
     noisy = np.clip(scores + np.random.default_rng(0).normal(0, 0.01, scores.shape), 0, 1).astype(np.float32)

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 from poster_jax import logbook
+from tests import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # 30 steps over 5 epochs with dropout on; a checkpoint every 3 steps, an evaluation every 6.
@@ -30,23 +28,11 @@ ARGUMENTS = (
 
 
 def start(workdir: pathlib.Path, *more: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "poster_jax.main", *ARGUMENTS, f"--workdir={workdir}", *more]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out + err
+    return processes.start((*ARGUMENTS, *more), workdir)
 
 
 def wait_for_step(process: subprocess.Popen, workdir: pathlib.Path, step: int) -> None:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and process.poll() is None:
-        if any(line["step"] >= step for line in logbook.read_lines(workdir / "metrics.jsonl")):
-            return
-        time.sleep(0.005)
-    pytest.fail(f"step {step} was not seen; the process said: {finish(process)[1][-2000:]}")
+    processes.wait_until(process, lambda: any(line["step"] >= step for line in logbook.read_lines(workdir / "metrics.jsonl")))
 
 
 def fingerprint(workdir: pathlib.Path) -> dict[str, str]:
@@ -60,7 +46,7 @@ def fingerprint(workdir: pathlib.Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    code, said = finish(start(workdir))
+    code, said = processes.finish(start(workdir))
     assert code == 0, said
     return workdir
 
@@ -79,7 +65,7 @@ def test_killed_and_run_again_ends_bit_for_bit_the_same(uninterrupted: pathlib.P
     process.kill()
     process.communicate()
     assert not (tmp_path / "run" / "results.json").exists()
-    code, said = finish(start(tmp_path / "run"))
+    code, said = processes.finish(start(tmp_path / "run"))
     assert code == 0, said
     assert "step 0 of 30" not in said or step <= 4
     assert fingerprint(tmp_path / "run") == fingerprint(uninterrupted)
@@ -89,17 +75,17 @@ def test_sigterm_saves_says_so_and_exits_75(uninterrupted: pathlib.Path, tmp_pat
     process = start(tmp_path / "run")
     wait_for_step(process, tmp_path / "run", 8)
     process.send_signal(signal.SIGTERM)
-    code, said = finish(process)
+    code, said = processes.finish(process)
     assert code == 75, said
     assert "stopped by SIGTERM at step" in said
     assert "Traceback" not in said
-    code, said = finish(start(tmp_path / "run"))
+    code, said = processes.finish(start(tmp_path / "run"))
     assert code == 0, said
     assert fingerprint(tmp_path / "run") == fingerprint(uninterrupted)
 
 
 def test_another_seed_is_seen_by_that_comparison(uninterrupted: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    code, said = finish(start(tmp_path / "run", "--config.seed=1"))
+    code, said = processes.finish(start(tmp_path / "run", "--config.seed=1"))
     assert code == 0, said
     other, whole = fingerprint(tmp_path / "run"), fingerprint(uninterrupted)
     assert other["test_id"] == whole["test_id"]
@@ -109,10 +95,10 @@ def test_another_seed_is_seen_by_that_comparison(uninterrupted: pathlib.Path, tm
 
 def test_a_finished_run_is_read_and_a_changed_key_refused(uninterrupted: pathlib.Path) -> None:
     before = fingerprint(uninterrupted)
-    code, said = finish(start(uninterrupted))
+    code, said = processes.finish(start(uninterrupted))
     assert code == 0
     assert "mean_average_precision" in said
-    code, said = finish(start(uninterrupted, "--config.optim.learning_rate=0.5", "--config.train.batch_size=8"))
+    code, said = processes.finish(start(uninterrupted, "--config.optim.learning_rate=0.5", "--config.train.batch_size=8"))
     assert code == 2
     assert "optim.learning_rate: 0.0001 -> 0.5" in said
     assert "train.batch_size: 16 -> 8" in said
@@ -120,9 +106,9 @@ def test_a_finished_run_is_read_and_a_changed_key_refused(uninterrupted: pathlib
 
 
 def test_more_steps_may_be_asked_of_a_finished_run(uninterrupted: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    code, said = finish(start(tmp_path / "run", "--config.train.num_steps=18"))
+    code, said = processes.finish(start(tmp_path / "run", "--config.train.num_steps=18"))
     assert code == 0, said
-    code, said = finish(start(tmp_path / "run"))
+    code, said = processes.finish(start(tmp_path / "run"))
     assert code == 0, said
     assert "step 18 of 30" in said
     assert json.loads((tmp_path / "run" / "results.json").read_text())["num_steps"] == 30

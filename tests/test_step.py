@@ -156,7 +156,7 @@ def test_losses_by_hand() -> None:
     np.testing.assert_allclose(losses.softmax_loss(logits, np.array([1])), [softmax], rtol=1e-6)
     np.testing.assert_allclose(losses.softmax_loss(logits, np.array([[0.0, 1.0, 0.0]])), [softmax], rtol=1e-6)
     sigmoid = -(np.log(1 / 2) + np.log(2 / 3) + np.log(1 / 2)) / 3
-    np.testing.assert_allclose(losses.sigmoid_loss(logits, np.array([1])), [sigmoid], rtol=1e-6)
+    np.testing.assert_allclose(build_loss().per_example(logits, np.array([1])), [sigmoid], rtol=1e-6)
 
 
 def test_a_padded_row_counts_nothing_even_when_it_is_not_finite() -> None:

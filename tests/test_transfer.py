@@ -1,12 +1,8 @@
 """The transfer protocol as a process: its results, its refusals, and a kill that leaves no trace."""
 
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +10,7 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import errors, logbook, main
 from poster_jax.report import transfer as transfer_report
+from tests import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TRANSFER = f"{ROOT}/configs/transfer_mobilenet.py:smoke"
@@ -33,19 +30,12 @@ ARGUMENTS = (
 )
 
 
-def start(workdir: pathlib.Path) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "poster_jax.main", *ARGUMENTS, f"--workdir={workdir}"]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, str]:
     workdir = tmp_path_factory.mktemp("transfer") / "run"
-    process = start(workdir)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return workdir, out
+    code, said = processes.finish(processes.start(ARGUMENTS, workdir))
+    assert code == 0, said
+    return workdir, said
 
 
 def test_results_hold_every_stage_beside_baselines_on_the_same_features(uninterrupted: tuple[pathlib.Path, str]) -> None:
@@ -72,20 +62,14 @@ def test_a_run_killed_while_fine_tuning_ends_like_one_that_was_not(
     uninterrupted: tuple[pathlib.Path, str], tmp_path: pathlib.Path
 ) -> None:
     workdir = tmp_path / "run"
-    process = start(workdir)
-    deadline = time.monotonic() + 500
-    while time.monotonic() < deadline and process.poll() is None:
-        if any(line["step"] >= 6 for line in logbook.read_lines(workdir / "metrics.jsonl")):
-            break
-        time.sleep(0.01)
-    assert process.poll() is None, process.communicate()
+    process = processes.start(ARGUMENTS, workdir)
+    processes.wait_until(process, lambda: any(line["step"] >= 6 for line in logbook.read_lines(workdir / "metrics.jsonl")))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (workdir / "results.json").exists()
-    process = start(workdir)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    assert "step 0 of 12" not in err
+    code, said = processes.finish(processes.start(ARGUMENTS, workdir))
+    assert code == 0, said
+    assert "step 0 of 12" not in said
     for name in ("results.json", "metrics.jsonl"):
         assert (workdir / name).read_text() == (uninterrupted[0] / name).read_text()
 

@@ -6,8 +6,6 @@ measured by our own metrics, so that `compare` can hold our recipe against it. R
 
 import argparse
 import dataclasses
-import io
-import os
 import pathlib
 import sys
 import time
@@ -19,6 +17,7 @@ import numpy as np
 from poster_jax import config as config_lib
 from poster_jax import errors, metrics
 from poster_jax import workdir as workdir_lib
+from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident
 from poster_jax.models import keras_files
 from poster_jax.protocols import single
@@ -82,25 +81,12 @@ def load_posters(data: Any, num_rows: int) -> Posters:
     return Posters(rows, {part: packed[rows.poster[at]] for part, at in rows.parts.items()})
 
 
-def import_keras() -> Any:
-    """Keras on its TensorFlow backend. Raises UserError when either is missing, or Keras runs on another backend."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    try:
-        import keras
-        import tensorflow  # noqa: F401
-    except ImportError as error:
-        raise errors.UserError("Keras on TensorFlow is not installed: pip install tensorflow-cpu keras") from error
-    if keras.backend.backend() != "tensorflow":
-        raise errors.UserError("Keras runs on another backend than TensorFlow: set KERAS_BACKEND=tensorflow")
-    return keras
-
-
 def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> Any:
     """Keras' MobileNetV2 without its top, every array set from the file by layer name.
 
     Raises UserError for a file that cannot be read, or lacks an array, or has one more, or one of another shape.
     """
-    keras = import_keras()
+    keras = peers.keras_on_tensorflow()
     body = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(*image_size, 3))
     wanted = {f"{layer.name}/{array.name}": array for layer in body.layers for array in layer.weights}
     try:
@@ -127,7 +113,7 @@ def build_models(body: Any, num_genres: int) -> tuple[Any, Any]:
 
     `head` runs the body in inference mode; `whole` leaves its BatchNorm to `fit`, which trains it on the batch's statistics.
     """
-    keras = import_keras()
+    keras = peers.keras_on_tensorflow()
     poster = keras.Input(body.input_shape[1:])
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(poster)
     pool = keras.layers.GlobalAveragePooling2D()
@@ -138,7 +124,7 @@ def build_models(body: Any, num_genres: int) -> tuple[Any, Any]:
 
 def build_augmentation(recipe: Recipe, seed: int) -> Any:
     """Random changes of posters float32 [B, H, W, 3] in [0, 255]."""
-    layers = import_keras().layers
+    layers = peers.keras_on_tensorflow().layers
     steps = [
         layers.RandomFlip("horizontal", seed=seed),
         layers.RandomTranslation(recipe.shift, recipe.shift, fill_mode="nearest", seed=seed + 1),
@@ -149,7 +135,7 @@ def build_augmentation(recipe: Recipe, seed: int) -> Any:
             layers.RandomBrightness(recipe.jitter, value_range=(0, 255), seed=seed + 3),
             layers.RandomContrast(recipe.jitter, value_range=(0, 255), seed=seed + 4),
         ]
-    return import_keras().Sequential(steps)
+    return peers.keras_on_tensorflow().Sequential(steps)
 
 
 def make_train_data(posters: Posters, recipe: Recipe, seed: int) -> Any:
@@ -178,7 +164,7 @@ def predict(model: Any, images: np.ndarray, mirrored: bool = False) -> np.ndarra
 
 def train(body: Any, posters: Posters, recipe: Recipe, seed: int) -> Any:
     """The head alone, then all weights; with `ema`, `fit` leaves the averaged weights in the model when it ends."""
-    keras = import_keras()
+    keras = peers.keras_on_tensorflow()
     keras.utils.set_random_seed(seed)
     head, whole = build_models(body, len(posters.rows.genres))
     data = make_train_data(posters, recipe, seed)
@@ -223,15 +209,8 @@ def save(
 ) -> dict[str, Any]:
     """Writes labels.json, predictions.npz and results.json as `protocols/single.py` does, and returns the results."""
     rows = posters.rows
-    arrays = {}
-    for part, at in rows.parts.items():
-        arrays[f"{part}_id"] = rows.movie_id[at]
-        arrays[f"{part}_label"] = rows.label[at]
-        arrays[f"{part}_score"] = scores[part]
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
     workdir_lib.write_json(workdir / "labels.json", {"genres": rows.genres, "encoding": config.data.encoding})
-    workdir_lib.write_atomic(workdir / "predictions.npz", buffer.getvalue())
+    single.save_predictions(workdir, rows, scores)
     results = {**head, "data": rows.summary, "splits": single.score_parts(config, rows, scores), "baselines": {}}
     workdir_lib.write_json(workdir / "results.json", results)
     return results

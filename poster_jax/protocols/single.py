@@ -3,11 +3,12 @@
 import io
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from poster_jax import baselines, checkpoint, errors, logbook, loop, losses, metrics, models, runtime, samples
 from poster_jax import config as config_lib
@@ -16,6 +17,7 @@ from poster_jax import step as step_lib
 from poster_jax import workdir as workdir_lib
 from poster_jax.data import catalog, dataset, labels, order
 from poster_jax.data import feed as feed_lib
+from poster_jax.models import pretrained as pretrained_lib
 
 RunSeed = Callable[[config_lib.Config, int, pathlib.Path, feed_lib.Feed, runtime.StopRequest], dict[str, Any]]
 
@@ -69,19 +71,7 @@ def run_seed(
         return finished
 
     loaded = models.load_pretrained(**config.model)
-    model = models.build(**config.model, num_genres=feed.rows.num_outputs, precision=config.train.precision, loaded=loaded)
-    optimizer = state_lib.build_optimizer(
-        **config.optim, num_steps=cadence.total, first_steps=models.first_steps(model, unfreeze_steps=0)
-    )
-    state = state_lib.create(
-        model,
-        optimizer,
-        config.data.image_size,
-        seed,
-        feed.shardings.state,
-        keeps_average=config.train.average_decay > 0,
-        pretrained=loaded,
-    )
+    model, optimizer, state = start_network(config, config.model, feed, cadence.total, seed, loaded, unfreeze_steps=0)
     eval_step = jax.jit(step_lib.make_eval_step(model, build_loss(config, feed), mirror=config.eval.mirror))
     variables, best_step = train(config, model, optimizer, state, eval_step, feed, cadence, seed, workdir, stop)
 
@@ -100,6 +90,32 @@ def run_seed(
     }
     workdir_lib.write_json(workdir / "results.json", results)
     return results
+
+
+def start_network(
+    config: config_lib.Config,
+    fields: Mapping[str, Any],
+    feed: feed_lib.Feed,
+    num_steps: int,
+    seed: int,
+    loaded: pretrained_lib.Pretrained | None,
+    unfreeze_steps: int,
+) -> tuple[Any, optax.GradientTransformation, state_lib.TrainState]:
+    """(model, optimizer, state) at step 0, from the pretrained weights where there are any; `fields` are a `config.model`."""
+    model = models.build(**fields, num_genres=feed.rows.num_outputs, precision=config.train.precision, loaded=loaded)
+    optimizer = state_lib.build_optimizer(
+        **config.optim, num_steps=num_steps, first_steps=models.first_steps(model, unfreeze_steps)
+    )
+    state = state_lib.create(
+        model,
+        optimizer,
+        config.data.image_size,
+        seed,
+        feed.shardings.state,
+        keeps_average=config.train.average_decay > 0,
+        pretrained=loaded,
+    )
+    return model, optimizer, state
 
 
 def read_finished(workdir: pathlib.Path, cadence: loop.Cadence) -> dict[str, Any] | None:
@@ -196,14 +212,26 @@ def measure(
     config: config_lib.Config, feed: feed_lib.Feed, scores: dict[str, np.ndarray], workdir: pathlib.Path
 ) -> dict[str, Any]:
     """Metrics of the scores beside the colour baseline; writes predictions.npz."""
-    rows = feed.rows
-    results: dict[str, Any] = {"data": rows.summary, "splits": score_parts(config, rows, scores), "baselines": {}}
-    if config.eval.baselines:
-        colors = {part: _color_histograms(config, feed, part) for part in dataset.PARTS}
-        train_labels = rows.label[rows.parts["train"]]
-        fitted = baselines.logistic_regression(colors["train"], train_labels, colors, len(rows.genres))
-        results["baselines"]["color_histogram_logistic"] = score_parts(config, rows, fitted)
+    save_predictions(workdir, feed.rows, scores)
+    return {
+        "data": feed.rows.summary,
+        "splits": score_parts(config, feed.rows, scores),
+        "baselines": color_baseline(config, feed),
+    }
 
+
+def color_baseline(config: config_lib.Config, feed: feed_lib.Feed) -> dict[str, Any]:
+    """{name: metrics per part} of the logistic regression on colour histograms; empty where the config wants no baselines."""
+    if not config.eval.baselines:
+        return {}
+    colors = {part: _color_histograms(config, feed, part) for part in dataset.PARTS}
+    train_labels = feed.rows.label[feed.rows.parts["train"]]
+    fitted = baselines.logistic_regression(colors["train"], train_labels, colors, len(feed.rows.genres))
+    return {"color_histogram_logistic": score_parts(config, feed.rows, fitted)}
+
+
+def save_predictions(workdir: pathlib.Path, rows: dataset.Dataset, scores: dict[str, np.ndarray]) -> None:
+    """Writes predictions.npz: ids, labels and scores of every part."""
     arrays = {}
     for part, at in rows.parts.items():
         arrays[f"{part}_id"] = rows.movie_id[at]
@@ -212,7 +240,6 @@ def measure(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     workdir_lib.write_atomic(workdir / "predictions.npz", buffer.getvalue())
-    return results
 
 
 def _color_histograms(config: config_lib.Config, feed: feed_lib.Feed, part: str) -> np.ndarray:

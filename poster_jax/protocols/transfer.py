@@ -48,9 +48,10 @@ def run_seed(
         branches.append(branch)
 
     samples.save(workdir, tuned.model, tuned.variables, feed, tuned.scores["test"])
-    measured = single.measure(config, feed, tuned.scores, workdir)
+    single.save_predictions(workdir, feed.rows, tuned.scores)
+    simple = single.color_baseline(config, feed)
     if config.eval.baselines:
-        measured["baselines"] |= feature_baselines(config, feed.rows, tuned.features)
+        simple |= feature_baselines(config, feed.rows, tuned.features)
     results = {
         "title": f"{config.model.name} fine-tuned, {config.loss.name}, seed {seed}",
         "protocol": config.protocol,
@@ -60,7 +61,9 @@ def run_seed(
         "best_step": branches[-1]["tuned"]["best_step"],
         "body": models.body_fields(tuned.model),
         "weights": loaded.provenance if loaded else None,
-        **measured,
+        "data": feed.rows.summary,
+        "splits": branches[-1]["tuned"]["splits"],
+        "baselines": simple,
         "branches": branches,
     }
     workdir_lib.write_json(workdir / "results.json", results)
@@ -90,20 +93,8 @@ def run_branch(
     per_epoch = order.steps_per_epoch(len(rows.parts["train"]), config.train.batch_size)
     cadence = single.make_cadence(config, len(rows.parts["train"]))
     fields = {**config.model, "input_range": input_range or config.model.input_range}
-    model = models.build(**fields, num_genres=rows.num_outputs, precision=config.train.precision, loaded=loaded)
     unfreeze_steps = round(config.transfer.unfreeze_epochs * per_epoch)
-    optimizer = state_lib.build_optimizer(
-        **config.optim, num_steps=cadence.total, first_steps=models.first_steps(model, unfreeze_steps)
-    )
-    state = state_lib.create(
-        model,
-        optimizer,
-        config.data.image_size,
-        seed,
-        feed.shardings.state,
-        keeps_average=config.train.average_decay > 0,
-        pretrained=loaded,
-    )
+    model, optimizer, state = single.start_network(config, fields, feed, cadence.total, seed, loaded, unfreeze_steps)
     body = model.clone(train_from="head", bn_mode=config.transfer.bn_mode)
     pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, config.data.cache_dir)
     if config.transfer.cached:

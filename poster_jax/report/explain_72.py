@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poster_jax import errors, floors
+from poster_jax import errors, floors, metrics
 from poster_jax.data import catalog, labels
 
 CLAIM = 0.7224
@@ -104,9 +104,9 @@ def _equal(examples: labels.Examples) -> labels.Examples:
 def _reading(name: str, examples: labels.Examples) -> Reading:
     targets = labels.one_hot(examples.label, len(examples.genres)).astype(bool)
     best = floors.ceilings(targets, examples.poster, [""])
-    per_row = labels.labels_per_row(examples.label)
-    zeros = 1 - per_row / len(examples.genres)
-    return Reading(name, len(targets), per_row, zeros, best["binary_accuracy"], best["top1_accuracy"])
+    told = metrics.explain_labels(examples.label, len(examples.genres))
+    zeros = told["all_zeros_binary_accuracy"]
+    return Reading(name, len(targets), told["labels_per_row"], zeros, best["binary_accuracy"], best["top1_accuracy"])
 
 
 def _equal_draws(multi_hot: labels.Examples) -> Reading:

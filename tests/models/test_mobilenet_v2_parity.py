@@ -12,23 +12,11 @@ import pytest
 from jax import lax
 
 from poster_jax.models import convert, mobilenet_v2
+from tests.models.test_mobilenet_v2 import build, distance
 
 TOLERANCE = 1e-4
 # Keras 3.15 asks TensorFlow's tensors for what numpy 2 wants with a copy argument.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-KERAS_FIELDS = {"width": 1.0, **convert.FRAMEWORKS["keras"]}
-
-
-def build(**changes: Any) -> mobilenet_v2.MobileNetV2:
-    fields = {"num_genres": 6, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen", **KERAS_FIELDS, **changes}
-    return mobilenet_v2.MobileNetV2(**fields)
-
-
-def distance(ours: Any, theirs: Any) -> float:
-    """Largest difference as a share of the largest entry."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
 def outputs(model: mobilenet_v2.MobileNetV2, variables: Any, x: Any, train: bool) -> tuple[dict[str, Any], Any]:
