@@ -9,11 +9,14 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "progress"),
+    ("errors", "hugepages", "checks", "search_space", "progress", "data.fetch", "data.hosts", "data.ledger"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("layers", "depthwise", "baselines"),
     (
         "data.catalog",
+        "data.links",
+        "data.crawl",
+        "data.download",
         "data.labels",
         "data.splits",
         "bootstrap",
@@ -77,6 +80,7 @@ WITHOUT_JAX += (
     "workdir",
     "hugepages",
 )
+WITHOUT_JAX += ("data.fetch", "data.hosts", "data.ledger", "data.links", "data.crawl", "data.download")
 WITHOUT_JAX += ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72", "report.distributions")
 WITHOUT_JAX += ("report.curves", "report.confusions", "report.posters", "report.tables", "report.page", "report.__main__")
 

@@ -70,15 +70,15 @@ def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
     is usable.
     """
     csv_path = Path(data_dir) / "MovieGenre.csv"
-    frame = _load_csv(csv_path, ("ISO-8859-1",))
-    _require_columns(frame, ("imdbId", "Genre"), csv_path)
+    frame = load_csv(csv_path, ("ISO-8859-1",))
+    require_columns(frame, ("imdbId", "Genre"), csv_path)
     posters_dir = Path(data_dir) / "posters"
     if not posters_dir.is_dir():
         posters_dir = Path(data_dir)
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, _Movie] = {}
     for row, (text, genres) in enumerate(zip(frame["imdbId"], frame["Genre"], strict=True)):
-        id_ = _parse_id(text)
+        id_ = parse_id(text)
         if id_ is None:
             refusals[row] = ("bad_id", f"imdbId {text!r} is no whole number from 1 to {MAX_ID}")
             continue
@@ -96,13 +96,13 @@ def read_csv(csv_path: str | os.PathLike) -> Catalog:
     ISO-8859-1. Raises `UserError`.
     """
     csv_path = Path(csv_path)
-    frame: Any = _load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
-    _require_columns(frame, ("path", "genres"), csv_path)
+    frame: Any = load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
+    require_columns(frame, ("path", "genres"), csv_path)
     ids = frame["id"].tolist() if "id" in frame else [str(row + 1) for row in range(len(frame))]
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, _Movie] = {}
     for row in range(len(frame)):
-        id_, path = _parse_id(ids[row]), frame["path"][row].strip()
+        id_, path = parse_id(ids[row]), frame["path"][row].strip()
         if id_ is None:
             refusals[row] = ("bad_id", f"id {ids[row]!r} is no whole number from 1 to {MAX_ID}")
             continue
@@ -182,8 +182,8 @@ def _falling(counts: Counter) -> dict[str, int]:
     return {str(name): counts[name] for name in sorted(counts, key=lambda name: (-counts[name], name))}
 
 
-def _load_csv(csv_path: Path, encodings: tuple[str, ...]) -> pd.DataFrame:
-    """All cells as text, "" where there is none; names stripped. The last encoding must fit any bytes."""
+def load_csv(csv_path: Path, encodings: tuple[str, ...]) -> pd.DataFrame:
+    """All cells as text, "" where there is none; names stripped. The last encoding must fit any bytes. Raises `UserError`."""
     for encoding in encodings:
         try:
             frame = pd.read_csv(csv_path, encoding=encoding, dtype=str, keep_default_na=False, na_values=[])
@@ -201,7 +201,8 @@ def _load_csv(csv_path: Path, encodings: tuple[str, ...]) -> pd.DataFrame:
     raise AssertionError(encodings)
 
 
-def _require_columns(frame: pd.DataFrame, needed: tuple[str, ...], csv_path: Path) -> None:
+def require_columns(frame: pd.DataFrame, needed: tuple[str, ...], csv_path: Path) -> None:
+    """Raises `UserError` naming the columns that are not there."""
     missing = [name for name in needed if name not in frame]
     if missing:
         found = ", ".join(frame.columns)
@@ -210,7 +211,8 @@ def _require_columns(frame: pd.DataFrame, needed: tuple[str, ...], csv_path: Pat
         )
 
 
-def _parse_id(text: str) -> int | None:
+def parse_id(text: str) -> int | None:
+    """A whole number from 1 to MAX_ID, or None."""
     text = text.strip()
     if not re.fullmatch(r"[0-9]{1,12}", text):
         return None

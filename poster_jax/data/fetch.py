@@ -1,0 +1,295 @@
+"""One HTTP request that cannot be led astray: bounded in time and size, and never sent to a private address unless told to.
+
+The name is resolved once, every address it has is judged, and the connection goes to the address that was judged: urllib and
+requests resolve again when they connect, and by then a name can mean another machine. Proxies are not used, because behind one
+the address connected to is the proxy's choice.
+"""
+
+import contextlib
+import email.utils
+import functools
+import http.client
+import io
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+USER_AGENT = "poster_jax (research; downloads the posters of MovieGenre.csv)"
+PORTS = {"http": 80, "https": 443}
+REDIRECTS = (301, 302, 303, 307, 308)
+# RFC 6585 section 4, RFC 9110 sections 15.5.9 and 15.6, RFC 8470: worth asking again. 404 and the like are not.
+TRANSIENT_STATUSES = (408, 425, 429)
+CHUNK_BYTES = 1 << 16
+POLL_SECS = 0.5  # how soon a stop is seen while nothing arrives
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is meant
+
+
+class Failure(Exception):
+    """No picture came: `reason` is a snake_case word for the ledger, `detail` a phrase.
+
+    `transient` says that asking again may help, `overload` that the host wants fewer requests, `wait_secs` after how long it
+    may be asked again (None: it did not say).
+    """
+
+    def __init__(
+        self, reason: str, detail: str, *, transient: bool = False, overload: bool = False, wait_secs: float | None = None
+    ) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+        self.transient, self.overload, self.wait_secs = transient, overload, wait_secs
+
+
+class Stopped(Exception):
+    """The stop that was handed in was set while waiting for the network."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take; `allow_hosts` are names or addresses, as written in a URL, that may be private."""
+
+    total_secs: float
+    idle_secs: float
+    max_bytes: int
+    allow_hosts: frozenset[str]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A URL in parts: `host` lower case, `path` with its query, percent-encoded."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Either a body (`redirect` is "") or the URL that the server points to; `declared`: it said where the body ends."""
+
+    body: bytes = b""
+    declared: bool = False
+    redirect: str = ""
+
+
+def parse_url(url: str) -> Target:
+    """Raises `Failure`, bad_address, for what is not a plain http or https URL."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except (ValueError, UnicodeError) as error:
+        raise Failure("bad_address", f"{url!r}: {error}") from error
+    scheme = parts.scheme.lower()
+    if scheme not in PORTS:
+        raise Failure("bad_address", f"{url!r} is neither http nor https")
+    if not re.fullmatch(r"[^\s\x00-\x1f\\]+", host) or port == 0:
+        raise Failure("bad_address", f"{url!r} names no host and port that can be asked")
+    path = urllib.parse.quote(parts.path or "/", safe="%/:@!$&'()*+,;=~")
+    query = "?" + urllib.parse.quote(parts.query, safe="%/:@!$&'()*+,;=~?") if parts.query else ""
+    return Target(scheme, host, PORTS[scheme] if port is None else port, path + query)
+
+
+def is_public(address: str) -> bool:
+    """May this IP address be asked: not loopback, private, link-local, shared, multicast, reserved or unspecified?
+
+    An IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4) is judged by that one.
+    """
+    ip: Any = ipaddress.ip_address(address)
+    if ip.version == 6:
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.is_site_local:
+            return False
+    never = ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_private
+    return ip.is_global and not never
+
+
+def resolve(target: Target, limits: Limits) -> list[tuple[Any, str]]:
+    """(family, IP address) of a host, in the system's order; raises `Failure` if any of them may not be asked."""
+    try:
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Failure("no_such_host", f"{target.host}: {error}", transient=True) from error
+    addresses = list(dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found))
+    if target.host not in limits.allow_hosts:
+        for _, address in addresses:
+            if not is_public(address):
+                raise Failure("refused_address", f"{target.host} is {address}, which is not a public address")
+    return addresses
+
+
+def fetch(url: str, limits: Limits) -> Answer:
+    """One GET without following redirects; raises `Failure` or `Stopped`, and nothing else for what a server can do.
+
+    Only the resolver has time limits of its own; everything after it ends within `total_secs`.
+    """
+    target = parse_url(url)
+    addresses = resolve(target, limits)
+    deadline = time.monotonic() + limits.total_secs
+    try:
+        wire = _connect(target, addresses, limits, deadline)
+        try:
+            return _ask(wire, target, limits, url)
+        finally:
+            wire.hang_up()
+    except TimeoutError as error:
+        raise Failure("timeout", f"{target.host}: {error}", transient=True) from error
+    except (OSError, http.client.HTTPException) as error:
+        kind = "no_connection" if isinstance(error, OSError) else "bad_answer"
+        if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionResetError):
+            kind = "cut"
+        raise Failure(kind, f"{target.host}: {type(error).__name__}: {error}"[:200], transient=True) from error
+
+
+def parse_retry_after(text: str | None, date: str | None) -> float | None:
+    """Seconds of a Retry-After header (seconds or an HTTP date, counted from the server's own Date); None if unreadable."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        return float(text)
+    until = _parse_date(text)
+    if until is None:
+        return None
+    return max(0.0, (until - (_parse_date(date or "") or datetime.now(UTC))).total_seconds())
+
+
+def _parse_date(text: str) -> datetime | None:
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+class _Wire:
+    """What http.client needs of a socket, with a deadline for the whole exchange instead of one for every read."""
+
+    def __init__(self, sock: Any, limits: Limits, deadline: float) -> None:
+        self._sock, self._limits, self._deadline = sock, limits, deadline
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(_left(self._deadline, self._limits.idle_secs))
+        self._sock.sendall(data)
+
+    def receive_into(self, buffer: Any) -> int:
+        idle_until = time.monotonic() + self._limits.idle_secs
+        while True:
+            if self._limits.stop.is_set():
+                raise Stopped
+            self._sock.settimeout(_left(min(idle_until, self._deadline), POLL_SECS))
+            with contextlib.suppress(TimeoutError):
+                return self._sock.recv_into(buffer)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self))
+
+    def close(self) -> None:
+        """Nothing: http.client closes its socket before a body without a length is read."""
+
+    def hang_up(self) -> None:
+        self._sock.close()
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, wire: _Wire) -> None:
+        self._wire = wire
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._wire.receive_into(buffer)
+
+
+def _left(deadline: float, most: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the answer took too long")
+    return min(left, most)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _connect(target: Target, addresses: list[tuple[Any, str]], limits: Limits, deadline: float) -> _Wire:
+    """Connects to the first address that answers; the certificate must be that of the name."""
+    problem: OSError = OSError("it has no address")
+    for family, address in addresses:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(_left(deadline, limits.idle_secs))
+            sock.connect((address, target.port))
+            if target.scheme == "https":
+                sock.settimeout(_left(deadline, limits.idle_secs))
+                sock = _tls().wrap_socket(sock, server_hostname=target.host)
+            return _Wire(sock, limits, deadline)
+        except OSError as error:
+            sock.close()
+            problem = error
+    raise problem
+
+
+def _ask(wire: _Wire, target: Target, limits: Limits, url: str) -> Answer:
+    connection = http.client.HTTPConnection(target.host, target.port)
+    connection.auto_open = 0
+    connection.sock = wire  # type: ignore[assignment]
+    headers = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
+    connection.request("GET", target.path, headers={**headers, "Connection": "close"})
+    with contextlib.closing(connection.getresponse()) as response:
+        if response.status in REDIRECTS:
+            return Answer(redirect=_redirect(response, url))
+        if response.status != 200:
+            raise _refusal(response)
+        if response.length is not None and response.length > limits.max_bytes:
+            raise Failure("too_big", f"{response.length} bytes are announced, more than {limits.max_bytes}")
+        return _read(response, limits)
+
+
+def _redirect(response: http.client.HTTPResponse, url: str) -> str:
+    location = response.getheader("Location")
+    if not location:
+        raise Failure("bad_redirect", f"status {response.status} without a Location")
+    try:
+        # http.client reads headers as ISO-8859-1; the address in one is UTF-8, if it is not ASCII
+        return urllib.parse.urljoin(url, location.encode("iso-8859-1").decode("utf-8", "replace"))
+    except ValueError as error:
+        raise Failure("bad_redirect", f"{location!r}: {error}") from error
+
+
+def _refusal(response: http.client.HTTPResponse) -> Failure:
+    status = response.status
+    transient = status in TRANSIENT_STATUSES or status >= 500
+    wait_secs = parse_retry_after(response.getheader("Retry-After"), response.getheader("Date"))
+    overload = status in (429, 503) or (transient and wait_secs is not None)
+    return Failure(f"http_{status}", response.reason[:80], transient=transient, overload=overload, wait_secs=wait_secs)
+
+
+def _read(response: http.client.HTTPResponse, limits: Limits) -> Answer:
+    announced = response.length
+    body = bytearray()
+    while chunk := response.read(CHUNK_BYTES):
+        body += chunk
+        if len(body) > limits.max_bytes:
+            raise Failure("too_big", f"more than {limits.max_bytes} bytes")
+    if announced is not None and len(body) < announced:
+        raise Failure("cut", f"{len(body)} of {announced} bytes came", transient=True)
+    return Answer(bytes(body), declared=announced is not None or response.chunked)

@@ -1,0 +1,177 @@
+"""A local server with every fault that a server of posters can have; each behaviour is told how often it was asked before."""
+
+import contextlib
+import io
+import socket
+import socketserver
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Behaviour = Callable[[Any, int], None]
+
+
+def picture(seed: int, file_format: str = "JPEG") -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((60, 80), Image.Resampling.BICUBIC).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Answers /NAME by `behaviours[NAME]`; keeps what was asked, with when, the Host header and how many at once."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, behaviours: dict[str, Behaviour]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behaviours = behaviours
+        self.asked: Counter = Counter()
+        self.times: list[tuple[str, float]] = []
+        self.host_headers: list[str] = []
+        self.active = self.most_active = 0
+        self.lock = threading.Lock()
+        self.closing = threading.Event()
+
+    @property
+    def port(self) -> int:
+        return self.server_address[1]
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{name}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The downloader hangs up on servers like this one."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: Server
+
+    def handle(self) -> None:
+        name = self.rfile.readline().split()[1].decode()[1:]
+        for line in iter(self.rfile.readline, b"\r\n"):
+            if line.lower().startswith(b"host:"):
+                self.server.host_headers.append(line.split(b":", 1)[1].strip().decode())
+        with self.server.lock:
+            before = self.server.asked[name]
+            self.server.asked[name] += 1
+            self.server.times.append((name, time.monotonic()))
+            self.server.active += 1
+            self.server.most_active = max(self.server.most_active, self.server.active)
+        try:
+            self.server.behaviours[name](self, before)
+        finally:
+            with self.server.lock:
+                self.server.active -= 1
+
+    def send(self, body: bytes = b"", status: str = "200 OK", length: int | None = -1, headers: str = "") -> None:
+        """An answer; `length` -1 is the true one, None leaves it out."""
+        if length is not None:
+            headers += f"Content-Length: {len(body) if length == -1 else length}\r\n"
+        self.wfile.write(f"HTTP/1.1 {status}\r\n{headers}\r\n".encode() + body)
+
+    def drip(self, data: bytes, secs: float) -> None:
+        """Byte by byte, until the data or the server ends."""
+        for byte in data:
+            if self.server.closing.wait(secs):
+                return
+            self.wfile.write(bytes([byte]))
+
+    def wait(self) -> None:
+        """Says nothing until the server ends."""
+        self.server.closing.wait(30)
+
+
+@contextlib.contextmanager
+def serving(behaviours: dict[str, Behaviour]) -> Iterator[Server]:
+    with Server(behaviours) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.closing.set()
+            server.shutdown()
+            thread.join()
+
+
+def always(body: bytes = b"", status: str = "200 OK", length: int | None = -1, headers: str = "") -> Behaviour:
+    return lambda handler, before: handler.send(body, status, length, headers)
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """The first request gets the first behaviour, and so on; the last one stays."""
+    return lambda handler, before: behaviours[min(before, len(behaviours) - 1)](handler, before)
+
+
+def redirect(url: str, status: str = "302 Found") -> Behaviour:
+    return always(status=status, headers=f"Location: {url}\r\n")
+
+
+def silent(handler: Any, before: int) -> None:
+    handler.wait()
+
+
+def stalling(body: bytes) -> Behaviour:
+    def behave(handler: Any, before: int) -> None:
+        handler.send(body[: len(body) // 2], length=len(body))
+        handler.wait()
+
+    return behave
+
+
+def trickling(body: bytes, secs: float) -> Behaviour:
+    def behave(handler: Any, before: int) -> None:
+        handler.send(length=len(body))
+        handler.drip(body, secs)
+
+    return behave
+
+
+def trickling_headers(handler: Any, before: int) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    handler.drip(b"X-Slow: yes\r\n" * 1000, 0.05)
+
+
+def resetting(handler: Any, before: int) -> None:
+    handler.send(b"\xff\xd8", length=5000)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def endless(handler: Any, before: int) -> None:
+    handler.send(length=None)
+    while not handler.server.closing.is_set():
+        handler.wfile.write(b"\xff\xd8" + b"x" * 65536)
+
+
+def chunked(body: bytes, whole: bool) -> Behaviour:
+    def behave(handler: Any, before: int) -> None:
+        handler.send(length=None, headers="Transfer-Encoding: chunked\r\n")
+        half = len(body) // 2
+        for part in (body[:half], body[half:]) if whole else (body[:half],):
+            handler.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        if whole:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return behave
+
+
+def garbage(handler: Any, before: int) -> None:
+    handler.wfile.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+
+
+def slowly(behaviour: Behaviour, secs: float) -> Behaviour:
+    def behave(handler: Any, before: int) -> None:
+        handler.server.closing.wait(secs)
+        behaviour(handler, before)
+
+    return behave
