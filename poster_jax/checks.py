@@ -16,6 +16,7 @@ CHOICES = {
     "data.path": ("auto", "resident", "streaming"),
     "model.name": ("cnn", "mobilenet_v2"),
     "model.pooling": ("max", "avg"),
+    "model.train_from": ("stem", *(f"block_{index}" for index in range(17)), "last", "head"),
     "model.bn_mode": ("frozen", "frozen_moving", "training"),
     "optim.name": ("adam", "adamw", "sgd"),
     "optim.schedule": ("constant", "cosine"),
@@ -24,6 +25,9 @@ CHOICES = {
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
     "transfer.bn_mode": ("frozen", "frozen_moving"),
 }
+# What may stand before the colon of `model.weights`.
+WEIGHTS = ("keras", "torchvision", "poster_jax")
+LARGEST = 2**31 - 1  # seeds and steps are 32 bits wide on a device
 # Keys that take only numbers above zero; `eval.batch_size` and the like too.
 POSITIVE = (
     "num_seeds",
@@ -77,6 +81,16 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
+def is_number(value: Any) -> bool:
+    """An int or float that is finite and not beyond LARGEST; a bool is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def is_whole(value: Any) -> bool:
+    """An int that is not beyond LARGEST; a bool is none."""
+    return isinstance(value, int) and is_number(value)
+
+
 def validate(flat: Mapping[str, Any]) -> None:
     """Raises `UserError` naming the first key of {dotted key: value} whose value cannot be used."""
     for key, choices in CHOICES.items():
@@ -87,6 +101,8 @@ def validate(flat: Mapping[str, Any]) -> None:
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise errors.UserError(f"config.{key}={value} is not a finite number; give one.")
+        if isinstance(value, (int, float)) and abs(value) > LARGEST:
+            raise errors.UserError(f"config.{key}={value} is beyond {LARGEST}; give a smaller number.")
         if key in POSITIVE and value <= 0:
             raise errors.UserError(f"config.{key}={value} must be above zero.")
         if key in NOT_NEGATIVE and value < 0:
@@ -117,10 +133,13 @@ def _validate_durations(flat: Mapping[str, Any]) -> None:
 
 def _validate_data(flat: Mapping[str, Any]) -> None:
     size = flat["data.image_size"]
-    if len(size) != 2 or not all(isinstance(side, int) and 8 <= side <= 4096 for side in size):
+    if len(size) != 2 or not all(is_whole(side) and 8 <= side <= 4096 for side in size):
         raise errors.UserError(f"config.data.image_size={size} must be two whole numbers (height, width) from 8 to 4096.")
+    genres = flat["data.genres"]
+    if not all(isinstance(name, str) and name for name in genres) or len(set(genres)) != len(genres):
+        raise errors.UserError(f"config.data.genres={genres} must be different names, as Drama,Comedy.")
     split = flat["data.split"]
-    if len(split) != 3 or not all(isinstance(s, (int, float)) and 0 < s < 1 for s in split) or abs(sum(split) - 1) > 1e-6:
+    if len(split) != 3 or not all(is_number(s) and 0 < s < 1 for s in split) or abs(sum(split) - 1) > 1e-6:
         raise errors.UserError(
             f"config.data.split={split} must be three shares above zero that add up to 1, as (0.6, 0.2, 0.2)."
         )
@@ -140,18 +159,19 @@ def _validate_loss(flat: Mapping[str, Any]) -> None:
             "config.loss.name=softmax needs one genre per row: set --config.data.encoding=first or exploded, or another loss."
         )
     gammas = flat["loss.asymmetric_gammas"]
-    if len(gammas) != 2 or min(gammas) < 0:
+    if len(gammas) != 2 or not all(is_number(gamma) and gamma >= 0 for gamma in gammas):
         raise errors.UserError(f"config.loss.asymmetric_gammas={gammas} must be two exponents, for positives and negatives.")
-    if not set(flat["eval.parts"]) <= {"train", "validation"} or "validation" not in flat["eval.parts"]:
+    if flat["eval.parts"] not in (("validation",), ("train", "validation"), ("validation", "train")):
         raise errors.UserError(
             f"config.eval.parts={flat['eval.parts']} must be ('validation',) or ('train', 'validation'): test is measured once."
         )
 
 
-def _validate_range(key: str, low_high: tuple[float, ...], may_be_empty: bool) -> None:
-    if may_be_empty and not low_high:
+def _validate_range(key: str, low_high: Any, may_be_empty: bool) -> None:
+    if may_be_empty and low_high == ():
         return
-    if len(low_high) != 2 or not low_high[0] < low_high[1]:
+    pair = isinstance(low_high, tuple) and len(low_high) == 2 and all(map(is_number, low_high))
+    if not pair or not low_high[0] < low_high[1]:
         raise errors.UserError(f"config.{key}={low_high} must be (low, high) with low below high, as (0.0, 1.0).")
 
 
@@ -165,15 +185,24 @@ def _validate_model(flat: Mapping[str, Any]) -> None:
     _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
     if is_cnn:
         _validate_layers(flat)
+        return
+    source, _, name = flat["model.weights"].partition(":")
+    if flat["model.weights"] and (source not in WEIGHTS or not name):
+        known = ", ".join(f"{kind}:FILE" for kind in WEIGHTS)
+        raise errors.UserError(
+            f"config.model.weights={flat['model.weights']!r} is unknown; it is one of {known}, keras:imagenet, or empty."
+        )
 
 
 def _validate_transfer(flat: Mapping[str, Any]) -> None:
     if flat["model.name"] != "mobilenet_v2":
         raise errors.UserError("config.protocol=transfer needs a body to transfer: use configs/transfer_mobilenet.py.")
+    if not flat["transfer.input_ranges"]:
+        raise errors.UserError("config.transfer.input_ranges=() must be one or more (low, high), or () inside it, as ((),).")
     for low_high in flat["transfer.input_ranges"]:
         _validate_range("transfer.input_ranges", low_high, may_be_empty=True)
     rates = flat["transfer.learning_rates"]
-    if not rates or not all(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+    if not rates or not all(is_number(rate) and rate > 0 for rate in rates):
         raise errors.UserError(f"config.transfer.learning_rates={rates} must be one or more numbers above zero, as (1e-3,).")
     if flat["transfer.cached"] and (flat["transfer.augment"] or flat["transfer.bn_mode"] != "frozen"):
         raise errors.UserError(
@@ -193,7 +222,7 @@ def _validate_layers(flat: Mapping[str, Any]) -> None:
         ("model.dense", "units, batch norm, dropout"),
     ):
         for row in flat[key]:
-            sizes, norm, dropout = row[:-2], row[-2], row[-1]
-            good = len(row) == len(form.split(", ")) and all(isinstance(size, int) and size > 0 for size in sizes)
-            if not good or not isinstance(norm, bool) or not 0 <= dropout < 1:
+            good = isinstance(row, tuple) and len(row) == len(form.split(", "))
+            good = good and all(is_whole(size) and size > 0 for size in row[:-2])
+            if not good or not isinstance(row[-2], bool) or not is_number(row[-1]) or not 0 <= row[-1] < 1:
                 raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")

@@ -5,10 +5,12 @@ mistyped key with a traceback. A config file is loaded by path, so helpers for c
 """
 
 import ast
+import contextlib
 import copy
 import importlib.util
 import json
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -219,13 +221,16 @@ def override(config: Config, key: str, text: str) -> None:
         raise errors.UserError(f"the config has no key {key!r}{checks.nearest(key, flat)}.")
     old = flat[key]
     try:
-        value = text if isinstance(old, str) else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a backslash in a text, which would be a second line
+            value = text if isinstance(old, str) else ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what literal_eval raises for odd texts
         value = text
     if isinstance(old, tuple) and isinstance(value, (str, int, float)):
         value = tuple(part for part in text.split(",") if part) if key == "data.genres" else value
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):
+            value = float(value)
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(old):

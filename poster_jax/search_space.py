@@ -91,7 +91,7 @@ def validate(flat: Mapping[str, Any]) -> None:
             "and train.num_steps=0."
         )
     halving = flat["search.halving"]
-    if list(halving) != sorted(set(halving)) or not all(isinstance(at, int) and 0 < at < num_epochs for at in halving):
+    if not all(checks.is_whole(at) and 0 < at < num_epochs for at in halving) or list(halving) != sorted(set(halving)):
         raise errors.UserError(
             f"config.search.halving={halving} must be rising whole epochs from 1 to {num_epochs - 1:.0f}, as (5, 10)."
         )
@@ -112,8 +112,8 @@ def _validate_ranges(flat: Mapping[str, Any]) -> None:
             )
     for key, pairs in ranges.items():
         for pair in pairs:
-            kinds = int if key in ("filters", "units") else (int, float)
-            if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(end, kinds) for end in pair):
+            is_end = checks.is_whole if key in ("filters", "units") else checks.is_number
+            if not isinstance(pair, tuple) or len(pair) != 2 or not all(map(is_end, pair)):
                 raise errors.UserError(f"config.search.{key} holds {pair!r}, which is not a pair (lowest, highest).")
             if pair[0] > pair[1]:
                 raise errors.UserError(f"config.search.{key} holds the empty range {pair}: put the lower end first.")
@@ -126,8 +126,8 @@ def _validate_ranges(flat: Mapping[str, Any]) -> None:
 def _validate_trials(flat: Mapping[str, Any]) -> None:
     num_widths = len(flat["model.blocks"]) + len(flat["model.dense"])
     for row in flat["search.trials"]:
-        good = isinstance(row, tuple) and len(row) == 2 + num_widths and row[0] > 0 and 0 <= row[1] < 1
-        if not good or not all(isinstance(width, int) and width > 0 for width in row[2:]):
+        good = isinstance(row, tuple) and len(row) == 2 + num_widths and all(map(checks.is_number, row))
+        if not good or not row[0] > 0 or not 0 <= row[1] < 1 or not all(checks.is_whole(w) and w > 0 for w in row[2:]):
             raise errors.UserError(
                 f"config.search.trials holds {row!r}; each row is (learning rate, dropout, {num_widths} widths in layer order)."
             )
