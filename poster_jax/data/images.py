@@ -73,8 +73,11 @@ class CheckedImage:
 def check(encoded: bytes) -> CheckedImage:
     """Decode a file's bytes completely and say what they hold; raises `BadImage` and nothing else."""
     try:
-        image, orientation = _open(encoded)
+        image = _open(encoded)
+        # Before the EXIF is read: Pillow reads a PNG's by loading it, and a picture whose loading has failed once
+        # loads without an error the second time, half empty.
         image.load()
+        orientation = _orientation(image)
         _refuse_cut(encoded, image)
         rgb, repairs = _as_rgb(image, encoded, orientation)
         if rgb.size != POSTER_SIZE:
@@ -104,7 +107,7 @@ def decode(encoded: bytes, image_size: tuple[int, int]) -> np.ndarray:
     """
     height, width = image_size
     try:
-        image, _ = _open(encoded)
+        image = _open(encoded)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         if rgb.size != (width, height):
             rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
@@ -149,8 +152,8 @@ def near_duplicates(dhashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _open(encoded: bytes) -> tuple[Image.Image, int]:
-    """Read the header only: the lazy image and its EXIF orientation, after its kind and size were judged."""
+def _open(encoded: bytes) -> Image.Image:
+    """Read the header only: the lazy image, after its kind and size were judged."""
     if not encoded:
         raise BadImage("empty_file", "0 bytes")
     with _WARNINGS_LOCK, warnings.catch_warnings():
@@ -160,14 +163,17 @@ def _open(encoded: bytes) -> tuple[Image.Image, int]:
         except Image.DecompressionBombError as error:
             raise BadImage("too_large", str(error).split(",")[0]) from error
         _refuse_size(*image.size)
-        return image, _orientation(image)
+        return image
 
 
 def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # metadata that cannot be read does not say that the picture lies on its side
-        return 1
+    """The EXIF orientation of a loaded image; 1 where it has none."""
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return image.getexif().get(_ORIENTATION, 1)
+        except Exception:  # metadata that cannot be read does not say that the picture lies on its side
+            return 1
 
 
 def _refuse_size(width: int, height: int) -> None:

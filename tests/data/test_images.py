@@ -47,6 +47,7 @@ REFUSED = {
     "cut PNG": (PNG[: len(PNG) // 2], "cut_file"),
     "PNG without its last chunk": (PNG[:-12], "cut_file"),
     "PNG with a wrong sum": (PNG[:-13] + bytes([PNG[-13] ^ 1]) + PNG[-12:], "corrupt_file"),
+    "PNG of another width than its header says": (png_header(59, 80) + PNG[33:], "corrupt_file"),
     "PNG of garbage": (
         PNG.replace(PNG[PNG.index(b"IDAT") + 4 : -16], b"x" * len(PNG[PNG.index(b"IDAT") + 4 : -16])),
         "corrupt_file",
