@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from poster_jax import narrow
+
 Padding = Literal["VALID", "SAME"]
 Rows = list[list[float]]
 
@@ -43,14 +45,15 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, padding: Padding, stride: int = 1
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
     native = functools.partial(_native, padding=padding, stride=stride)
-    if not _winograd_serves(x, kernel, padding, stride):
+    form = _cpu_form(x, kernel, padding, stride)
+    if form is None:
         return native(x, kernel)
 
-    def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def rewritten(x: jax.Array, kernel: jax.Array) -> jax.Array:
         pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-        return _row_convolution(_padded(x, pads), kernel.astype(jnp.float32)).astype(x.dtype)
+        return form[0](_padded(x, pads), kernel.astype(jnp.float32)).astype(x.dtype)
 
-    return lax.platform_dependent(x, kernel, cpu=winograd, default=native)
+    return lax.platform_dependent(x, kernel, cpu=rewritten, default=native)
 
 
 def _conv2d_forward(
@@ -65,16 +68,18 @@ def _conv2d_backward(
     def native(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(functools.partial(_native, padding=padding, stride=stride), x, kernel)[1](grad)
 
-    def winograd(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    form = _cpu_form(*saved, padding, stride)
+    if form is None:
+        return native(*saved, grad)
+
+    def rewritten(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), padding)
-        x_gradient, kernel_gradient = _row_gradients(_padded(x, pads), kernel.astype(jnp.float32), grad.astype(jnp.float32))
+        x_gradient, kernel_gradient = form[1](_padded(x, pads), kernel.astype(jnp.float32), grad.astype(jnp.float32))
         (top, _), (left, _) = pads
         x_gradient = x_gradient[:, top : top + x.shape[1], left : left + x.shape[2]]
         return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
 
-    if not _winograd_serves(*saved, padding, stride):
-        return native(*saved, grad)
-    return lax.platform_dependent(*saved, grad, cpu=winograd, default=native)
+    return lax.platform_dependent(*saved, grad, cpu=rewritten, default=native)
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
@@ -84,6 +89,20 @@ def _native(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> j
     return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
+def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> tuple[Any, Any] | None:
+    """Forward pass and gradients that serve better than XLA's own on CPU, for padded float32 input; None where none does."""
+    if _winograd_serves(x, kernel, padding, stride):
+        return _row_convolution, _row_gradients
+    if stride == 1 and kernel.shape[:2] == narrow.KERNEL and max(kernel.shape[2:]) < WINOGRAD_CHANNELS and _is_rewritable(x):
+        return narrow.convolution, narrow.gradients
+    return None
+
+
+def _is_rewritable(x: jax.Array) -> bool:
+    """Float64 stays with XLA: the rewritten forms compute in float32."""
+    return x.dtype in (jnp.float32, jnp.bfloat16)
+
+
 def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> bool:
     """Whether the rewritten form is exact enough, and does fewer products than the direct one."""
     height = x.shape[1] - (kernel.shape[0] - 1 if padding == "VALID" else 0)
@@ -91,7 +110,7 @@ def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: 
         stride == 1
         and kernel.shape[0] == WINOGRAD_HEIGHT
         and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
-        and x.dtype in (jnp.float32, jnp.bfloat16)
+        and _is_rewritable(x)
         and TILE * _num_tiles(height, WINOGRAD_HEIGHT) < WINOGRAD_HEIGHT * height
     )
 
@@ -253,43 +272,50 @@ def _pointwise_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> 
 pointwise_conv2d.defvjp(_pointwise_forward, _pointwise_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
     """Largest value of every `window` of [B, H, W, C]; the stride is the window, trailing rows and columns are dropped.
 
-    Entries that tie for the largest share the gradient equally, on every platform: it sums to the incoming gradient, and needs
-    no scatter (`nn.max_pool`'s gradient is a select-and-scatter, slow on CPU, which takes the first).
+    The first of entries that tie for the largest takes the gradient, as in `nn.max_pool`, whose own gradient is a
+    select-and-scatter, slow on CPU.
     """
+    rows, columns = x.shape[1] // window[0], x.shape[2] // window[1]
+    return _max_pool(x[:, : rows * window[0], : columns * window[1]], window)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
     return _windows(x, window).max((2, 4))
 
 
 def _windows(x: jax.Array, window: tuple[int, int]) -> jax.Array:
-    """[B, H, W, C] -> [B, H // h, h, W // w, w, C], the remainder dropped."""
+    """[B, H, W, C] -> [B, H / h, h, W / w, w, C]."""
     batch, height, width, channels = x.shape
-    rows, columns = height // window[0], width // window[1]
-    kept = x[:, : rows * window[0], : columns * window[1]]
-    return kept.reshape(batch, rows, window[0], columns, window[1], channels)
+    return x.reshape(batch, height // window[0], window[0], width // window[1], window[1], channels)
 
 
-def _max_pool_forward(x: jax.Array, window: tuple[int, int]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    # One x for both passes: XLA computes a cheap x (BatchNorm's) anew where it is read, with other roundings, so that the
-    # backward pass would not find every largest entry again and lose its gradient.
-    x = lax.optimization_barrier(x)
-    largest: Any = max_pool(x, window)
-    return largest, (x, largest)
+def _max_pool_forward(x: jax.Array, window: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """The backward pass is left the place of the largest entry, a number, and not the entries to look for it again.
+
+    XLA computes a cheap x (BatchNorm's) anew wherever it is read, with other roundings, so that a search for entries equal to
+    the largest would miss some and lose their gradient. Whatever the roundings, a place is one of the window's.
+    """
+    windows = _windows(x, window)
+    entries = [windows[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
+    largest, place = entries[0], jnp.zeros(entries[0].shape, jnp.uint8)
+    for index, entry in enumerate(entries[1:], 1):
+        is_larger = (entry > largest) | jnp.isnan(entry)
+        largest, place = jnp.where(is_larger, entry, largest), jnp.where(is_larger, jnp.uint8(index), place)
+    return largest, place
 
 
-def _max_pool_backward(window: tuple[int, int], saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array]:
-    x, largest = saved
-    ties = _windows(x, window) == largest[:, :, None, :, None, :]
-    share = grad / ties.sum((2, 4), dtype=grad.dtype)
-    kept = jnp.where(ties, share[:, :, None, :, None, :], 0)
-    kept = kept.reshape(x.shape[0], largest.shape[1] * window[0], largest.shape[2] * window[1], x.shape[3])
-    dropped = [(0, whole - part) for whole, part in zip(x.shape[1:3], kept.shape[1:3], strict=True)]
-    return (jnp.pad(kept, ((0, 0), *dropped, (0, 0))),)
+def _max_pool_backward(window: tuple[int, int], place: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    batch, rows, columns, channels = place.shape
+    index = jnp.arange(math.prod(window), dtype=jnp.uint8).reshape(1, 1, window[0], 1, window[1], 1)
+    kept = jnp.where(place[:, :, None, :, None] == index, grad[:, :, None, :, None], 0)
+    return (kept.reshape(batch, rows * window[0], columns * window[1], channels),)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 class Conv(nn.Module):

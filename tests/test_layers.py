@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 LEVELS = (
     ("errors", "hugepages", "checks", "search_space", "progress", "data.fetch", "data.hosts", "data.ledger"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
-    ("layers", "depthwise", "baselines"),
+    ("narrow", "layers", "depthwise", "baselines"),
     (
         "data.catalog",
         "data.links",

@@ -190,10 +190,10 @@ def test_max_pool_equals_flax_in_value_and_without_ties_in_gradient(window, dtyp
     np.testing.assert_array_equal(pull(cotangent)[0], expected_pull(cotangent)[0])
 
 
-def test_max_pool_shares_the_gradient_of_ties_and_drops_the_remainder():
+def test_max_pool_gives_the_gradient_to_the_first_of_ties_and_drops_the_remainder():
     x = jnp.array([[5.0, 5, 1, 9], [0, 5, 2, 9], [7, 7, 7, 7]]).reshape(1, 3, 4, 1)
     (gradient,) = jax.vjp(lambda x: layers.max_pool(x, (2, 2)), x)[1](jnp.array([6.0, 4.0]).reshape(1, 1, 2, 1))
-    np.testing.assert_array_equal(gradient[0, :, :, 0], [[2, 2, 0, 2], [0, 2, 0, 2], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[6, 0, 0, 4], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 
 def test_conv_module_has_flax_parameters_and_results():
@@ -206,6 +206,13 @@ def test_conv_module_has_flax_parameters_and_results():
     assert set(layers.Conv(24, (3, 3), padding="SAME", use_bias=False).init(jax.random.key(1), x)["params"]) == {"kernel"}
     half = layers.Conv(24, (3, 3), padding="SAME", dtype=jnp.bfloat16)
     assert half.apply(half.init(jax.random.key(1), x), x).dtype == jnp.bfloat16
+
+
+def test_max_pool_passes_no_nan_over():
+    x = jnp.zeros((1, 2, 2, 4)).at[0, [0, 0, 1, 1], [0, 1, 0, 1], jnp.arange(4)].set(jnp.nan)
+    value, pull = jax.vjp(lambda x: layers.max_pool(x, (2, 2)), x)
+    assert np.isnan(value).all()
+    np.testing.assert_array_equal(pull(jnp.ones_like(value))[0], np.isnan(x))
 
 
 def test_max_pool_behind_batch_norm_loses_no_gradient():
