@@ -50,13 +50,13 @@ def test_each_process_gets_its_place_its_devices_its_arguments_and_its_log(local
     ],
 )
 def test_when_one_process_fails_the_others_are_ended(local: launcher.Launcher, said: str, code: int, line: str) -> None:
-    local.plan("train", said, "train")
+    local.plan("train", f"{said} 0 2", "train")
     began = time.monotonic()
     got, _, err = local.run("3", "--config=x")
     assert got == code
     log = local.folder / "logs" / "process-1.log"
     assert f"process 1 of 3 {line}, so the others were ended; its log: {log}\n" in err
-    assert f"process 1, start 1: {said}" in err
+    assert f"process 1, start 1: {said} 0 2" in err
     assert "saved" in local.read("logs/process-0.log")
     assert "saved" in local.read("logs/process-2.log")
     assert local.left(3) == []
@@ -64,7 +64,7 @@ def test_when_one_process_fails_the_others_are_ended(local: launcher.Launcher, s
 
 
 def test_a_process_that_hangs_is_killed_when_another_has_failed(local: launcher.Launcher) -> None:
-    local.plan("end 3", "deaf")
+    local.plan("end 3 1", "deaf")
     local.environment["GRACE_SECS"] = "1"
     code, _, err = local.run("2", "--config=x")
     assert code == 1
@@ -86,7 +86,7 @@ def test_a_signal_reaches_all_and_75_comes_back(local: launcher.Launcher, kind: 
 
 
 def test_one_process_that_was_stopped_stops_the_others(local: launcher.Launcher) -> None:
-    local.plan("end 75", "train")
+    local.plan("end 75 1", "train")
     code, _, err = local.run("2", "--config=x")
     assert code == 75
     assert "run the same command to go on" in err
@@ -94,7 +94,7 @@ def test_one_process_that_was_stopped_stops_the_others(local: launcher.Launcher)
 
 
 def test_a_crash_while_stopping_is_no_orderly_stop(local: launcher.Launcher) -> None:
-    local.plan("end 75", "end 134")
+    local.plan("end 75 1", "end 134")
     code, _, err = local.run("2", "--config=x")
     assert code == 1
     assert "process 1 of 2 was killed by SIGABRT" in err

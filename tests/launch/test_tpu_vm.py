@@ -66,7 +66,7 @@ def test_the_code_is_the_checkout_without_what_git_ignores_or_has_lost(tpu: laun
 
 @pytest.mark.parametrize(("said", "code"), [("end 7", 1), ("end 2", 2)])
 def test_when_one_worker_fails_the_others_are_stopped(tpu: launcher.Launcher, said: str, code: int) -> None:
-    tpu.plan("train", said)
+    tpu.plan("train", f"{said} 0")
     got, _, err = tpu.run(*RUN)
     assert got == code
     log = tpu.folder / "logs" / "worker-1.log"
@@ -93,7 +93,7 @@ def test_a_tpu_that_was_taken_is_asked_for_again_and_the_run_goes_on(tpu: launch
 
 
 def test_a_run_that_was_stopped_on_its_workers_goes_on(tpu: launcher.Launcher) -> None:
-    tpu.plan("end 75\nend 0", "train\nend 0")
+    tpu.plan("end 75 1\nend 0", "train\nend 0")
     assert tpu.run(*RUN)[0] == 0
     assert "saved" in tpu.read("logs/worker-1.before-1.log")
     assert calls(tpu, "<queued-resources><create>") == 1
