@@ -6,13 +6,15 @@
 # PYTHON=python3.12   the interpreter that makes .venv (3.11 or newer)
 # VENV=.venv          where the environment lies
 # EXTRAS=cuda         extras of pyproject.toml to install: cuda, tpu, streaming, or several with commas
+# DRY_RUN=1           prints the commands and runs none
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/say.bash
+. launch/say.bash
 
 if [ $# -eq 0 ] || [ "$1" = "--help" ]; then
-  sed -n '2,9p' "$0"
-  exit 2
+  usage
 fi
 VENV="${VENV:-.venv}"
 bash launch/install.sh "$VENV" "${EXTRAS:-}"
-exec "$VENV/bin/python" -m poster_jax.main "$@"
+run exec "$VENV/bin/python" -m poster_jax.main "$@"

@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
-# Checks the project: makes .venv if it is missing, installs, then ruff, basedpyright and pytest.
+# Checks the project: makes .venv if it is missing, installs, then ruff, shellcheck, basedpyright and pytest.
 #
 #   bash launch/test.sh [PYTEST ARGUMENTS ...]
 #
 # PYTHON=python3.12   the interpreter that makes .venv (3.11 or newer)
 # VENV=.venv          where the environment lies
+# DRY_RUN=1           prints the commands and runs none
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=launch/say.bash
+. launch/say.bash
 
+if [ "${1:-}" = "--help" ]; then
+  usage
+fi
 VENV="${VENV:-.venv}"
 bash launch/install.sh "$VENV" streaming,test
-"$VENV/bin/ruff" check .
-"$VENV/bin/ruff" format --check .
-"$VENV/bin/basedpyright" --pythonpath "$VENV/bin/python"
-"$VENV/bin/python" -m pytest "$@"
+run "$VENV/bin/ruff" check .
+run "$VENV/bin/ruff" format --check .
+run "$VENV/bin/shellcheck" --external-sources .ci/run launch/*.bash launch/*.sbatch launch/*.sh tests/launch/*.sh
+run "$VENV/bin/basedpyright" --pythonpath "$VENV/bin/python"
+run "$VENV/bin/python" -m pytest "$@"

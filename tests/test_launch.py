@@ -8,7 +8,8 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
+LAUNCHERS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / "launch" / "slurm.sbatch"]
+SCRIPTS = [*LAUNCHERS, *sorted((ROOT / "launch").glob("*.bash")), ROOT / ".ci" / "run"]
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess:
@@ -17,7 +18,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_shellcheck_and_strict_mode(script: pathlib.Path) -> None:
-    checked = run("shellcheck", str(script), PATH=bin_path())
+    checked = run("shellcheck", "--external-sources", str(script), PATH=bin_path())
     assert checked.returncode == 0, checked.stdout
     assert "set -euo pipefail" in script.read_text()
 
@@ -32,10 +33,17 @@ def test_shellcheck_would_see_a_fault(tmp_path: pathlib.Path) -> None:
     assert run("shellcheck", str(tmp_path / "bad.sh"), PATH=bin_path()).returncode != 0
 
 
-def test_local_without_arguments_prints_its_usage() -> None:
-    told = run("bash", "launch/local.sh")
-    assert told.returncode == 2
-    assert "bash launch/local.sh --config=" in told.stdout
+@pytest.mark.parametrize("script", LAUNCHERS, ids=lambda path: path.name)
+def test_every_script_has_a_manual(script: pathlib.Path) -> None:
+    helped = run("bash", str(script), "--help")
+    assert helped.returncode == 2
+    assert f"launch/{script.name} " in helped.stdout
+    assert "DRY_RUN=1" in helped.stdout
+    # The manual ends where the script begins.
+    assert "set -euo" not in helped.stdout
+    # test.sh without arguments runs everything.
+    if script.name != "test.sh":
+        assert run("bash", str(script)).stdout == helped.stdout
 
 
 def test_an_old_interpreter_is_refused_before_anything_is_made(tmp_path: pathlib.Path) -> None:
