@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "progress"),
+    ("errors", "hugepages", "checks", "search_space", "progress", "bundle"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("layers", "depthwise", "baselines"),
     (
@@ -42,7 +42,9 @@ LEVELS = (
     ("protocols.single", "protocols.transfer", "protocols.search", "protocols", "plan"),
     ("report.table", "report.transfer", "report.trials"),
     ("compare", "bench.timing", "bench.peers", "bench.keras_finetune"),
+    ("model_card",),
     ("predict", "report.__main__"),
+    ("export",),
     ("main", "bench.__main__"),
 )
 ORDER = [name for level in LEVELS for name in level]
@@ -76,6 +78,7 @@ WITHOUT_JAX += (
     "errors",
     "workdir",
     "hugepages",
+    "model_card",
 )
 WITHOUT_JAX += ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72", "report.distributions")
 WITHOUT_JAX += ("report.curves", "report.confusions", "report.posters", "report.tables", "report.page", "report.__main__")
