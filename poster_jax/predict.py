@@ -76,8 +76,8 @@ class Unreadable:
     detail: str
 
 
-def load_network(workdir: pathlib.Path) -> Network:
-    """The best network of a finished run; WORKDIR/seed_N of a run of several seeds.
+def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], tuple[str, ...]]:
+    """(config, results.json, K genres) of one network's finished run; WORKDIR/seed_N of a run of several seeds.
 
     Raises UserError for a folder that is none, a run that has not finished, or one of several networks.
     """
@@ -88,11 +88,20 @@ def load_network(workdir: pathlib.Path) -> Network:
         results = json.loads((workdir / "results.json").read_text())
         genres = tuple(json.loads((home / "labels.json").read_text())["genres"])
     except (OSError, ValueError) as error:
-        raise errors.UserError(f"the run in {workdir} has not finished: run its command again before it predicts.") from error
+        raise errors.UserError(f"the run in {workdir} has not finished: run its command again first.") from error
     if "seeds" in results:
-        raise errors.UserError(f"{workdir} holds several networks: give one, as {workdir / f'seed_{config.seed}'}.")
+        folders = ", ".join(str(workdir / f"seed_{one['seed']}") for one in results["seeds"])
+        raise errors.UserError(f"{workdir} holds several networks: give one of {folders}.")
+    if (workdir / "winner").is_dir():
+        raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / 'winner'}.")
     if "splits" not in results:
         raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
+    return config, results, genres
+
+
+def load_network(workdir: pathlib.Path) -> Network:
+    """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
+    config, results, genres = read_run(workdir)
     fields, folder = config.model.to_dict(), workdir
     if "branches" in results:
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.

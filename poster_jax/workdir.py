@@ -5,7 +5,8 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from poster_jax import config as config_lib
@@ -28,6 +29,19 @@ def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """JSON by `write_atomic`; NaN is refused because it is not JSON."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_folder(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
+    """Makes a folder of files appear by one rename, whole or not at all; raises OSError where `path` holds something."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir()
+        for name, content in files.items():
+            write_atomic(unfinished / name, content)
+        os.rename(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextlib.contextmanager

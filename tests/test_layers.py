@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "progress", "data.fetch", "data.hosts", "data.ledger"),
+    ("errors", "hugepages", "checks", "search_space", "progress", "data.fetch", "data.hosts", "data.ledger", "bundle"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("narrow", "layers", "depthwise", "baselines"),
     (
@@ -45,7 +45,9 @@ LEVELS = (
     ("protocols.single", "protocols.transfer", "protocols.search", "protocols", "plan"),
     ("report.table", "report.transfer", "report.trials"),
     ("compare", "bench.timing", "bench.peers", "bench.keras_finetune"),
+    ("model_card",),
     ("predict", "report.__main__"),
+    ("export",),
     ("main", "bench.__main__"),
 )
 ORDER = [name for level in LEVELS for name in level]
@@ -79,6 +81,7 @@ WITHOUT_JAX += (
     "errors",
     "workdir",
     "hugepages",
+    "model_card",
 )
 WITHOUT_JAX += ("data.fetch", "data.hosts", "data.ledger", "data.links", "data.crawl", "data.download")
 WITHOUT_JAX += ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72", "report.distributions")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_jax import predict
+from poster_jax import bundle, export, predict
 from poster_jax import workdir as workdir_lib
 from poster_jax.data import builder
 
@@ -125,6 +125,18 @@ def test_csv_json_table_and_overlays_say_the_same(
     tops = [max(each["probabilities"], key=each["probabilities"].get) for each in told["pictures"]]
     names = (f"{first.stem}-{tops[0]}", f"{second.stem}-{tops[1]}", f"{first.stem}-{tops[0]}-2")
     assert {path.stem for path in maps} == set(names)
+
+
+def test_the_exported_run_predicts_what_predict_does(
+    workdir: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main([str(workdir), str(tmp_path / "bundle")]) == 0
+    assert "checked against the checkpoint" in capsys.readouterr().out
+    score, labels = bundle.load(tmp_path / "bundle")
+    names = [posters / f"{number}.jpg" for number in predictions(workdir)["test_id"].tolist()]
+    scores = np.asarray(score(np.stack([bundle.read(str(path), labels["image_size"]) for path in names])))
+    np.testing.assert_allclose(scores, predictions(workdir)["test_score"], atol=1e-6)
+    assert "**Trained on posters that a program drew" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
 
 
 def test_a_folder_gives_its_pictures_in_order_and_nothing_else(tmp_path: pathlib.Path) -> None:
