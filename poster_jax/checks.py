@@ -2,16 +2,17 @@
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poster_jax import errors
 
 CHOICES = {
-    "protocol": ("single", "transfer", "search"),
+    "protocol": ("single", "transfer", "search", "ablation"),
     "data.variant": ("synthetic", "kaggle", "csv", "packed"),
     "data.genre_rank": ("first", "any"),
-    "data.encoding": ("first", "exploded", "multi_hot"),
+    "data.encoding": ("first", "one_hot", "exploded", "multi_hot"),
     "data.balance": ("none", "cap", "equal"),
     "data.path": ("auto", "resident", "streaming"),
     "model.name": ("cnn", "mobilenet_v2"),
@@ -23,6 +24,11 @@ CHOICES = {
     "train.precision": ("float32", "bfloat16"),
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
     "transfer.bn_mode": ("frozen", "frozen_moving"),
+}
+# What the rows of a key hold, in order.
+ROWS = {
+    "model.blocks": ("filters", "kernel", "pool", "batch_norm", "dropout"),
+    "model.dense": ("units", "batch_norm", "dropout"),
 }
 # Keys that take only numbers above zero; `eval.batch_size` and the like too.
 POSITIVE = (
@@ -75,6 +81,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """`' (did you mean "x"?)'`, or nothing where no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def fit(key: str, old: Any, value: Any) -> Any:
+    """`value` in the type of the key's `old` one: a whole number may stand for a float, a list for a tuple.
+
+    Raises `UserError` for a value of another type.
+    """
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise errors.UserError(
+            f"config.{key}={value!r} does not fit: the key takes a value of type {type(old).__name__}, "
+            f"such as {reprlib.repr(old)}."
+        )
+    return value
 
 
 def validate(flat: Mapping[str, Any]) -> None:
@@ -164,7 +187,8 @@ def _validate_model(flat: Mapping[str, Any]) -> None:
         )
     _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
     if is_cnn:
-        _validate_layers(flat)
+        for key in ROWS:
+            validate_rows(key, flat[key])
 
 
 def _validate_transfer(flat: Mapping[str, Any]) -> None:
@@ -187,13 +211,14 @@ def _validate_transfer(flat: Mapping[str, Any]) -> None:
         )
 
 
-def _validate_layers(flat: Mapping[str, Any]) -> None:
-    for key, form in (
-        ("model.blocks", "filters, kernel, pool, batch norm, dropout"),
-        ("model.dense", "units, batch norm, dropout"),
-    ):
-        for row in flat[key]:
-            sizes, norm, dropout = row[:-2], row[-2], row[-1]
-            good = len(row) == len(form.split(", ")) and all(isinstance(size, int) and size > 0 for size in sizes)
-            if not good or not isinstance(norm, bool) or not 0 <= dropout < 1:
-                raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")
+def validate_rows(key: str, rows: tuple[Any, ...]) -> None:
+    """Raises `UserError` for layers of a network, `key` of `ROWS`, that are not such rows."""
+    for row in rows:
+        good = isinstance(row, tuple) and len(row) == len(ROWS[key])
+        if good:
+            *sizes, norm, dropout = row
+            good = all(isinstance(size, int) and size > 0 for size in sizes) and isinstance(norm, bool)
+            good = good and isinstance(dropout, (int, float)) and 0 <= dropout < 1
+        if not good:
+            form = ", ".join(ROWS[key]).replace("_", " ")
+            raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")

@@ -86,13 +86,13 @@ def load_network(workdir: pathlib.Path) -> Network:
     config = workdir_lib.load_config(home)
     try:
         results = json.loads((workdir / "results.json").read_text())
+        if "seeds" in results:
+            raise errors.UserError(f"{workdir} holds several networks: give one, as {workdir / f'seed_{config.seed}'}.")
+        if "splits" not in results:
+            raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
         genres = tuple(json.loads((home / "labels.json").read_text())["genres"])
     except (OSError, ValueError) as error:
         raise errors.UserError(f"the run in {workdir} has not finished: run its command again before it predicts.") from error
-    if "seeds" in results:
-        raise errors.UserError(f"{workdir} holds several networks: give one, as {workdir / f'seed_{config.seed}'}.")
-    if "splits" not in results:
-        raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
     fields, folder = config.model.to_dict(), workdir
     if "branches" in results:
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.

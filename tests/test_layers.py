@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "progress"),
+    ("errors", "hugepages", "checks", "search_space", "grid", "progress"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("layers", "depthwise", "baselines"),
     (
@@ -35,12 +35,12 @@ LEVELS = (
         "data.pipeline",
         "data.dataset",
     ),
-    ("data.feed", "state", "step", "checkpoint", "logbook", "search_files", "search_results", "population"),
+    ("data.feed", "state", "step", "checkpoint", "logbook", "search_files", "search_results", "ablation_results", "population"),
     ("loop", "cohort", "features", "heads", "explain", "samples"),
     ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72"),
-    ("report.distributions", "report.curves", "report.confusions", "report.posters", "report.tables", "report.page"),
-    ("protocols.single", "protocols.transfer", "protocols.search", "protocols", "plan"),
     ("report.table", "report.transfer", "report.trials"),
+    ("report.distributions", "report.curves", "report.confusions", "report.posters", "report.tables", "report.page"),
+    ("protocols.single", "protocols.transfer", "protocols.search", "protocols.ablation", "protocols", "plan"),
     ("compare", "bench.timing", "bench.peers", "bench.keras_finetune"),
     ("predict", "report.__main__"),
     ("main", "bench.__main__"),
@@ -69,6 +69,8 @@ WITHOUT_JAX += (
     "search_space",
     "search_files",
     "search_results",
+    "grid",
+    "ablation_results",
     "progress",
     "compare",
     "config",
