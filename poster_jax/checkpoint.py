@@ -6,6 +6,7 @@ it, and a checkpoint beyond the restored step is removed, because that step will
 
 import logging
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -85,6 +86,11 @@ class Checkpoints:
         """Waits for saves under way."""
         self._latest.close()
         self._best.close()
+
+
+def forget_latest(workdir: pathlib.Path) -> None:
+    """Removes what a run goes on from, optimizer state and all; the best weights stay. A longer run starts from step 0 then."""
+    shutil.rmtree(workdir / "checkpoints" / "latest", ignore_errors=True)
 
 
 def _custom(checkpointer: Any, step: int) -> Any:

@@ -1,17 +1,19 @@
 """What the values of a config may be, checked before anything starts."""
 
+import contextlib
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poster_jax import errors
 
 CHOICES = {
-    "protocol": ("single", "transfer", "search"),
+    "protocol": ("single", "transfer", "search", "ablation"),
     "data.variant": ("synthetic", "kaggle", "csv", "packed"),
     "data.genre_rank": ("first", "any"),
-    "data.encoding": ("first", "exploded", "multi_hot"),
+    "data.encoding": ("first", "one_hot", "exploded", "multi_hot"),
     "data.balance": ("none", "cap", "equal"),
     "data.path": ("auto", "resident", "streaming"),
     "model.name": ("cnn", "mobilenet_v2"),
@@ -28,6 +30,11 @@ CHOICES = {
 # What may stand before the colon of `model.weights`.
 WEIGHTS = ("keras", "torchvision", "poster_jax")
 LARGEST = 2**31 - 1  # seeds and steps are 32 bits wide on a device
+# What the rows of a key hold, in order.
+ROWS = {
+    "model.blocks": ("filters", "kernel", "pool", "batch_norm", "dropout"),
+    "model.dense": ("units", "batch_norm", "dropout"),
+}
 # Keys that take only numbers above zero; `eval.batch_size` and the like too.
 POSITIVE = (
     "num_seeds",
@@ -89,6 +96,24 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """An int that is not beyond LARGEST; a bool is none."""
     return isinstance(value, int) and is_number(value)
+
+
+def fit(key: str, old: Any, value: Any) -> Any:
+    """`value` in the type of the key's `old` one: a whole number may stand for a float, a list for a tuple.
+
+    Raises `UserError` for a value of another type.
+    """
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(old):
+        raise errors.UserError(
+            f"config.{key}={value!r} does not fit: the key takes a value of type {type(old).__name__}, "
+            f"such as {reprlib.repr(old)}."
+        )
+    return value
 
 
 def validate(flat: Mapping[str, Any]) -> None:
@@ -184,7 +209,8 @@ def _validate_model(flat: Mapping[str, Any]) -> None:
         )
     _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
     if is_cnn:
-        _validate_layers(flat)
+        for key in ROWS:
+            validate_rows(key, flat[key])
         return
     source, _, name = flat["model.weights"].partition(":")
     if flat["model.weights"] and (source not in WEIGHTS or not name):
@@ -216,13 +242,14 @@ def _validate_transfer(flat: Mapping[str, Any]) -> None:
         )
 
 
-def _validate_layers(flat: Mapping[str, Any]) -> None:
-    for key, form in (
-        ("model.blocks", "filters, kernel, pool, batch norm, dropout"),
-        ("model.dense", "units, batch norm, dropout"),
-    ):
-        for row in flat[key]:
-            good = isinstance(row, tuple) and len(row) == len(form.split(", "))
-            good = good and all(is_whole(size) and size > 0 for size in row[:-2])
-            if not good or not isinstance(row[-2], bool) or not is_number(row[-1]) or not 0 <= row[-1] < 1:
-                raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")
+def validate_rows(key: str, rows: tuple[Any, ...]) -> None:
+    """Raises `UserError` for layers of a network, `key` of `ROWS`, that are not such rows."""
+    for row in rows:
+        good = isinstance(row, tuple) and len(row) == len(ROWS[key])
+        if good:
+            *sizes, norm, dropout = row
+            good = all(is_whole(size) and size > 0 for size in sizes) and isinstance(norm, bool)
+            good = good and is_number(dropout) and 0 <= dropout < 1
+        if not good:
+            form = ", ".join(ROWS[key]).replace("_", " ")
+            raise errors.UserError(f"config.{key} holds {row}; each row is ({form}).")

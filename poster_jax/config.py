@@ -5,7 +5,6 @@ mistyped key with a traceback. A config file is loaded by path, so helpers for c
 """
 
 import ast
-import contextlib
 import copy
 import importlib.util
 import json
@@ -16,7 +15,7 @@ from typing import Any
 
 import ml_collections
 
-from poster_jax import checks, errors, search_space
+from poster_jax import checks, errors, grid, search_space
 
 # A ConfigDict. To a type checker ml_collections gives every entry a union of seven types, which nobody can read from.
 Config = Any
@@ -68,7 +67,7 @@ DEFAULTS = {
         "genre_rank": "first",  # rank genres by first-listed mention, or by any
         "num_auxiliary": 0,  # at most so many further genres, by any mention, that are learnt and not measured; multi_hot only
         "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
-        "encoding": "multi_hot",  # first | exploded | multi_hot
+        "encoding": "multi_hot",  # first | one_hot (first, learnt as K numbers) | exploded | multi_hot
         "balance": "equal",  # none | cap | equal
         "balance_limit": 0,  # most movies per genre; 0 is no limit
         "balance_before_split": True,  # as the paper did; False balances the training part only
@@ -135,6 +134,7 @@ DEFAULTS = {
         "unfreeze_epochs": 0.0,  # the body opens stage by stage over so many epochs, the last stage first; 0: all at once
     },
     "search": search_space.SEARCH_DEFAULTS,
+    "ablation": grid.ABLATION_DEFAULTS,
 }
 
 
@@ -166,8 +166,7 @@ def make_smoke(config: Config) -> Config:
     config.data.min_movies = 8
     config.data.image_size = (38, 26)
     if config.model.name == "cnn":
-        config.model.blocks = tuple((4, kernel, pool, norm, drop) for _, kernel, pool, norm, drop in config.model.blocks)
-        config.model.dense = tuple((8, norm, drop) for _, norm, drop in config.model.dense)
+        config.model.blocks, config.model.dense = narrow(config.model.blocks, 4), narrow(config.model.dense, 8)
     else:
         config.data.image_size = (40, 32)
         config.model.width, config.model.weights = 0.35, ""
@@ -178,6 +177,11 @@ def make_smoke(config: Config) -> Config:
     config.train.log_every_steps = 2
     config.eval.bootstrap_samples = 50
     return config
+
+
+def narrow(rows: tuple[tuple, ...], width: int) -> tuple[tuple, ...]:
+    """`model.blocks` or `model.dense` with `width` filters or units in every row."""
+    return tuple((width, *row[1:]) for row in rows)
 
 
 def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> Config:
@@ -211,6 +215,8 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> Config
     checks.validate(flatten(config))
     if config.protocol == "search":
         search_space.validate(flatten(config))
+    if config.protocol == "ablation":
+        grid.validate(flatten(config))
     return config
 
 
@@ -228,15 +234,18 @@ def override(config: Config, key: str, text: str) -> None:
         value = text
     if isinstance(old, tuple) and isinstance(value, (str, int, float)):
         value = tuple(part for part in text.split(",") if part) if key == "data.genres" else value
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            value = float(value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not type(old):
-        raise errors.UserError(
-            f"config.{key}={text!r} does not fit: the key takes a value of type {type(old).__name__}, such as {old!r}."
-        )
+    _assign(config, key, checks.fit(key, old, value))
+
+
+def derive(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy of a config with other values of some dotted keys."""
+    derived = config.copy_and_resolve_references()
+    for key, value in values.items():
+        _assign(derived, key, value)
+    return derived
+
+
+def _assign(config: Config, key: str, value: Any) -> None:
     parent, _, leaf = key.rpartition(".")
     node = config
     for part in filter(None, parent.split(".")):

@@ -129,7 +129,10 @@ def fit(state: TrainState, window_sums: dict[str, list[float]], run: Run) -> Tra
 
 
 def _validate(run: Run, step: int, state: TrainState) -> None:
-    """Scores the parts asked for, keeps the weights if they are the best on validation, and writes the lines not yet there."""
+    """Scores the parts asked for, keeps the weights if they are the best on validation, and writes the lines not yet there.
+
+    Raises `Diverged` for scores that are not finite.
+    """
     for part in run.eval_parts:
         # Training rows scored in inference mode are another thing than the losses of training steps.
         name = "train_inference" if part == "train" else part
@@ -137,6 +140,8 @@ def _validate(run: Run, step: int, state: TrainState) -> None:
             continue
         started = time.perf_counter()
         result = evaluate(run.eval_step, state.variables(), run.feed, part, run.eval_batch_size, run.stop)
+        if not np.isfinite(result.scores).all():
+            raise errors.Diverged(step)
         labels = run.feed.rows.label[run.feed.rows.parts[part]]
         values = {**result.means, **metrics.headline(result.scores, labels)}
         if part == "validation":

@@ -71,7 +71,10 @@ def _run(argv: list[str]) -> int:
     if runtime.is_main_process():
         if "search" in results:
             print(trials.search_table(results["search"]))
-        print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
+        if "ablation" in results:
+            print(table.ablation_table(results))
+        else:
+            print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
         seeds = results.get("seeds", [results])
         if "branches" in seeds[0]:
             print(transfer.transfer_table(seeds))

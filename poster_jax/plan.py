@@ -1,5 +1,7 @@
 """What a config would do, before anything starts: examples, steps, bytes, and the time that a few real steps point to."""
 
+import dataclasses
+import json
 import pathlib
 import time
 from typing import Any
@@ -12,46 +14,97 @@ from poster_jax import errors, losses, models, runtime
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
 from poster_jax.data import builder, dataset, feed, labels, order, resident
+from poster_jax.protocols import ablation
 
 TIMED_STEPS = 3
 
 
 def describe(config: config_lib.Config) -> str:
     """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
-    data = config.data
     if config.protocol == "search":
         raise errors.UserError("--plan is for one network; a search trains many, and its progress line says how long it takes.")
-    if data.variant == "packed":
-        source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
-    else:
-        source = builder.preview_source(data)
+    if config.protocol == "ablation":
+        return describe_ablation(config)
+    data = config.data
+    source: Any = dataset.open_source(data, builder.preview_source)
     rows = dataset.select(source, data)
     path, why = feed.choose_path(data.path, len(source.table), data.image_size)
     shardings = runtime.make_shardings()
+    cost = _estimate(config, rows, shardings, {})
+    timed = cost.timed
+    lines = [
+        *dataset.describe(rows),
+        f"steps: {cost.num_steps} of {config.train.batch_size} rows ({cost.per_epoch} an epoch), "
+        f"{cost.evaluations} evaluations, {config.num_seeds} seed(s), {shardings.mesh.size} device(s)",
+        f"input: {path}, because {why}",
+        f"disk: {resident.num_bytes(len(source.table), data.image_size) / 2**20:.0f} MB packed posters, "
+        f"{timed['state_mb'] * 2 + timed['params_mb']:.0f} MB checkpoints a seed",
+        f"device: {timed['state_mb'] + timed['params_mb']:.0f} MB state and gradients, "
+        f"{resident.num_bytes(len(rows.poster), data.image_size) / 2**20 if path == 'resident' else 0:.0f} MB posters",
+        f"time: about {config.num_seeds * cost.minutes:.1f} minutes ({timed['compile_secs']:.0f} s compilation, "
+        f"{cost.train_secs:.0f} s training, {cost.eval_secs:.0f} s evaluation a seed), without preparing the posters and the "
+        "baselines",
+    ]
+    return "\n".join(lines)
+
+
+def describe_ablation(config: config_lib.Config) -> str:
+    """The plan of every cell; networks that compute alike are timed once."""
+    shardings = runtime.make_shardings()
+    networks = ablation.make_networks(config, pathlib.Path())
+    checked, selected = ablation.check_rows(networks, [None] * len(networks), builder.preview_source)
+    timed: dict[str, dict[str, float]] = {}
+    told, minutes, disk_mb = [], 0.0, 0.0
+    for network in networks[:: config.num_seeds]:
+        cost = _estimate(network.config, selected[ablation.data_key(network.config)], shardings, timed)
+        steps = f"{cost.num_steps} steps of {network.config.train.batch_size} rows"
+        told.append(f"{network.cell.title}: {steps}, about {cost.minutes:.1f} minutes a seed")
+        minutes += config.num_seeds * cost.minutes
+        disk_mb += config.num_seeds * cost.timed["params_mb"]
+    lines = [
+        *dataset.describe(next(iter(selected.values()))),
+        checked,
+        *told,
+        f"cells: {len(told)} from {config.num_seeds} seed(s) each, {shardings.mesh.size} device(s)",
+        f"disk: {disk_mb:.0f} MB weights",
+        f"time: about {minutes:.1f} minutes, without preparing the posters and the baselines",
+    ]
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one network takes; `timed` are the measured seconds and megabytes that it is reckoned from."""
+
+    num_steps: int
+    per_epoch: int
+    evaluations: int
+    train_secs: float
+    eval_secs: float
+    timed: dict[str, float]
+
+    @property
+    def minutes(self) -> float:
+        return (self.timed["compile_secs"] + self.train_secs + self.eval_secs) / 60
+
+
+def _estimate(
+    config: config_lib.Config, rows: dataset.Dataset, shardings: runtime.Shardings, known: dict[str, dict[str, float]]
+) -> Cost:
+    """The cost of one network; `known` keeps what was timed, by what the time depends on."""
     for name in ("train", "eval"):
         runtime.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
     per_epoch = order.steps_per_epoch(len(rows.parts["train"]), config.train.batch_size)
     total = config_lib.to_steps(config.train.num_steps, config.train.num_epochs, per_epoch)
     evaluations = max(1, total // config_lib.to_steps(config.eval.every_steps, config.eval.every_epochs, per_epoch))
-    timed = _time_steps(config, rows, shardings, total)
-
-    packed_mb = resident.num_bytes(len(source.table), data.image_size) / 2**20
+    parts = [config.model.to_dict(), config.train.to_dict(), config.eval.to_dict()]
+    alike = json.dumps([*parts, config.data.image_size, config.optim.name])
+    if alike not in known:
+        known[alike] = _time_steps(config, rows, shardings, total)
     num_eval = evaluations * len(rows.parts["validation"]) + len(rows.poster)
-    train_secs = total * timed["train_step_secs"]
-    eval_secs = num_eval / config.eval.batch_size * timed["eval_step_secs"]
-    minutes = config.num_seeds * (timed["compile_secs"] + train_secs + eval_secs) / 60
-    lines = [
-        *dataset.describe(rows),
-        f"steps: {total} of {config.train.batch_size} rows ({per_epoch} an epoch), {evaluations} evaluations, "
-        f"{config.num_seeds} seed(s), {shardings.mesh.size} device(s)",
-        f"input: {path}, because {why}",
-        f"disk: {packed_mb:.0f} MB packed posters, {timed['state_mb'] * 2 + timed['params_mb']:.0f} MB checkpoints a seed",
-        f"device: {timed['state_mb'] + timed['params_mb']:.0f} MB state and gradients, "
-        f"{resident.num_bytes(len(rows.poster), data.image_size) / 2**20 if path == 'resident' else 0:.0f} MB posters",
-        f"time: about {minutes:.1f} minutes ({timed['compile_secs']:.0f} s compilation, {train_secs:.0f} s training, "
-        f"{eval_secs:.0f} s evaluation a seed), without preparing the posters and the baselines",
-    ]
-    return "\n".join(lines)
+    eval_secs = num_eval / config.eval.batch_size * known[alike]["eval_step_secs"]
+    train_secs = total * known[alike]["train_step_secs"]
+    return Cost(total, per_epoch, evaluations, train_secs, eval_secs, known[alike])
 
 
 def _time_steps(config: config_lib.Config, rows: dataset.Dataset, shardings: runtime.Shardings, total: int) -> dict[str, float]:

@@ -86,7 +86,7 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
     config = workdir_lib.load_config(home)
     try:
         results = json.loads((workdir / "results.json").read_text())
-        genres = tuple(json.loads((home / "labels.json").read_text())["genres"])
+        labels = json.loads((home / "labels.json").read_text()) if "splits" in results else {}
     except (OSError, ValueError) as error:
         raise errors.UserError(f"the run in {workdir} has not finished: run its command again first.") from error
     if "seeds" in results:
@@ -96,7 +96,7 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
         raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / 'winner'}.")
     if "splits" not in results:
         raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
-    return config, results, genres
+    return config, results, tuple(labels["genres"])
 
 
 def load_network(workdir: pathlib.Path) -> Network:

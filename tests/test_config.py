@@ -73,6 +73,7 @@ def test_override_takes_the_type_of_the_key(key: str, text: str, value: object) 
         ("data.variant", "kaggle", "--config.data.dir"),
         ("data.variant", "csv", "--config.data.csv"),
         ("model.blocks", "((8, 3, 2, True),)", "filters, kernel"),
+        ("model.blocks", "(8, 3)", "filters, kernel"),
         ("model.dense", "((8, False, 1.5),)", "units"),
         ("model.input_range", "(1.0, 0.0)", "low below high"),
         ("train.augment.shift", "1.5", "below 1"),

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "progress", "data.fetch", "data.hosts", "data.ledger", "bundle"),
+    ("errors", "hugepages", "checks", "search_space", "grid", "progress", "data.fetch", "data.hosts", "data.ledger", "bundle"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("narrow", "layers", "depthwise", "baselines"),
     (
@@ -38,12 +38,12 @@ LEVELS = (
         "data.pipeline",
         "data.dataset",
     ),
-    ("data.feed", "state", "step", "checkpoint", "logbook", "search_files", "search_results", "population"),
+    ("data.feed", "state", "step", "checkpoint", "logbook", "search_files", "search_results", "ablation_results", "population"),
     ("loop", "cohort", "features", "heads", "explain", "samples"),
     ("report.style", "report.overlay", "report.runs", "report.template", "report.explain_72"),
-    ("report.distributions", "report.curves", "report.confusions", "report.posters", "report.tables", "report.page"),
-    ("protocols.single", "protocols.transfer", "protocols.search", "protocols", "plan"),
     ("report.table", "report.transfer", "report.trials"),
+    ("report.distributions", "report.curves", "report.confusions", "report.posters", "report.tables", "report.page"),
+    ("protocols.single", "protocols.transfer", "protocols.search", "protocols.ablation", "protocols", "plan"),
     ("compare", "bench.timing", "bench.peers", "bench.keras_finetune"),
     ("model_card",),
     ("predict", "report.__main__"),
@@ -74,6 +74,8 @@ WITHOUT_JAX += (
     "search_space",
     "search_files",
     "search_results",
+    "grid",
+    "ablation_results",
     "progress",
     "compare",
     "config",

@@ -1,6 +1,7 @@
 """A search in one process: who enters a fold, halving, divergence, groups, what is refused, and what the table says."""
 
 import csv
+import html
 import json
 import pathlib
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poster_jax import cohort, errors, logbook, population, runtime, search_files
+from poster_jax import cohort, errors, logbook, population, predict, runtime, search_files
 from poster_jax import config as config_lib
-from poster_jax.data import splits
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import builder, splits
 from poster_jax.protocols import search, single
+from poster_jax.report import page, style
 from poster_jax.report import trials as trials_report
 
 SEARCH = str(pathlib.Path(__file__).resolve().parents[1] / "configs/search_cnn.py")
@@ -134,6 +137,41 @@ def test_the_winner_is_measured_beside_floors_and_kept_as_a_network(lone: tuple[
     given = GIVEN[results["search"]["winner"] - 1]
     assert [row[0] for row in config["model"]["blocks"]] == list(given[2:4])
     assert config["model"]["dense"][0] == [given[4], False, given[1]]
+
+
+def test_the_winner_s_folder_is_a_finished_run_that_predicts_what_was_measured(
+    lone: tuple[dict, pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    folder = lone[1] / "winner"
+    own = json.loads((folder / "results.json").read_text())
+    for name in ("title", "data", "splits", "baselines", "num_steps", "num_parameters", "seed", "num_seeds"):
+        assert own[name] == lone[0][name]
+    assert (own["protocol"], own["best_step"], own["body"]) == ("single", own["num_steps"], {})
+    with np.load(folder / "predictions.npz") as arrays:
+        measured = dict(zip(arrays["test_id"].tolist(), arrays["test_score"], strict=True))
+    source = builder.load_source(workdir_lib.load_config(folder).data)
+    rows = np.flatnonzero(np.isin(source.table["id"], list(measured)))[:5]
+    for row, encoded in zip(rows, source.encoded(rows), strict=True):
+        (tmp_path / f"{source.table['id'][row]}.jpg").write_bytes(encoded)
+    network = predict.load_network(folder)
+    found = predict.predict(network, sorted(tmp_path.iterdir()), with_maps=False)
+    pictures = [each for each in found if isinstance(each, predict.Picture)]
+    ours = np.stack([each.scores for each in pictures])
+    np.testing.assert_allclose(ours, [measured[int(each.path.stem)] for each in pictures], atol=1e-5)
+    assert len(ours) == 5 and np.ptp(ours, axis=0).min() > 1e-4, "a mixed-up order would show"
+    with np.load(folder / "samples.npz") as samples:
+        for number, score in zip(samples["id"].tolist(), samples["score"], strict=True):
+            np.testing.assert_array_equal(score, measured[number])
+        assert np.isfinite(samples["map"]).all()
+
+
+def test_the_page_of_a_search_is_its_table_and_its_winner(
+    lone: tuple[dict, pathlib.Path], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "render", lambda *_: b"")
+    text = page.write([lone[1]], tmp_path / "page.html")[0].read_text()
+    assert trials_report.search_table(lone[0]["search"]) in html.unescape(text)
+    assert "Search run" in text and "Run winner" in text and "trial 2" in text
 
 
 def test_a_finished_search_is_only_read_and_keeps_its_epochs(lone: tuple[dict, pathlib.Path]) -> None:

@@ -1,7 +1,8 @@
 """From a catalog to examples: which genres, which movies, which labels, which split; one function read from top to bottom."""
 
 import dataclasses
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Dataset:
         genres: K names, in label order.
         poster: int64 [N], the row's poster in the packed array and the records.
         label: int32 [N], or float32 [N, K]: what is measured.
-        target: what is learnt: the label, and behind its K columns those of auxiliary genres, if there are any.
+        target: what is learnt: the label, or its one-hot rows float32 [N, K]; behind K columns those of auxiliary genres.
         movie_id: int32 [N].
         group: int64 [N]; rows of one movie, or of posters that are duplicates, share it.
         parts: {train, validation, test: positions in [0, N)}.
@@ -51,6 +52,14 @@ class Dataset:
         return self.target.shape[1] if self.target.ndim == 2 else len(self.genres)
 
 
+def open_source(data: Any, load: Callable[[Any], builder.Source] = builder.load_source) -> builder.Source | resident.Packed:
+    """The source of `config.data`; `load` is for one that is not packed yet.
+
+    Raises UserError as `load` and `resident.load_packed` do.
+    """
+    return resident.load_packed(pathlib.Path(data.dir), data.image_size) if data.variant == "packed" else load(data)
+
+
 def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
     """Genres, labels, balance and split of `config.data` applied to a source.
 
@@ -58,7 +67,9 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
     """
     texts = source.table["genres"].tolist()
     genres = labels.choose_genres(texts, num_genres=data.num_genres, genre_rank=data.genre_rank, genres=data.genres)
-    examples = labels.encode(texts, genres, data.encoding)
+    # One-hot is another form of what is learnt: rows, split and measured labels are those of integers.
+    is_one_hot = data.encoding == "one_hot"
+    examples = labels.encode(texts, genres, "first" if is_one_hot else data.encoding)
     labels.check_enough(examples, data.min_movies)
     group = source.table["group"].to_numpy()[examples.poster]
     before = labels.genre_counts(examples.label, len(genres))
@@ -88,13 +99,16 @@ def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
         "leaked_rows": splits.count_leaks(group, parts),
     }
     movie_id = source.table["id"].to_numpy()[poster].astype(np.int32)
+    target = labels.one_hot(label, len(genres)).astype(np.float32) if is_one_hot else label
+    if auxiliary:
+        target = labels.one_hot_texts([texts[row] for row in poster], (*genres, *auxiliary))
     return Dataset(
         source.name,
         source.fingerprint,
         genres,
         poster,
         label,
-        labels.one_hot_texts([texts[row] for row in poster], (*genres, *auxiliary)) if auxiliary else label,
+        target,
         movie_id,
         group,
         parts,

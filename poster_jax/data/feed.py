@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import importlib.util
 import os
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 
 from poster_jax import runtime
-from poster_jax.data import builder, dataset, order, pipeline, resident
+from poster_jax.data import dataset, order, pipeline, resident
 
 # Batches that wait on the device ahead of the step that uses them.
 LOOKAHEAD = 2
@@ -119,11 +118,10 @@ def open_feed(data: Any, shardings: runtime.Shardings, chosen: tuple[str, str] |
     Args:
         chosen: (path, reason) of an earlier start of the same run, which is kept.
     """
+    source: Any = dataset.open_source(data)
     if data.variant == "packed":
-        source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
         path, why = "resident", "the data set is a packed cache"
     else:
-        source = builder.load_source(data)
         path, why = chosen or choose_path(data.path, len(source.table), data.image_size)
     rows = dataset.select(source, data)
     on_device = path == "resident" and jax.default_backend() != "cpu"

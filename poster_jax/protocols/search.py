@@ -18,10 +18,12 @@ from poster_jax import (
     cohort,
     errors,
     losses,
+    models,
     population,
     progress,
     ranking,
     runtime,
+    samples,
     search_files,
     search_results,
     search_space,
@@ -245,19 +247,17 @@ def conclude(search: Search) -> dict[str, Any]:
         raise errors.UserError("the best trial diverged when it was trained on train + validation: narrow the learning rates.")
     scores["validation"] = search_results.out_of_fold(search.ended, winner, search.folds, search.pool)
     state = group.together.take(members)[0]
-    results = {
+    measured = {
         "title": f"search: best of {len(search.trials)} trials, trial {table['winner']}, seed {config.seed}",
-        "protocol": "search",
         "seed": config.seed,
         "num_seeds": 1,
-        "num_epochs": search.run.plan.num_epochs,
         "num_steps": num_steps,
         "num_parameters": state_lib.count_parameters(state.params),
         **single.measure(config, feed, scores, search.workdir),
-        "search": table,
     }
-    save_winner(search, winner, state, num_steps, table["trials"][table["winner"] - 1]["mean"])
-    return results
+    value = table["trials"][table["winner"] - 1]["mean"]
+    save_winner(search, winner, state.variables(), feed, scores["test"], measured, value)
+    return {**measured, "protocol": "search", "num_epochs": search.run.plan.num_epochs, "search": table}
 
 
 def retrain(search: Search, winner: Trial) -> tuple[cohort.Cohort, Any, int]:
@@ -274,8 +274,19 @@ def retrain(search: Search, winner: Trial) -> tuple[cohort.Cohort, Any, int]:
     return group, members, num_steps
 
 
-def save_winner(search: Search, winner: Trial, state: Any, num_steps: int, value: float) -> None:
-    """The winner's weights as the workdir `winner`, a single network's, for whatever reads one."""
+def save_winner(
+    search: Search,
+    winner: Trial,
+    variables: Any,
+    feed: feed_lib.Feed,
+    test_scores: np.ndarray,
+    measured: dict[str, Any],
+    value: float,
+) -> None:
+    """The winner as the workdir `winner`, a finished single run's, for whatever reads one; `value` chose it.
+
+    `splits` are those of the search: `validation`, from which thresholds come, is out of fold.
+    """
     folder = search.workdir / "winner"
     folder.mkdir(exist_ok=True)
     config = config_lib.from_json(config_lib.to_json(search.config))
@@ -287,8 +298,14 @@ def save_winner(search: Search, winner: Trial, state: Any, num_steps: int, value
     workdir_lib.write_atomic(folder / "config.json", config_lib.to_json(config) + "\n")
     for name in ("labels.json", "refused.csv", "predictions.npz"):
         workdir_lib.write_atomic(folder / name, (search.workdir / name).read_bytes())
+    variables = jax.device_put(variables)
     checkpoints = checkpoint.Checkpoints(folder)
     try:
-        checkpoints.save_best(num_steps, jax.device_put(state.variables()), value)
+        checkpoints.save_best(measured["num_steps"], variables, value)
     finally:
         checkpoints.close()
+    model = models.build(**config.model, num_genres=feed.rows.num_outputs, precision=config.train.precision)
+    samples.save(folder, model, variables, feed, test_scores)
+    # Trained for all its epochs: the last weights are those that are measured.
+    about = {"protocol": "single", "best_step": measured["num_steps"], "body": models.body_fields(model)}
+    workdir_lib.write_json(folder / "results.json", {**measured, **about})

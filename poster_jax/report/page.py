@@ -9,13 +9,14 @@ from typing import Any
 
 from poster_jax import errors
 from poster_jax import workdir as workdir_lib
-from poster_jax.report import confusions, curves, distributions, posters, style, tables, template
+from poster_jax.report import confusions, curves, distributions, posters, style, table, tables, template, trials
 from poster_jax.report import runs as runs_lib
 
 NO_SAMPLES = (
     "Posters, mistakes and Grad-CAM are not shown: this run has no samples.npz. Remove results.json from its workdir and run "
     "its command again: the network is kept, only measuring is repeated, and the file is written."
 )
+CELLS_ARE_RUNS = "Every cell is a run in the folder cells/CELL/seed_N of the workdir: give that for a page of its own."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,13 @@ class Shown:
     caption: str
     light: str
     dark: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Text whose columns stay aligned."""
+
+    plain: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +49,34 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
 
     Raises UserError for what `runs.load` refuses and for an `out` that cannot be written.
     """
-    runs = runs_lib.load(workdirs)
+    runs, many = runs_lib.load(workdirs), runs_lib.load_many(workdirs)
     figures = out.with_name(f"{out.stem}_figures")
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        sections = [_together(runs, figures), *(_of_run(run, figures) for run in runs)]
-        workdir_lib.write_atomic(out, _render(runs, sections))
+        sections = [_of_many(each) for each in many]
+        sections += [_together(runs, figures)] if runs else []
+        sections += [_of_run(run, figures) for run in runs]
+        names = [*(each.name for each in many), *(run.name for run in runs)]
+        workdir_lib.write_atomic(out, _render(names, sections))
     except OSError as error:
         raise errors.UserError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
     return out, figures
+
+
+def _of_many(many: runs_lib.Many) -> Section:
+    """A search as its text, an ablation as its table and the means by setting."""
+    results, anchor = many.results, f"many-{_slug(many.name)}"
+    if "search" in results:
+        return Section(f"Search {many.name}", anchor, [Plain(trials.search_table(results["search"]))])
+    ablation = results["ablation"]
+    cells = _to_table(table.ablation_caption(ablation), table.ablation_columns(ablation))
+    effects = _to_table("Means over the cells that have the setting", table.effect_columns(ablation))
+    told = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
+    return Section(f"Ablation {many.name}", anchor, [told, cells, *table.ablation_notes(ablation), effects])
+
+
+def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> tables.Table:
+    return tables.Table(caption, [header for header, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
 
 
 def _together(runs: Sequence[runs_lib.Run], figures: pathlib.Path) -> Section:
@@ -94,13 +121,12 @@ def _uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _render(runs: Sequence[runs_lib.Run], sections: Sequence[Section]) -> str:
+def _render(names: Sequence[str], sections: Sequence[Section]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    names = ", ".join(run.name for run in runs)
     return environment.from_string(template.TEMPLATE).render(
-        title=f"Movie genres from posters: {names}",
+        title=f"Movie genres from posters: {', '.join(names)}",
         intro="Every score stands beside its floor: what the best constant answer, which never looks at a poster, gets on the "
         'same rows. Binary accuracy counts every genre of every poster, so "no" to everything scores high.',
         sections=sections,

@@ -52,8 +52,24 @@ class Run:
         return self.predictions[f"{part}_score"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Many:
+    """A workdir whose result is a table over many networks: a search or an ablation."""
+
+    name: str
+    results: dict[str, Any]
+
+
+def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
+    """The searches and ablations among the workdirs, in order; raises UserError as `load` does."""
+    read = [(workdir, _read_results(workdir)) for workdir in workdirs]
+    found = [(workdir, results) for workdir, results in read if "search" in results or "ablation" in results]
+    names = _unique_names([workdir for workdir, _ in found])
+    return [Many(name, results) for name, (_, results) in zip(names, found, strict=True)]
+
+
 def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
-    """The runs of every workdir in order, one per seed.
+    """The runs of every workdir in order, one per seed; of a search its winner, of an ablation none.
 
     Raises UserError for a folder that is no workdir, a run that has not finished, and runs that tell different genres apart.
     """
@@ -70,8 +86,12 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
 
 def _load_workdir(workdir: pathlib.Path) -> list[Run]:
     config = workdir_lib.load_config(workdir).to_dict()
-    refused = _read_refused(workdir / "refused.csv")
     together = _read_results(workdir)
+    if "ablation" in together:
+        return []
+    if "search" in together:
+        return _load_workdir(workdir / "winner")
+    refused = _read_refused(workdir / "refused.csv")
     if "seeds" in together:
         folders = {workdir / f"seed_{results['seed']}": results for results in together["seeds"]}
     elif "splits" in together:

@@ -16,7 +16,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid var(--l
 nav ul { padding-left: 1.2rem; } a { color: inherit; }
 figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; } .dark { display: none; }
 figcaption, caption, .quiet { color: var(--quiet); font-size: .9rem; text-align: left; }
-.wide { overflow-x: auto; margin: 1.5rem 0; }
+.wide { overflow-x: auto; margin: 1.5rem 0; } pre { font-size: .8rem; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; } caption { padding-bottom: .4rem; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td { white-space: nowrap; } tbody th { font-weight: 600; } td.text { white-space: normal; }
@@ -67,6 +67,8 @@ td { white-space: nowrap; } tbody th { font-weight: 600; } td.text { white-space
 {%- for item in section.items %}
 {%- if item.header is defined %}{{ show_table(item) }}
 {%- elif item.light is defined %}{{ show_figure(item) }}
+{%- elif item.plain is defined %}
+<pre class="wide">{{ item.plain }}</pre>
 {%- else %}
 <p>{{ item }}</p>
 {%- endif %}

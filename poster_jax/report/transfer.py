@@ -13,7 +13,7 @@ def transfer_table(seeds: Sequence[Mapping[str, Any]]) -> str:
     seeds: the results of each seed of the transfer protocol, which hold "branches", "splits" and "baselines". The metric is
     top-1 accuracy where every row has one genre, else mean average precision. Ends in a newline.
     """
-    metric = "top1_accuracy" if seeds[0]["data"]["encoding"] == "first" else "mean_average_precision"
+    metric = "top1_accuracy" if seeds[0]["data"]["encoding"] in ("first", "one_hot") else "mean_average_precision"
     floor = seeds[0]["splits"]["test"]["metrics"][metric]["best_floor"]
     lines = [
         f"{metric}; test floor {floor:.3f}; test value with its "

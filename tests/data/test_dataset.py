@@ -42,6 +42,23 @@ def test_auxiliary_genres_stand_behind_the_measured_ones_and_change_nothing_else
     assert set(select(("data.num_auxiliary", "50")).summary["auxiliary_genres"]) == mentioned - set(select().genres)
 
 
+@pytest.mark.parametrize("balance", ["none", "equal"])
+def test_one_hot_is_learnt_on_the_rows_of_integers_and_measured_as_they_are(balance: str) -> None:
+    loss = (("data.balance", balance), ("loss.name", "softmax"))
+    integers, one_hot = (select(*loss, ("data.encoding", encoding)) for encoding in ("first", "one_hot"))
+    for name in ("poster", "label", "movie_id", "group"):
+        np.testing.assert_array_equal(getattr(one_hot, name), getattr(integers, name))
+        assert getattr(one_hot, name).dtype == getattr(integers, name).dtype
+    for part in dataset.PARTS:
+        np.testing.assert_array_equal(one_hot.parts[part], integers.parts[part])
+    assert integers.target is integers.label
+    assert one_hot.target.dtype == np.float32 and one_hot.num_outputs == integers.num_outputs == 6
+    np.testing.assert_array_equal(one_hot.target, np.eye(6)[integers.label])
+    many = select(*loss[:1])
+    tested = [set(rows.movie_id[rows.parts["test"]].tolist()) for rows in (integers, many)]
+    assert tested[0] != tested[1], "all genres of a movie draw other rows"
+
+
 def test_a_smaller_share_of_training_is_part_of_a_larger_one() -> None:
     shares = [select(("data.train_share", share)) for share in ("0.25", "0.5", "1.0")]
     trained = [set(rows.parts["train"].tolist()) for rows in shares]

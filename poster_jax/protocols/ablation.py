@@ -1,0 +1,170 @@
+"""An ablation: every combination of the grid's settings, trained and measured as one network each, on the same rows.
+
+A cell is an ordinary run of the protocol `single` in a folder of its own, so whatever reads a run reads a cell. Cells choose
+their weights by validation; nothing is chosen between cells, so all of them may be measured on test.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from poster_jax import ablation_results, checkpoint, errors, grid, models, runtime
+from poster_jax import config as config_lib
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import builder, dataset
+from poster_jax.protocols import single
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One cell from one seed, with the config of its `single` run."""
+
+    cell: grid.Cell
+    seed: int
+    config: config_lib.Config
+    folder: pathlib.Path
+
+
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+    """Trains what has not ended and returns the results; cells that have ended are only read.
+
+    Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
+    """
+    with workdir_lib.opened(workdir, config):
+        networks = make_networks(config, workdir)
+        length = (config.train.num_steps, config.train.num_epochs)
+        outcomes = [ablation_results.read_outcome(network.folder, network.seed, length) for network in networks]
+        print(check_rows(networks, outcomes, builder.load_source)[0], flush=True)
+
+        began, num_ended = time.monotonic(), sum(outcome is not None for outcome in outcomes)
+        for index, network in enumerate(networks):
+            if outcomes[index] is None:
+                tell(network, outcomes, began, num_ended)
+                outcomes[index] = train(network, stop)
+                ablation_results.write_cells(workdir, summarise_ended(networks, outcomes))
+            # What a network goes on from is three times its weights, for every cell of what may be many.
+            checkpoint.forget_latest(network.folder)
+
+        measured = [outcome["results"] for outcome in outcomes if outcome and outcome["results"]]
+        if not measured:
+            raise errors.UserError("every cell has diverged: lower config.optim.learning_rate or the axis over it.")
+        axes, rows = grid.read_axes(config_lib.flatten(config)), summarise_ended(networks, outcomes)
+        results = {
+            "title": f"ablation of {' x '.join(axis.name for axis in axes)}",
+            "protocol": config.protocol,
+            "data": measured[0]["data"],
+            "ablation": ablation_results.summarise(axes, rows, config.eval.best_metric),
+        }
+        ablation_results.write_cells(workdir, rows)
+        workdir_lib.write_json(workdir / "results.json", results)
+        return results
+
+
+def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[Network]:
+    """All cells from all seeds, the seeds of a cell one after another."""
+    return [
+        Network(
+            cell,
+            seed,
+            config_lib.derive(config, {**cell.values, "protocol": "single", "seed": seed, "num_seeds": 1, "ablation.axes": ()}),
+            workdir / "cells" / cell.folder / f"seed_{seed}",
+        )
+        for cell in grid.cells(config_lib.flatten(config))
+        for seed in range(config.seed, config.seed + config.num_seeds)
+    ]
+
+
+def check_rows(
+    networks: Sequence[Network], outcomes: Sequence[ablation_results.Outcome | None], load: Callable[[Any], builder.Source]
+) -> tuple[str, dict[str, dataset.Dataset]]:
+    """That all cells are measured on the same rows, in words, and the rows by `data_key`.
+
+    What has ended is asked itself, the others by their config. Raises `UserError` where rows differ, and for a network that
+    could not be trained.
+    """
+    selected: dict[str, dataset.Dataset] = {}
+    first: tuple[grid.Cell, dict[str, str]] | None = None
+    same_train = True
+    for network, outcome in zip(networks, outcomes, strict=True):
+        if outcome is not None and outcome["results"] is None:
+            continue
+        if outcome is not None:
+            digests = ablation_results.measured_digests(network.folder)
+        else:
+            data, key = network.config.data, data_key(network.config)
+            if key not in selected:
+                selected[key] = dataset.select(dataset.open_source(data, load), data)
+            rows = selected[key]
+            check_network(network, rows)
+            digests = {part: ablation_results.digest(rows.movie_id[at], rows.label[at]) for part, at in rows.parts.items()}
+        first = first or (network.cell, digests)
+        if any(digests[part] != first[1][part] for part in ablation_results.SHARED_PARTS):
+            raise errors.UserError(
+                f"{first[0].title} and {network.cell.title} would be measured on other rows, and their scores could not be "
+                "compared: change no config.data key that draws rows (the encodings first and one_hot draw the same)."
+            )
+        same_train = same_train and digests["train"] == first[1]["train"]
+    train = "the same training rows too" if same_train else "and training rows that an axis changes"
+    told = f"ablation: {len(networks)} networks; all cells have the same validation and test rows, {train} (checked)"
+    return told, selected
+
+
+def data_key(config: config_lib.Config) -> str:
+    """Equal for configs that select the same rows."""
+    return json.dumps(config.data.to_dict())
+
+
+def check_network(network: Network, rows: dataset.Dataset) -> None:
+    """Raises `UserError`, naming the cell, for batches or layers that do not fit; nothing is computed."""
+    config = network.config
+    try:
+        for name in ("train", "eval"):
+            runtime.check_batch_size(f"{name}.batch_size", config[name].batch_size, runtime.make_shardings().mesh.size)
+        single.make_cadence(config, len(rows.parts["train"]))
+        model = models.build(**config.model, num_genres=rows.num_outputs, precision=config.train.precision)
+        image = jnp.zeros((1, *config.data.image_size, 3))
+        jax.eval_shape(lambda key: model.init(key, image, False), jax.random.key(0))
+    except errors.UserError as error:
+        raise errors.UserError(f"{network.cell.title}: {error}") from error
+
+
+def tell(network: Network, outcomes: Sequence[ablation_results.Outcome | None], began: float, num_ended_before: int) -> None:
+    """Which network starts, and how long the rest takes at the rate of those that were trained since `began`."""
+    ended = sum(outcome is not None for outcome in outcomes)
+    here = ended - num_ended_before
+    left = f"; about {(len(outcomes) - ended) * (time.monotonic() - began) / here / 60:.0f} min left" if here else ""
+    print(f"{network.cell.title}, seed {network.seed}: {ended} of {len(outcomes)} networks have ended{left}", file=sys.stderr)
+
+
+def train(network: Network, stop: runtime.StopRequest) -> ablation_results.Outcome:
+    """One `single` run, from where it is; a divergence is its outcome."""
+    network.folder.mkdir(parents=True, exist_ok=True)
+    # Of a shorter run, and it would pass for this one's once the config is written.
+    (network.folder / "results.json").unlink(missing_ok=True)
+    outcome: ablation_results.Outcome = {"seed": network.seed, "results": None, "diverged_at": None}
+    try:
+        outcome["results"] = single.run(network.config, network.folder, stop)
+    except errors.Diverged as diverged:
+        print(f"{network.cell.title}, seed {network.seed}: {diverged}", file=sys.stderr)
+        ablation_results.write_diverged(network.folder, diverged.step)
+        outcome["diverged_at"] = diverged.step
+    return outcome
+
+
+def summarise_ended(networks: Sequence[Network], outcomes: Sequence[ablation_results.Outcome | None]) -> list[dict[str, Any]]:
+    """The rows of the cells all of whose seeds have ended."""
+    cells: dict[int, tuple[grid.Cell, list[ablation_results.Outcome | None]]] = {}
+    for network, outcome in zip(networks, outcomes, strict=True):
+        cells.setdefault(network.cell.number, (network.cell, []))[1].append(outcome)
+    return [
+        ablation_results.summarise_cell(cell, ended)
+        for cell, found in cells.values()
+        if len(ended := [outcome for outcome in found if outcome is not None]) == len(found)
+    ]
