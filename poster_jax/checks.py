@@ -10,7 +10,7 @@ from typing import Any
 from poster_jax import errors
 
 CHOICES = {
-    "protocol": ("single", "transfer", "search", "ablation"),
+    "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
     "data.variant": ("synthetic", "kaggle", "csv", "packed"),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot"),

@@ -60,10 +60,11 @@ def load_run(folder: pathlib.Path, part: str) -> Run:
     if not found:
         raise errors.UserError(f"{folder} is not a run of poster_jax: it has no labels.json; name a workdir.")
     genres = tuple(json.loads(found[0].read_text())["genres"])
-    return Run(str(folder), genres, tuple(_load_scores(path, part, len(genres)) for path in folders))
+    return Run(str(folder), genres, tuple(load_scores(path, part, len(genres)) for path in folders))
 
 
-def _load_scores(folder: pathlib.Path, part: str, num_genres: int) -> Scores:
+def load_scores(folder: pathlib.Path, part: str, num_genres: int) -> Scores:
+    """One network's predictions.npz; raises UserError where it is missing, damaged, or lacks a part."""
     path = folder / "predictions.npz"
     if not path.is_file():
         raise errors.UserError(f"{folder} has no predictions.npz: let its run finish, or name another workdir.")

@@ -135,6 +135,11 @@ DEFAULTS = {
     },
     "search": search_space.SEARCH_DEFAULTS,
     "ablation": grid.ABLATION_DEFAULTS,
+    "reproduce": {
+        "experiments": (),  # (name, config file as --config takes it, ("key=value", ...)) in the order in which they run
+        "overrides": (),  # "key=value" for every experiment, before its own: what a reduced reproduction reduces
+        "catalog": "",  # CSV of the full set's genre texts, for the paper's counts; empty: they stay untold
+    },
 }
 
 

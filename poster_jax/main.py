@@ -56,7 +56,7 @@ def _run(argv: list[str]) -> int:
 
     # Imported late: a mistyped key is told before jax has loaded.
     from poster_jax import models, plan, protocols, runtime
-    from poster_jax.report import table, transfer, trials
+    from poster_jax.report import claims_table, table, transfer, trials
 
     if flags.summary:
         print(models.summary(config))
@@ -71,13 +71,15 @@ def _run(argv: list[str]) -> int:
     if runtime.is_main_process():
         if "search" in results:
             print(trials.search_table(results["search"]))
-        if "ablation" in results:
+        if "ledger" in results:
+            print(claims_table.ledger_text(results))
+        elif "ablation" in results:
             print(table.ablation_table(results))
         else:
             print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
-        seeds = results.get("seeds", [results])
-        if "branches" in seeds[0]:
-            print(transfer.transfer_table(seeds))
+            seeds = results.get("seeds", [results])
+            if "branches" in seeds[0]:
+                print(transfer.transfer_table(seeds))
         print(f"workdir: {workdir}")
     return 0
 

@@ -1,5 +1,5 @@
 """Protocols by name: each is a function `run(config, workdir, stop) -> results` that reads from top to bottom."""
 
-from poster_jax.protocols import ablation, search, single, transfer
+from poster_jax.protocols import reproduce
 
-PROTOCOLS = {"single": single.run, "transfer": transfer.run, "search": search.run, "ablation": ablation.run}
+PROTOCOLS = {**reproduce.EXPERIMENTS, "reproduce": reproduce.run}

@@ -119,6 +119,7 @@ def run_branch(
     eval_step = jax.jit(step_lib.make_eval_step(model, loss, mirror=config.eval.mirror))
     variables, best_step = single.train(config, model, optimizer, state, eval_step, feed, cadence, seed, workdir, stop)
     scores = single.score_all(config, feed, eval_step, variables)
+    single.save_predictions(workdir, rows, scores)
     outcome = {
         "input_range": list(model.input_range),
         "bn_mode": model.bn_mode,

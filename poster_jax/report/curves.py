@@ -66,8 +66,8 @@ def _learning(theme: style.Theme, runs: Sequence[runs_lib.Run]) -> Any:
 
 
 def _series(run: runs_lib.Run, part: str, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the lines of a part that have the metric."""
-    lines = [line for line in run.lines if line["part"] == part and line.get(name) is not None]
+    """Steps and values of the lines of a part that have the metric; none for a search, whose lines are of many networks."""
+    lines = [line for line in run.lines if line["part"] == part and "step" in line and line.get(name) is not None]
     return [line["step"] for line in lines], [line[name] for line in lines]
 
 

@@ -9,7 +9,19 @@ from typing import Any
 
 from poster_jax import errors
 from poster_jax import workdir as workdir_lib
-from poster_jax.report import confusions, curves, distributions, posters, style, table, tables, template, trials
+from poster_jax.report import (
+    claims_table,
+    confusions,
+    curves,
+    distributions,
+    histories,
+    posters,
+    style,
+    table,
+    tables,
+    template,
+    trials,
+)
 from poster_jax.report import runs as runs_lib
 
 NO_SAMPLES = (
@@ -47,13 +59,20 @@ class Section:
 def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes the page to `out` and its figures to the folder `<out's stem>_figures`; returns both.
 
+    The workdir of a reproduction is shown alone: its ledger, then the runs of its experiments.
+
     Raises UserError for what `runs.load` refuses and for an `out` that cannot be written.
     """
-    runs, many = runs_lib.load(workdirs), runs_lib.load_many(workdirs)
+    reproduction = runs_lib.load_reproduction(workdirs)
+    shown = workdirs if reproduction is None else reproduction.workdirs
+    runs, many = runs_lib.load(shown, first_seed=reproduction is not None), runs_lib.load_many(shown)
     figures = out.with_name(f"{out.stem}_figures")
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        sections = [_of_many(each) for each in many]
+        sections = []
+        if reproduction is not None:
+            sections = [Section("The paper's claims", "claims", [claims_table.ledger_table(reproduction.results)])]
+        sections += [_of_many(each, figures) for each in many]
         sections += [_together(runs, figures)] if runs else []
         sections += [_of_run(run, figures) for run in runs]
         names = [*(each.name for each in many), *(run.name for run in runs)]
@@ -63,11 +82,12 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
     return out, figures
 
 
-def _of_many(many: runs_lib.Many) -> Section:
-    """A search as its text, an ablation as its table and the means by setting."""
+def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
+    """A search as its text and curves, an ablation as its table and the means by setting."""
     results, anchor = many.results, f"many-{_slug(many.name)}"
     if "search" in results:
-        return Section(f"Search {many.name}", anchor, [Plain(trials.search_table(results["search"]))])
+        curve = _show(histories.search_picture(many, _slug(many.name)), figures)
+        return Section(f"Search {many.name}", anchor, [Plain(trials.search_table(results["search"])), curve])
     ablation = results["ablation"]
     cells = _to_table(table.ablation_caption(ablation), table.ablation_columns(ablation))
     effects = _to_table("Means over the cells that have the setting", table.effect_columns(ablation))
@@ -88,7 +108,9 @@ def _together(runs: Sequence[runs_lib.Run], figures: pathlib.Path) -> Section:
 def _of_run(run: runs_lib.Run, figures: pathlib.Path) -> Section:
     stem = _slug(run.name)
     items: list[Any] = [_describe(run), tables.metrics(run), tables.per_genre(run)]
-    items += [_show(picture, figures) for picture in distributions.pictures(run, stem)]
+    items += [
+        _show(picture, figures) for picture in (*histories.transfer_pictures(run, stem), *distributions.pictures(run, stem))
+    ]
     items += [tables.encoding(run), tables.examples(run), _show(confusions.picture(run, stem), figures)]
     items += [_show(picture, figures) for picture in posters.pictures(run, stem)] or [NO_SAMPLES]
     items.append(tables.refused(run) if run.refused else "Nothing was refused from the data.")
@@ -102,9 +124,10 @@ def _describe(run: runs_lib.Run) -> str:
     leaked = sum(data["leaked_rows"].values())
     leak = f" {leaked:,} rows outside train show a movie that is also in train." if leaked else ""
     size = f"{results['num_parameters']:,} parameters, " if "num_parameters" in results else ""
+    best = f"step {results['best_step']:,}" if "best_step" in results else "the last step"
     return (
-        f"{results['title']}: {size}{results['num_steps']:,} steps, measured with the weights of step "
-        f"{results['best_step']:,}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} catalog rows "
+        f"{results['title']}: {size}{results['num_steps']:,} steps, measured with the weights of "
+        f"{best}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} catalog rows "
         f"refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per row; "
         f"rows: {rows}.{leak}"
     )

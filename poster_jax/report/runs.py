@@ -54,10 +54,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Many:
-    """A workdir whose result is a table over many networks: a search or an ablation."""
+    """A workdir whose result is a table over many networks: a search or an ablation; `lines` of metrics.jsonl, of a search."""
 
     name: str
     results: dict[str, Any]
+    lines: list[dict[str, Any]]
 
 
 def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
@@ -65,15 +66,51 @@ def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
     read = [(workdir, _read_results(workdir)) for workdir in workdirs]
     found = [(workdir, results) for workdir, results in read if "search" in results or "ablation" in results]
     names = _unique_names([workdir for workdir, _ in found])
-    return [Many(name, results) for name, (_, results) in zip(names, found, strict=True)]
+    return [
+        Many(name, results, _read_lines(workdir / "metrics.jsonl") if "search" in results else [])
+        for name, (workdir, results) in zip(names, found, strict=True)
+    ]
 
 
-def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
-    """The runs of every workdir in order, one per seed; of a search its winner, of an ablation none.
+# The experiments of a reproduction that its page shows in full; the ledger draws on all of them.
+SHOWN = (
+    "transfer",
+    "search",
+    "search_batch_norm",
+    "one_hot",
+    "one_hot_no_conv_dropout",
+    "one_hot_no_dropout",
+    "ablation",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """The results of the protocol `reproduce`, and the workdirs of its experiments that are shown."""
+
+    results: dict[str, Any]
+    workdirs: list[pathlib.Path]
+
+
+def load_reproduction(workdirs: Sequence[pathlib.Path]) -> Reproduction | None:
+    """The reproduction that the only workdir holds, None where it holds something else; raises UserError among several."""
+    for workdir in workdirs:
+        path = workdir / "results.json"
+        results = _read_results(workdir) if path.is_file() else {}
+        if "ledger" in results:
+            if len(workdirs) > 1:
+                raise errors.UserError(f"{workdir} is a whole reproduction: make a report of it alone.")
+            return Reproduction(results, [workdir / name for name in results["experiments"] if name in SHOWN])
+    return None
+
+
+def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Run]:
+    """The runs of every workdir in order, one per seed, or the first seed of each; of a search its winner, of an ablation none.
 
     Raises UserError for a folder that is no workdir, a run that has not finished, and runs that tell different genres apart.
     """
-    runs = [run for workdir in workdirs for run in _load_workdir(workdir)]
+    loaded = [_load_workdir(workdir) for workdir in workdirs]
+    runs = [run for own in loaded for run in (own[:1] if first_seed else own)]
     for other in runs[1:]:
         if set(other.genres) != set(runs[0].genres):
             raise errors.UserError(

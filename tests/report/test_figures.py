@@ -1,5 +1,6 @@
 """What the figures show, by hand; and that their colours can be told apart."""
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from poster_jax.report import curves, overlay, posters, runs, style, tables
+from poster_jax.report import curves, histories, overlay, posters, runs, style, tables
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 SIGHTS = {
@@ -83,3 +84,50 @@ def test_tables_say_what_the_labels_are(tmp_path: pathlib.Path, write_workdir: C
     assert tables.examples(run).rows[0] == ["7", *("1" if k == first else "0" for k in range(3))]
     assert tables.value({"value": None, "low": None, "high": None}) == "-"
     assert tables.value({"value": 0.12345, "low": None, "high": None}) == "0.123"
+
+
+def add_lines(workdir: pathlib.Path, **found: object) -> runs.Run:
+    """The first run of a workdir with more in its results."""
+    run = runs.load([workdir])[0]
+    return dataclasses.replace(run, results={**run.results, **found})
+
+
+def test_a_search_has_a_panel_per_trial_and_a_line_per_fold() -> None:
+    trials = [{"trial": number, "learning_rate": 1e-3} for number in (1, 2, 3)]
+    search = {"metric": "top1_accuracy", "num_folds": 2, "floor": 0.2, "winner": 2, "trials": trials}
+    lines = [
+        {"trial": trial, "fold": fold, "epoch": epoch, "part": "validation", "top1_accuracy": trial + 0.1 * fold + 0.01 * epoch}
+        for trial in (1, 2, 3)
+        for fold in (1, 2)
+        for epoch in (1, 2)
+    ]
+    picture = histories.search_picture(runs.Many("run", {"search": search}, lines), "run")
+    panels = [axes for axes in picture.draw(style.LIGHT).axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == ["1: rate 0.001", "2: rate 0.001, best", "3: rate 0.001"]
+    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in panels]
+    np.testing.assert_allclose(drawn[1][:2], [[2.11, 2.12], [2.21, 2.22]])
+    assert drawn[1][2] == [0.2, 0.2]  # the floor
+
+
+def test_transfer_has_a_row_per_input_range(tmp_path: pathlib.Path, write_workdir: Callable[..., pathlib.Path]) -> None:
+    workdir = write_workdir(tmp_path / "run", encoding="first")
+    run = add_lines(workdir)
+    history = [
+        {"epoch": epoch, "part": part, "top1_accuracy": 0.1 * epoch} for part in ("train", "validation") for epoch in (1.0, 2.0)
+    ]
+    frozen = [{"learning_rate": rate, "history": history} for rate in (1e-4, 1e-3)]
+    tuned = {"learning_rate": 1e-5, "history": history, "splits": run.results["splits"]}
+    branches = [{"input_range": bounds, "frozen": frozen, "tuned": tuned} for bounds in ([0.0, 1.0], [-1.0, 1.0])]
+    (picture,) = histories.transfer_pictures(add_lines(workdir, branches=branches), "run")
+    panels = picture.draw(style.LIGHT).axes
+    assert [axes.get_title() for axes in panels] == [
+        "posters in [0, 1], frozen body",
+        "posters in [0, 1], fine-tuned at 1e-05",
+        "posters in [-1, 1], frozen body",
+        "posters in [-1, 1], fine-tuned at 1e-05",
+    ]
+    assert len(panels[0].lines) == 2 * 2 + 1 and list(panels[1].lines[1].get_ydata()) == [0.1, 0.2]
+
+
+def test_a_single_network_has_no_such_figure(tmp_path: pathlib.Path, write_workdir: Callable[..., pathlib.Path]) -> None:
+    assert histories.transfer_pictures(add_lines(write_workdir(tmp_path / "run")), "run") == []

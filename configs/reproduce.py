@@ -1,0 +1,44 @@
+"""Every experiment of the paper, in order, and the ledger of its claims with what was measured for each.
+
+    python -m poster_jax.main --config=configs/reproduce.py:smoke
+    python -m poster_jax.main --config=configs/reproduce.py --config.data.variant=kaggle --config.data.dir=DIR \\
+        --config.model.weights=keras:FILE --config.reproduce.catalog=CSV
+
+To be run where configs/ lies. What is done is not done again; `python -m poster_jax.report runs/reproduce` writes the page.
+
+Arguments, after a colon: `quick` (200 posters a genre and 3 epochs; all trials, folds and seeds are kept), `smoke` (minutes on
+a CPU, synthetic posters, no pretrained weights).
+"""
+
+from poster_jax import config as config_lib
+
+BOTH_PARTS = "eval.parts=('train', 'validation')"
+
+
+def get_config(arg: str = "") -> config_lib.Config:
+    chosen = config_lib.parse_arg(arg, quick=False, smoke=False)
+    config = config_lib.base("mobilenet_v2")
+    config.protocol = "reproduce"
+    experiments = (
+        ("transfer", "transfer_mobilenet", "seeds", ()),
+        ("search", "search_cnn", "", ()),
+        ("search_batch_norm", "search_cnn", "batch_norm", ()),
+        ("rates", "search_cnn", "rates", ()),
+        ("one_hot", "cnn_onehot", "", ("num_seeds=3", BOTH_PARTS)),
+        ("one_hot_no_conv_dropout", "cnn_onehot", "no_conv_dropout", ("num_seeds=3",)),
+        ("one_hot_no_dropout", "cnn_onehot", "no_dropout", ("num_seeds=3",)),
+        ("one_hot_strict", "cnn_onehot", "strict", ("num_seeds=3",)),
+        ("one_hot_long", "cnn_onehot", "no_dropout", ("train.num_epochs=16.0",)),
+        ("one_hot_split_1", "cnn_onehot", "", ("data.seed=1", BOTH_PARTS)),
+        ("one_hot_split_2", "cnn_onehot", "", ("data.seed=2", BOTH_PARTS)),
+        ("ablation", "ablation_onehot", "seeds", ()),
+    )
+    config.reproduce.experiments = tuple(
+        (name, f"configs/{file}.py:{','.join(filter(None, (words, 'smoke' if chosen.smoke else '')))}", own)
+        for name, file, words, own in experiments
+    )
+    if chosen.quick:
+        config.reproduce.overrides = ("data.balance_limit=200", "train.num_epochs=3.0", "transfer.head_epochs=3.0")
+    if chosen.smoke:
+        config.data.num_posters, config.data.min_movies, config.model.weights = 180, 8, ""
+    return config

@@ -1,0 +1,102 @@
+"""Finished workdirs -> estimates for the ledger: scores over seeds, paired differences, folds, curves."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from poster_jax import compare, ranking
+from poster_jax.claims import Estimate
+
+NUM_SAMPLES = 1000  # resamples of the movies for a difference between two runs
+
+
+def load_seeds(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The results of each seed of a finished workdir."""
+    results = json.loads((workdir / "results.json").read_text())
+    return results.get("seeds", [results])
+
+
+def list_networks(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """The folders that hold predictions.npz: one per seed."""
+    seeds = load_seeds(workdir)
+    return [workdir] if len(seeds) == 1 else [workdir / f"seed_{seed['seed']}" for seed in seeds]
+
+
+def count(value: float | None) -> Estimate:
+    """A number without noise; None where it was not measured."""
+    return Estimate(None if value is None else float(value))
+
+
+def bound(value: float) -> Estimate:
+    """A number without noise that is held against a bound: an interval of no width."""
+    return Estimate(float(value), float(value), float(value), "no noise")
+
+
+def score(splits: Sequence[Mapping[str, Any]], metric: str, part: str = "test") -> Estimate:
+    """A metric of one network, or the mean over several of value, interval, floor and ceiling."""
+    entries = [split[part]["metrics"][metric] for split in splits]
+    means = {
+        name: None if any(entry[name] is None for entry in entries) else float(np.mean([entry[name] for entry in entries]))
+        for name in ("value", "low", "high", "best_floor", "ceiling")
+    }
+    over = "movies" if len(entries) == 1 else f"movies, mean of {len(entries)} seeds"
+    return Estimate(means["value"], means["low"], means["high"], over, means["best_floor"], means["ceiling"])
+
+
+def difference(ones: Sequence[pathlib.Path], others: Sequence[pathlib.Path], metric: str, part: str = "test") -> Estimate:
+    """The mean of `ones` minus the mean of `others` by a paired bootstrap over the movies that all have.
+
+    Raises UserError where the networks have no movie in common, or other labels for one.
+    """
+    genres = _genres(ones[0])
+    runs = [
+        compare.Run(name, genres, tuple(compare.load_scores(folder, part, len(genres)) for folder in folders))
+        for name, folders in (("others", others), ("ones", ones))
+    ]
+    gap = compare.compare(runs, num_samples=NUM_SAMPLES, seed=0)["metrics"][metric]["differences"][0]
+    return Estimate(gap["value"], gap["low"], gap["high"], f"movies, {len(ones)} and {len(others)} networks")
+
+
+def over_folds(ones: Sequence[float | None], others: Sequence[float | None]) -> Estimate:
+    """Paired differences of fold values with the interval of Nadeau and Bengio; undefined where a fold has no value."""
+    pairs = [None if None in pair else pair[0] - pair[1] for pair in zip(ones, others, strict=True)]
+    found = ranking.summarise(pairs, share=1 / (len(pairs) - 1))
+    return Estimate(found["mean"], found["low"], found["high"], f"{len(pairs)} folds")
+
+
+def find_head(branch: Mapping[str, Any], learning_rate: float) -> Mapping[str, Any]:
+    """The frozen stage of a transfer branch that was trained at this rate."""
+    return next(head for head in branch["frozen"] if head["learning_rate"] == learning_rate)
+
+
+def find_cell(workdir: pathlib.Path, **settings: str) -> list[pathlib.Path]:
+    """The folders, one per seed, of the cell of a finished ablation with these settings; KeyError where there is none."""
+    table = json.loads((workdir / "results.json").read_text())["ablation"]
+    for cell in table["cells"]:
+        if cell["settings"] == settings:
+            return [workdir / cell["folder"] / f"seed_{seed['seed']}" for seed in cell["seeds"]]
+    raise KeyError(f"no cell of {workdir} has the settings {settings}")
+
+
+def curve(history: Sequence[Mapping[str, Any]], part: str, metric: str) -> list[float]:
+    """Values of a metric, epoch by epoch."""
+    return [row[metric] for row in history if row["part"] == part]
+
+
+def last_losses(folder: pathlib.Path) -> dict[str, float]:
+    """{"train": mean loss of the last epoch's steps, "train_inference", "validation": losses at its end}."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    ends = [line["step"] for line in lines if line["part"] == "validation"]
+    begin = ends[-2] if len(ends) > 1 else 0
+    steps = [line["loss"] for line in lines if line["part"] == "train" and line["step"] > begin]
+    scored = {line["part"]: line["loss"] for line in lines if line["part"] != "train"}
+    return {**scored, "train": float(np.mean(steps))}
+
+
+def _genres(folder: pathlib.Path) -> tuple[str, ...]:
+    # A seed's folder, and a branch's in it, leave the genres to the folder above.
+    path = next(place / "labels.json" for place in (folder, *folder.parents) if (place / "labels.json").is_file())
+    return tuple(json.loads(path.read_text())["genres"])

@@ -1,0 +1,131 @@
+"""The whole paper: every experiment in order, each in a folder of its own, then the ledger of what the paper claims.
+
+An experiment is an ordinary run of another protocol, from a config file of its own; one that is done is not started again.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from poster_jax import config as config_lib
+from poster_jax import errors, ledger, losses, models, runtime
+from poster_jax import workdir as workdir_lib
+from poster_jax.data import labels
+from poster_jax.protocols import ablation, search, single, transfer
+from poster_jax.report import explain_72
+
+EXPERIMENTS = {"single": single.run, "transfer": transfer.run, "search": search.run, "ablation": ablation.run}
+# What every experiment takes from this config: where the posters and the pretrained weights come from.
+SHARED = (
+    "data.variant",
+    "data.dir",
+    "data.csv",
+    "data.num_posters",
+    "data.min_movies",
+    "data.cache_dir",
+    "data.path",
+    "model.weights",
+)
+
+
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+    """Runs what is not done, builds the ledger and returns the results.
+
+    Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
+    """
+    experiments = load_experiments(config)
+    population = describe_population(config.reproduce.catalog)
+    with workdir_lib.opened(workdir, config):
+        for number, (name, experiment) in enumerate(experiments.items(), 1):
+            done = is_finished(experiment, workdir / name)
+            print(f"\n{name}: {number} of {len(experiments)}{', done' if done else ''}", flush=True)
+            if not done:
+                EXPERIMENTS[experiment.protocol](experiment, workdir / name, stop)
+        facts = {
+            "population": population,
+            "parameters": count_parameters(),
+            "softmax_gap": softmax_gap(config.seed),
+        }
+        results = {
+            "title": "the paper, rebuilt",
+            "protocol": config.protocol,
+            "experiments": list(experiments),
+            "reductions": list(config.reproduce.overrides),
+            "facts": facts,
+            "ledger": ledger.build(workdir, facts),
+        }
+        workdir_lib.write_json(workdir / "results.json", results)
+        return results
+
+
+def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:
+    """{name: config} in order: the file's, with the shared keys, then `reproduce.overrides`, then the experiment's own.
+
+    Raises UserError for a key of this config that no experiment would take, and for what `config.load` refuses.
+    """
+    plain = config_lib.base("mobilenet_v2")
+    idle = [
+        line.split(":")[0]
+        for line in config_lib.differences(plain, config)
+        if not line.startswith((*SHARED, "reproduce.", "protocol", "seed"))
+    ]
+    if idle:
+        raise errors.UserError(
+            f"config.{idle[0]} has no effect here, as each experiment has its own config: "
+            f"add {idle[0]}=VALUE to config.reproduce.overrides, which all of them take."
+        )
+    flat = config_lib.flatten(config)
+    experiments = {}
+    for name, file, own in config.reproduce.experiments:
+        shared = [(key, str(flat[key])) for key in SHARED if key != "model.weights" or "mobilenet" in file]
+        given = [tuple(text.split("=", 1)) for text in (*config.reproduce.overrides, *own)]
+        experiments[name] = config_lib.load(file, [*shared, ("seed", str(config.seed)), *given])
+    return experiments
+
+
+def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:
+    """True for a folder that holds the results of this very config."""
+    if not (folder / "results.json").exists():
+        return False
+    return not config_lib.differences(workdir_lib.load_config(folder), config)
+
+
+def describe_population(catalog: str) -> dict[str, Any] | None:
+    """Movies of a catalog of genre texts and how many list each of its top six, by any mention; None without a catalog."""
+    if not catalog:
+        return None
+    texts = explain_72.load_texts(pathlib.Path(catalog))
+    genres = labels.choose_genres(texts, num_genres=6, genre_rank="first", genres=())
+    counts = labels.genre_counts(labels.encode(texts, genres, "multi_hot").label, len(genres))
+    named = sorted(zip(genres, (int(number) for number in counts), strict=True), key=lambda pair: -pair[1])
+    return {"num_movies": len(texts), "counts": dict(named)}
+
+
+def count_parameters() -> dict[str, int]:
+    """The paper's Figure 5: arrays of the body, batch statistics among them as Keras counts, of all, and of the head."""
+    fields = {**config_lib.base("mobilenet_v2").model, "weights": ""}
+    model = models.build(**fields, num_genres=6, precision="float32")
+    shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, 128, 128, 3)), False), jax.random.key(0))
+    total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
+    head = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]["head"]))
+    return {"body": total - head, "total": total, "trainable": head}
+
+
+def softmax_gap(seed: int) -> float:
+    """The largest difference of our softmax loss on one-hot labels from optax's on integers, in values and gradients."""
+    rng = np.random.default_rng(seed)
+    logits = jnp.asarray(rng.normal(size=(64, 6)), jnp.float32)
+    integers = jnp.asarray(rng.integers(0, 6, 64))
+    one_hot = jax.nn.one_hot(integers, 6)
+    outcomes = [
+        jax.value_and_grad(lambda given, loss=loss, label=label: loss(given, label).mean())(logits)
+        for loss, label in (
+            (losses.softmax_loss, one_hot),
+            (optax.softmax_cross_entropy_with_integer_labels, integers),
+        )
+    ]
+    return float(max(jnp.abs(one - other).max() for one, other in zip(*outcomes, strict=True)))
