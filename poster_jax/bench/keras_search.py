@@ -1,0 +1,94 @@
+"""`python -m poster_jax.bench.keras_search --config=FILE[:ARG] [--config.KEY=VALUE ...] [--fits=2]`: a search by Keras's `fit`.
+
+The first networks of a search as a user of Keras would train them, one `fit` after another on posters in memory, each timed
+from building the model to its last validation; the search's whole time is the mean times its networks.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from poster_jax import config as config_lib
+from poster_jax import errors, search_space
+from poster_jax.bench import peers
+from poster_jax.data import builder, dataset, resident, splits
+
+
+def build_model(config: config_lib.Config, trial: search_space.Trial, num_genres: int) -> Any:
+    """Table 2's network with the trial's widths, from posters uint8 to a softmax, compiled as the paper does."""
+    keras = peers.keras_on_tensorflow()
+    layers = keras.layers
+    stack = [keras.Input((*config.data.image_size, 3), dtype="uint8"), layers.Rescaling(1 / 255)]
+    for width, (_, kernel, pool, norm, _) in zip(trial.filters, config.model.blocks, strict=True):
+        stack.append(layers.Conv2D(width, kernel, activation="relu"))
+        stack += [layers.BatchNormalization()] if norm else []
+        stack.append(layers.MaxPooling2D(pool))
+    stack.append(layers.Flatten())
+    for width, (_, norm, _) in zip(trial.units, config.model.dense, strict=True):
+        stack.append(layers.Dense(width, activation="relu"))
+        stack += [layers.BatchNormalization()] if norm else []
+        stack.append(layers.Dropout(trial.dropout))
+    stack.append(layers.Dense(num_genres, activation="softmax"))
+    model = keras.Sequential(stack)
+    model.compile(keras.optimizers.Adam(trial.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
+    """Seconds of each of the first fits: one trial after another, on the first fold."""
+    source = builder.load_source(config.data)
+    rows = dataset.select(source, config.data)
+    images = resident.pack(source, config.data.image_size, config.data.cache_dir).images
+    pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
+    train, validation = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)[0]
+    held = {part: (images[rows.poster[at]], rows.label[at]) for part, at in (("train", train), ("validation", validation))}
+    seconds = []
+    for trial in search_space.draw_trials(config.search, config.seed)[:num_fits]:
+        begun = time.perf_counter()
+        model = build_model(config, trial, len(rows.genres))
+        fitted = model.fit(
+            *held["train"],
+            batch_size=config.train.batch_size,
+            epochs=int(config.train.num_epochs),
+            validation_data=held["validation"],
+            verbose=0,
+        )
+        seconds.append(time.perf_counter() - begun)
+        print(
+            f"trial {trial.number + 1}, {model.count_params():,} parameters: {seconds[-1]:.1f} s, "
+            f"validation top-1 {fitted.history['val_accuracy'][-1]:.3f}",
+            flush=True,
+        )
+    return seconds
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Times the fits; returns the exit code, 2 for a mistake in what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_search", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a search, as configs/search_cnn.py:batch_norm")
+    parser.add_argument("--fits", type=int, default=2, help="networks to train")
+    flags, rest = parser.parse_known_args(argv)
+    try:
+        overrides = [tuple(text.removeprefix("--config.").split("=", 1)) for text in rest]
+        if flags.fits < 1 or any(len(pair) != 2 for pair in overrides):
+            raise errors.UserError("--fits must be 1 or more, and every other argument --config.KEY=VALUE.")
+        config = config_lib.load(flags.config, overrides)
+        if config.protocol != "search":
+            raise errors.UserError(f"{flags.config} is no search: give configs/search_cnn.py.")
+        mean = float(np.mean(time_fits(config, flags.fits)))
+        networks = len(search_space.draw_trials(config.search, config.seed)) * config.search.num_folds
+        print(
+            f"{networks} fits one after another: {mean * networks / 60:.1f} minutes ({mean:.1f} s each, {flags.fits} measured)"
+        )
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
