@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from poster_jax import runtime
+from poster_jax import processes, runtime
 from poster_jax.data import builder, dataset, order, pipeline, resident
 
 # Batches that wait on the device ahead of the step that uses them.
@@ -123,14 +123,17 @@ def open_feed(data: Any, shardings: runtime.Shardings, chosen: tuple[str, str] |
         source: Any = resident.load_packed(pathlib.Path(data.dir), data.image_size)
         path, why = "resident", "the data set is a packed cache"
     else:
-        source = builder.load_source(data)
-        path, why = chosen or choose_path(data.path, len(source.table), data.image_size)
+        source = processes.main_first(lambda: builder.load_source(data))
+        # The machines of several processes may differ in memory.
+        path, why = chosen or processes.from_main(lambda: choose_path(data.path, len(source.table), data.image_size))
     rows = dataset.select(source, data)
     on_device = path == "resident" and jax.default_backend() != "cpu"
     if path == "streaming":
         stream = pipeline.make_stream(source, data.image_size, data.cache_dir)
     else:
-        packed = source if data.variant == "packed" else resident.pack(source, data.image_size, data.cache_dir)
+        packed = source
+        if data.variant != "packed":
+            packed = processes.main_first(lambda: resident.pack(source, data.image_size, data.cache_dir))
         if on_device:
             stream = resident.make_device_stream(packed.images, rows.poster, shardings.replicated, shardings.batch)
         else:
