@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -42,6 +43,8 @@ def initialize(start_secs: int = START_SECS) -> None:
     cluster = "" if given else find_cluster(os.environ, jax.config.jax_platforms or "")
     if not given and not cluster:
         return
+    if given and given["process_id"] == 0:
+        _check_port(int(given["coordinator_address"].rpartition(":")[2]))
     where = f"come to {given['coordinator_address']}" if given else f"been found by {cluster}"
     told = f"not all processes have {where} after {start_secs} seconds: start every one, and see that they reach each other"
     # JAX ends the process with a stack trace when it has waited long enough: this is to come before that.
@@ -51,12 +54,13 @@ def initialize(start_secs: int = START_SECS) -> None:
     try:
         # JAX's own handler of SIGTERM would take the signal from `StopRequest`.
         jax.config.update("jax_enable_preemption_service", False)
-        times = {"initialization_timeout": 2 * start_secs + 60, "shutdown_timeout_seconds": END_SECS}
-        jax.distributed.initialize(**given, **times)
+        jax.distributed.initialize(**given, initialization_timeout=2 * start_secs + 60, shutdown_timeout_seconds=END_SECS)
     except (RuntimeError, ValueError) as error:
-        if cluster == "TPU" and "coordinator_address" in str(error):
-            return
         reason = " ".join(str(error).split())
+        if "coordinator_address" in reason:
+            if cluster == "TPU":
+                return
+            reason = f"JAX reads no address from {cluster}; Kubernetes needs the package kubernetes, Open MPI 5 mpi4py"
         raise errors.UserError(
             f"joining the other processes failed ({reason}): mend that, or set {ADDRESS}, {COUNT} and {NUMBER}."
         ) from error
@@ -79,7 +83,7 @@ def parse_place(environment: Mapping[str, str]) -> dict[str, Any]:
         present = " and ".join(name for name, value in text.items() if value)
         raise errors.UserError(f"{present} is set without {' and '.join(missing)}: set all three, or none.")
     host, colon, port = text[ADDRESS].rpartition(":")
-    if not host or not colon or not port.isdigit():
+    if not host or not colon or not port.isdigit() or not 0 < int(port) < 2**16:
         raise errors.UserError(f"{ADDRESS}={text[ADDRESS]} is not an address: write HOST:PORT, as 10.0.0.1:12345.")
     if not text[COUNT].isdigit() or not text[NUMBER].isdigit() or not int(text[NUMBER]) < int(text[COUNT]):
         raise errors.UserError(
@@ -91,6 +95,17 @@ def parse_place(environment: Mapping[str, str]) -> dict[str, Any]:
         "process_id": int(text[NUMBER]),
         "cluster_detection_method": "deactivate",
     }
+
+
+def _check_port(port: int) -> None:
+    """Raises `UserError` for a port that another program has: JAX would end without a word, or share it."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise errors.UserError(
+            f"port {port} of {ADDRESS} cannot be opened by process 0 ({reason}): choose another one for all processes."
+        ) from error
 
 
 def find_cluster(environment: Mapping[str, str], platforms: str) -> str:
@@ -138,8 +153,9 @@ class Shardings:
 
 
 def make_shardings(devices: Sequence[Any] | None = None) -> Shardings:
-    """Shardings over the given devices, or over all there are: those of process 0 first, so that a process has one block of
-    rows (`jax.make_mesh` orders TPUs by their wiring).
+    """Shardings over the given devices, or over all there are.
+
+    Those of process 0 come first, so that every process has one block of rows; `jax.make_mesh` orders TPUs by their wiring.
     """
     devices = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "progress", "processes"),
+    ("errors", "hugepages", "checks", "search_space", "processes", "progress"),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("layers", "depthwise", "baselines"),
     (

@@ -1,5 +1,7 @@
 """How a process finds the others of its run, or finds that it is alone, and what it says when it does not reach them."""
 
+import socket
+
 import jax
 import pytest
 
@@ -39,6 +41,7 @@ def test_the_three_variables_name_a_place() -> None:
         ({**PLACE, runtime.ADDRESS: "10.0.0.1"}, "is not an address"),
         ({**PLACE, runtime.ADDRESS: ":1234"}, "is not an address"),
         ({**PLACE, runtime.ADDRESS: "host:"}, "is not an address"),
+        ({**PLACE, runtime.ADDRESS: "host:70000"}, "is not an address"),
         ({**PLACE, runtime.NUMBER: "4"}, "number N processes from 0 to N - 1"),
         ({**PLACE, runtime.NUMBER: "-1"}, "number N processes from 0 to N - 1"),
         ({**PLACE, runtime.COUNT: "two"}, "number N processes from 0 to N - 1"),
@@ -81,6 +84,15 @@ def test_the_command_tells_half_a_place_and_exits_2(monkeypatch: pytest.MonkeyPa
     assert main.main([f"--config={commands.ROOT}/configs/cnn_onehot.py:smoke"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("poster_jax: JAX_COORDINATOR_ADDRESS is set without") and told.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        for name, value in {**PLACE, runtime.ADDRESS: f"127.0.0.1:{port}", runtime.NUMBER: "0"}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(errors.UserError, match=f"port {port} of JAX_COORDINATOR_ADDRESS cannot be opened"):
+            runtime.initialize()
 
 
 def test_a_cluster_that_jax_cannot_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
