@@ -13,7 +13,7 @@ import jax
 from absl import logging as absl_logging
 from orbax.checkpoint import v1 as ocp
 
-from poster_jax import errors
+from poster_jax import errors, processes
 
 
 class Checkpoints:
@@ -40,14 +40,17 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints and none can be read.
         """
-        known = sorted((checkpoint.step for checkpoint in self._latest.checkpoints), reverse=True)
+        known = processes.from_main(lambda: sorted((one.step for one in self._latest.checkpoints), reverse=True))
         for position, step in enumerate(known):
+            state, window, reason = None, {}, ["another process could not"]
             try:
                 state = self._latest.load_checkpointables(step, {"state": abstract_state})["state"]
                 window = _custom(self._latest, step)["window"]
             except Exception as error:  # whatever orbax raises on damaged files: it has no one class for it
-                behind = f"falling back to step {known[position + 1]}" if position + 1 < len(known) else "nothing is behind it"
+                state = None
                 reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            if not processes.all_agree(state is not None):
+                behind = f"falling back to step {known[position + 1]}" if position + 1 < len(known) else "nothing is behind it"
                 absl_logging.warning("the checkpoint of step %d cannot be read (%s); %s", step, reason[0][:200], behind)
                 self._latest.delete(step, missing_ok=True)
                 continue

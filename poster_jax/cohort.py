@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poster_jax import errors, metrics, population, runtime, search_files, search_space
+from poster_jax import errors, metrics, population, processes, runtime, search_files, search_space
 from poster_jax import step as step_lib
 from poster_jax.data import feed as feed_lib
 from poster_jax.data import order
@@ -71,7 +71,7 @@ def train(
     `end_epoch` unless the training ends there. Raises `Interrupted`, with a snapshot saved, when `run.stop` was asked for.
     """
     per_epoch, last = run.plan.steps_per_epoch, end_epoch * run.plan.steps_per_epoch
-    snapshot = search_files.load_snapshot(path) or start()
+    snapshot = processes.from_main(lambda: search_files.load_snapshot(path) or start())
     step, names, records, losses = snapshot.step, snapshot.names, snapshot.records, snapshot.losses
     structure = jax.tree.structure(jax.eval_shape(population.make_init(run.task, cohort.members[0].trial), jax.random.key(0)))
     members = cohort.together.place([structure.unflatten(leaves) for leaves in snapshot.leaves])
@@ -86,7 +86,7 @@ def train(
         search_files.save_snapshot(path, search_files.Snapshot(step, names, leaves, records, losses))
 
     with run.stop.deferred():
-        for batch in _train_batches(cohort.members, run, step, last):
+        for batch in _train_batches(cohort, run, step, last):
             if step % per_epoch == 0 and len(records[0].history) < step // per_epoch:
                 losses = _close_epoch(cohort, members, records, losses, step // per_epoch, run)
             if batch is None:
@@ -164,9 +164,9 @@ def _rates(members: Sequence[Member]) -> population.Rates:
     }
 
 
-def _train_batches(members: Sequence[Member], run: Run, start: int, end: int) -> Iterator[step_lib.Batch | None]:
+def _train_batches(cohort: Cohort, run: Run, start: int, end: int) -> Iterator[step_lib.Batch | None]:
     """Batches of steps start .. end - 1 with arrays [M, B, ...], then None; all trials of a fold see the same ones."""
-    config, per_epoch = run.task.config, run.plan.steps_per_epoch
+    config, per_epoch, members = run.task.config, run.plan.steps_per_epoch, cohort.members
     size = config.train.batch_size
 
     mask = np.ones((len(members), size), np.float32)
@@ -178,15 +178,24 @@ def _train_batches(members: Sequence[Member], run: Run, start: int, end: int) ->
             orders = [order.epoch_order(len(member.train), config.seed, epoch)[here] for member in members]
             yield np.stack([member.train[at] for member, at in zip(members, orders, strict=True)]), mask
 
-    yield from _batches(run.feed, plan)
+    yield from _batches(run.feed, plan, cohort.together.mine)
     yield None
 
 
-def _batches(feed: feed_lib.Feed, plan: Callable[[], Rows]) -> Iterator[dict[str, Any]]:
-    """Batches of the rows that a plan names; it is walked twice, because tf.data reads it from a thread of its own."""
-    images = feed.images(feed.rows.poster[rows.reshape(-1)] for rows, _ in plan())
+def _batches(feed: feed_lib.Feed, plan: Callable[[], Rows], mine: np.ndarray | None) -> Iterator[dict[str, Any]]:
+    """Batches of the rows that a plan names; it is walked twice, because tf.data reads it from a thread of its own.
+
+    Where `mine` names members, only their posters are read; the other ones stay black.
+    """
+    read = slice(None) if mine is None or feed.on_device else mine
+    images = feed.images(feed.rows.poster[rows[read].reshape(-1)] for rows, _ in plan())
     for (rows, mask), image in zip(plan(), images, strict=True):
-        yield {"image": image.reshape(*rows.shape, *image.shape[1:]), "label": feed.rows.label[rows], "mask": mask}
+        image = image.reshape(*rows[read].shape, *image.shape[1:])
+        if len(image) < len(rows):
+            whole = np.zeros((len(rows), *image.shape[1:]), np.uint8)
+            whole[read] = image
+            image = whole
+        yield {"image": image, "label": feed.rows.label[rows], "mask": mask}
 
 
 def score(cohort: Cohort, members: Any, parts: Sequence[np.ndarray], feed: feed_lib.Feed, size: int) -> list[Any]:
@@ -197,7 +206,7 @@ def score(cohort: Cohort, members: Any, parts: Sequence[np.ndarray], feed: feed_
     columns = order.padded_positions(longest, size)
     rows = np.stack(padded)
     scores, losses, counts = [], np.zeros(len(parts)), np.zeros(len(parts))
-    for batch in _batches(feed, lambda: ((rows[:, at], real[:, at] * mask) for at, mask in columns)):
+    for batch in _batches(feed, lambda: ((rows[:, at], real[:, at] * mask) for at, mask in columns), cohort.together.mine):
         batch_scores, sums = cohort.together.evaluate(members, batch)
         total, count = (np.asarray(value, np.float64) for value in sums["loss"])
         scores.append(np.asarray(batch_scores))

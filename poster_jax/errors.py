@@ -19,4 +19,11 @@ class Diverged(UserError):
 
 
 class Interrupted(Exception):
-    """SIGTERM or SIGINT arrived and the state is saved; `main` exits with code 75 (not finished: run again)."""
+    """SIGTERM or SIGINT arrived and the state is saved; `main` exits with code 75 (not finished: run again).
+
+    `alone` says that other processes of the run may know nothing of it.
+    """
+
+    def __init__(self, reason: str, alone: bool = False) -> None:
+        super().__init__(reason)
+        self.alone = alone

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from poster_jax import loop, workdir
+from poster_jax import loop, processes, workdir
 from poster_jax import step as step_lib
 from poster_jax.data import builder
 from poster_jax.data import feed as feed_lib
@@ -40,7 +40,7 @@ def extract(model: Any, variables: dict[str, Any], feed: feed_lib.Feed, batch_si
     """
     posters, first_rows, index = np.unique(feed.rows.poster, return_index=True, return_inverse=True)
     path = builder.cache_root(cache_dir) / f"features-{_fingerprint(model, variables, feed, posters)}.npy"
-    if path.exists():
+    if processes.all_agree(path.exists()):
         return Features(np.load(path), index)
 
     body = {collection: {k: v for k, v in tree.items() if k != "head"} for collection, tree in variables.items()}

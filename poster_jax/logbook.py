@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from poster_jax import processes
 from poster_jax import workdir as workdir_lib
 
 
@@ -44,17 +45,23 @@ class Window:
 
 
 class Logbook:
-    """Appends lines to a workdir; a line is whole or absent after any crash."""
+    """Appends lines to a workdir; a line is whole or absent after any crash. Of several processes 0 writes, and all know."""
 
     def __init__(self, workdir: pathlib.Path, *, last_step: int, total_steps: int, tensorboard: bool) -> None:
         """Opens the logs and drops every line beyond `last_step`: those steps will be taken again."""
         self._metrics_path = workdir / "metrics.jsonl"
-        self._lines = [line for line in read_lines(self._metrics_path) if line["step"] <= last_step]
+        self._writes = processes.is_main()
+        lines = processes.from_main(lambda: read_lines(self._metrics_path))
+        self._lines = [line for line in lines if line["step"] <= last_step]
         workdir_lib.write_atomic(self._metrics_path, "".join(json.dumps(line) + "\n" for line in self._lines))
         self._timings_path = workdir / "timings.jsonl"
-        self._writer = _tensorboard_writer(workdir, last_step) if tensorboard else None
+        self._writer = _tensorboard_writer(workdir, last_step) if tensorboard and self._writes else None
         self._bar = tqdm.tqdm(
-            total=total_steps, initial=last_step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=total_steps,
+            initial=last_step,
+            unit="step",
+            disable=not (self._writes and sys.stderr.isatty()),
+            dynamic_ncols=True,
         )
 
     def has(self, step: int, part: str) -> bool:
@@ -66,7 +73,7 @@ class Logbook:
         clean = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
         line = {"step": step, "part": part, **clean}
         self._lines.append(line)
-        _append(self._metrics_path, line)
+        self._append(self._metrics_path, line)
         if self._writer is not None:
             for name, value in clean.items():
                 if value is not None:
@@ -75,7 +82,7 @@ class Logbook:
 
     def timing(self, event: str, **values: float | int | str) -> None:
         """One line of what differs between equal runs: seconds, rates."""
-        _append(self._timings_path, {"event": event, **values, "at_secs": round(time.time(), 3)})
+        self._append(self._timings_path, {"event": event, **values, "at_secs": round(time.time(), 3)})
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
@@ -83,8 +90,14 @@ class Logbook:
 
     def say(self, text: str) -> None:
         """A plain line for a person, above the progress bar where there is one."""
-        self._bar.write(text, file=sys.stderr)
-        sys.stderr.flush()
+        if self._writes:
+            self._bar.write(text, file=sys.stderr)
+            sys.stderr.flush()
+
+    def _append(self, path: pathlib.Path, line: dict[str, Any]) -> None:
+        if self._writes:
+            with open(path, "a") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def close(self) -> None:
         self._bar.close()
@@ -98,11 +111,6 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
         return []
     text = path.read_text()
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def _append(path: pathlib.Path, line: dict[str, Any]) -> None:
-    with open(path, "a") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def _short(value: float | None) -> str:

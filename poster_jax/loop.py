@@ -1,6 +1,7 @@
 """`fit` and `evaluate`: the only two loops over batches."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from poster_jax import errors, logbook, metrics, runtime
+from poster_jax import errors, logbook, metrics, processes, runtime
 from poster_jax.checkpoint import Checkpoints
+from poster_jax.data import dataset
 from poster_jax.data import feed as feed_lib
 from poster_jax.state import TrainState
 
@@ -142,14 +144,17 @@ def _validate(run: Run, step: int, state: TrainState) -> None:
         result = evaluate(run.eval_step, state.variables(), run.feed, part, run.eval_batch_size, run.stop)
         if not np.isfinite(result.scores).all():
             raise errors.Diverged(step)
-        labels = run.feed.rows.label[run.feed.rows.parts[part]]
-        values = {**result.means, **metrics.headline(result.scores, labels)}
+        values = processes.from_main(functools.partial(_measure, run.feed.rows, part, result))
         if part == "validation":
-            best, value = run.checkpoints.best_value(), values[run.best_metric]
+            best, value = processes.from_main(run.checkpoints.best_value), values[run.best_metric]
             if value is not None and (best is None or value > best):
                 run.checkpoints.save_best(step, state.variables(), value)
         run.log.metrics(step, name, values)
         run.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
+
+
+def _measure(rows: dataset.Dataset, part: str, result: Evaluation) -> dict[str, Any]:
+    return {**result.means, **metrics.headline(result.scores, rows.label[rows.parts[part]])}
 
 
 class _Clock:

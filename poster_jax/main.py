@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from poster_jax import config as config_lib
-from poster_jax import errors, hugepages
+from poster_jax import errors, hugepages, processes
 
 EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 # What the machine refuses, as opposed to what the code does wrong.
@@ -24,18 +24,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
+        return _end(f"{error}", EXIT_MISTAKE)
     except errors.Interrupted as error:
-        print(f"poster_jax: stopped by {error}; what was done is saved: run the same command to go on.", file=sys.stderr)
-        return EXIT_UNFINISHED
+        told = f"stopped by {error}; what was done is saved: run the same command to go on."
+        return _end(told, EXIT_UNFINISHED, alone=error.alone)
     except Exception as error:
         refusal = _machine_refusal(error)
         if not refusal:
             raise
-        folders = "make room, or name other folders with --workdir and --config.data.cache_dir"
-        print(f"poster_jax: {refusal}; {folders}.", file=sys.stderr)
-        return EXIT_MISTAKE
+        return _end(f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", EXIT_MISTAKE)
+
+
+def _end(told: str, code: int, alone: bool = True) -> int:
+    """Says it and returns the code; where the other processes of the run may know nothing of it, the process ends here."""
+    name = "poster_jax" if processes.is_main() else f"poster_jax, process {processes.index()} of {processes.count()}"
+    print(f"{name}: {told}", file=sys.stderr)
+    if alone and processes.count() > 1:
+        from poster_jax import runtime
+
+        runtime.leave(code)
+    return code
 
 
 def _machine_refusal(error: Exception) -> str:
@@ -66,9 +74,9 @@ def _run(argv: list[str]) -> int:
         return 0
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
     workdir = pathlib.Path(flags.workdir) if flags.workdir else default
-    with runtime.StopRequest().installed() as stop:
+    runtime.initialize()
+    with runtime.StopRequest().installed() as stop, processes.only_main_prints():
         results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
-    if runtime.is_main_process():
         if "search" in results:
             print(trials.search_table(results["search"]))
         if "ledger" in results:
@@ -81,6 +89,7 @@ def _run(argv: list[str]) -> int:
             if "branches" in seeds[0]:
                 print(transfer.transfer_table(seeds))
         print(f"workdir: {workdir}")
+        processes.wait()
     return 0
 
 

@@ -2,10 +2,12 @@
 
 On CPU members are unrolled in one jit: vmapped convolutions become grouped ones, which XLA there runs up to 3 times slower, and
 loops around convolution gradients are slower still (jax#12868). On accelerators they are stacked and vmapped, narrower ones
-zero-padded to the widest; several devices take their shares of the stack by `shard_map`, without a word between them.
+zero-padded to the widest; several devices, of one process or of several, take their shares of the stack by `shard_map`, and
+only its scores and losses go round.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from poster_jax import config as config_lib
-from poster_jax import losses, models, runtime
+from poster_jax import losses, models, processes, runtime
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
 from poster_jax.search_space import Trial
@@ -104,17 +106,19 @@ class Together:
         train: `(members, batch, keys [M], rates) -> (members, {name: (sum [M], count [M])})`; batch arrays are [M, B, ...].
             The members that go in are given up.
         evaluate: `(members, batch) -> (scores [M, B, K], sums)`; inference mode.
-        take: members -> host states.
+        take: members -> host states, on every process.
+        mine: the members that this process trains, None for all; a batch may hold anything for the others.
     """
 
     place: Callable[[Sequence[Any]], Any]
     train: Callable[..., Any]
     evaluate: Callable[..., Any]
     take: Callable[[Any], list[Any]]
+    mine: np.ndarray | None
 
 
 def make_unrolled(task: Task, widths: Trial) -> Together:
-    """Members of equal widths side by side in one jit, each with its own arrays."""
+    """Members of equal widths side by side in one jit, each with its own arrays; of several processes all train all."""
     train_step, eval_step = make_train_step(task, widths), _make_eval_step(task, widths)
 
     def train(members: tuple[Any, ...], batch: step_lib.Batch, keys: jax.Array, rates: Rates) -> Any:
@@ -128,7 +132,10 @@ def make_unrolled(task: Task, widths: Trial) -> Together:
     def place(states: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(jax.tree.map(jnp.array, state) for state in states)
 
-    return Together(place, jax.jit(train, donate_argnums=0), jax.jit(evaluate), lambda members: jax.device_get(list(members)))
+    def take(members: tuple[Any, ...]) -> list[Any]:
+        return jax.device_get(list(members))
+
+    return Together(place, jax.jit(train, donate_argnums=0), jax.jit(evaluate), take, None)
 
 
 def make_stacked(task: Task, widest: Trial, num_members: int, shardings: runtime.Shardings, *, unroll: bool) -> Together:
@@ -139,6 +146,7 @@ def make_stacked(task: Task, widest: Trial, num_members: int, shardings: runtime
     train_step, eval_step = make_train_step(task, widest), _make_eval_step(task, widest)
     num_rows = -(-num_members // shardings.mesh.size) * shardings.mesh.size
     rows = np.minimum(np.arange(num_rows), num_members - 1)
+    here = rows[runtime.local_slice(num_rows)]
 
     def each(function: Callable[..., Any]) -> Callable[..., Any]:
         def unrolled(*stacked: Any) -> Any:
@@ -151,9 +159,18 @@ def make_stacked(task: Task, widest: Trial, num_members: int, shardings: runtime
         )
         return jax.jit(mapped, donate_argnums=0 if function is train_step else ())
 
-    def spread(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: jax.device_put(leaf[rows], shardings.batch), tree)
+    def put(leaf: Any) -> jax.Array:
+        is_global = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if is_global or processes.count() == 1:
+            return jax.device_put(leaf[rows], shardings.batch)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+        return jax.make_array_from_process_local_data(shardings.batch, np.asarray(leaf)[here])
 
+    def spread(tree: Any) -> Any:
+        return jax.tree.map(put, tree)
+
+    @functools.partial(jax.jit, out_shardings=shardings.replicated)
     def only_members(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[:num_members], tree)
 
@@ -167,10 +184,13 @@ def make_stacked(task: Task, widest: Trial, num_members: int, shardings: runtime
         return spread(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
     def take(members: Any) -> list[Any]:
-        host = jax.device_get(members)
+        host = jax.device_get(members if processes.count() == 1 else only_members(members))
         return [_member(host, index) for index in range(num_members)]
 
-    return Together(place, train_members, lambda members, batch: only_members(evaluate(members, spread(batch))), take)
+    def evaluate_members(members: Any, batch: step_lib.Batch) -> Any:
+        return only_members(evaluate(members, spread(batch)))
+
+    return Together(place, train_members, evaluate_members, take, np.unique(here) if processes.count() > 1 else None)
 
 
 def member_bytes(task: Task, widest: Trial, batch: step_lib.Batch) -> int:

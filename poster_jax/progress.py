@@ -1,7 +1,9 @@
-"""One line that tells how far a search is: rewritten in place on a terminal, once a minute elsewhere."""
+"""One line that tells how far a search is: rewritten in place on a terminal, once a minute elsewhere; process 0 tells it."""
 
 import sys
 import time
+
+from poster_jax import processes
 
 QUIET_SECS = 60.0
 
@@ -15,7 +17,7 @@ class Progress:
         self._done, self._here, self._trials = 0, 0, 0
         self._best = ""
         self._began = self._shown = time.monotonic()
-        self._live = sys.stderr.isatty()
+        self._live, self._tells = sys.stderr.isatty(), processes.is_main()
 
     def skip(self, num_epochs: int) -> None:
         """Epochs that need no work: done at an earlier start."""
@@ -26,6 +28,8 @@ class Progress:
         self._done += num_epochs
         self._here += num_epochs
         now = time.monotonic()
+        if not self._tells:
+            return
         if self._live:
             sys.stderr.write(f"\r\x1b[K{self._line(what, now)}")
             sys.stderr.flush()
@@ -39,7 +43,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        print(f"\r\x1b[K{text}" if self._live else text, file=sys.stderr, flush=True)
+        if self._tells:
+            print(f"\r\x1b[K{text}" if self._live else text, file=sys.stderr, flush=True)
 
     def _line(self, what: str, now: float) -> str:
         left = (self._total - self._done) * (now - self._began) / max(1, self._here) / 60

@@ -7,7 +7,6 @@ import io
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from poster_jax import explain, loop
@@ -56,7 +55,7 @@ def save(
     chosen = part[positions]
     image = _images(feed, chosen)
     genre = scores[positions].argmax(1).astype(np.int32)
-    maps = jax.device_get(explain.make_grad_cam(model)(variables, image, genre))
+    maps = loop.gather(explain.make_grad_cam(model)(variables, image, genre))
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,

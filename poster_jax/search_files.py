@@ -9,12 +9,12 @@ import dataclasses
 import io
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from poster_jax import errors
+from poster_jax import errors, processes
 from poster_jax import workdir as workdir_lib
 
 
@@ -123,8 +123,16 @@ def write_metrics(workdir: pathlib.Path, records: Mapping[tuple[int, int], Recor
 
 def add_timing(workdir: pathlib.Path, **values: float) -> None:
     """One line of timings.jsonl, for what differs between equal runs."""
-    with open(workdir / "timings.jsonl", "a") as file:
-        file.write(json.dumps({"event": "network", **values}) + "\n")
+    if processes.is_main():
+        with open(workdir / "timings.jsonl", "a") as file:
+            file.write(json.dumps({"event": "network", **values}) + "\n")
+
+
+def remove(paths: Iterable[pathlib.Path]) -> None:
+    """Removes those that are there; of several processes 0 does."""
+    if processes.is_main():
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def _record_arrays(record: Record) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax import errors
+from poster_jax import errors, processes
 
 
 def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
-    """Replaces a file by one rename, so that a reader finds the old or the new one, whole."""
+    """Replaces a file by one rename, so that a reader finds the old or the new one, whole; of several processes 0 writes it."""
+    if not processes.is_main():
+        return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(unfinished, "wb") as file:
@@ -46,11 +48,17 @@ def write_folder(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
 
 @contextlib.contextmanager
 def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
-    """Makes or checks the folder and holds its lock for the length of the block.
+    """Makes or checks the folder and holds its lock for the length of the block; process 0 does, for all of its run.
 
     Raises UserError when the folder cannot be written, belongs to something else, is in use by another run, or was begun with
     another config.
     """
+    with contextlib.ExitStack() as held:
+        processes.from_main(lambda: _claim(workdir, config, held))
+        yield
+
+
+def _claim(workdir: pathlib.Path, config: config_lib.Config, held: contextlib.ExitStack) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         # The operating system drops this lock when the process dies, however it dies.
@@ -59,13 +67,12 @@ def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
         raise errors.UserError(
             f"the workdir {workdir} cannot be used ({error.strerror}): name another with --workdir."
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise errors.UserError(f"the workdir {workdir} is in use by another run: wait for it or name another.") from error
-        _check_config(workdir, config)
-        yield
+    held.enter_context(lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise errors.UserError(f"the workdir {workdir} is in use by another run: wait for it or name another.") from error
+    _check_config(workdir, config)
 
 
 def _check_config(workdir: pathlib.Path, config: config_lib.Config) -> None:
@@ -102,8 +109,14 @@ def load_config(workdir: pathlib.Path) -> config_lib.Config:
 
 
 def recall(workdir: pathlib.Path, name: str, decided: tuple[str, str] | None = None) -> tuple[str, str] | None:
-    """What `auto` chose: remembers `decided` under `name` in chosen.json, or returns what was decided at an earlier start."""
-    path = workdir / "chosen.json"
+    """What `auto` chose: remembers `decided` under `name` in chosen.json, or returns what was decided at an earlier start.
+
+    Processes may have decided differently: what process 0 did holds for all.
+    """
+    return processes.from_main(lambda: _recall(workdir / "chosen.json", name, decided))
+
+
+def _recall(path: pathlib.Path, name: str, decided: tuple[str, str] | None) -> tuple[str, str] | None:
     chosen = json.loads(path.read_text()) if path.exists() else {}
     if decided is not None and name not in chosen:
         write_json(path, {**chosen, name: list(decided)})

@@ -9,7 +9,19 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 
 # A file imports from lower levels only, or from files of its own level that stand before it in this list.
 LEVELS = (
-    ("errors", "hugepages", "checks", "search_space", "grid", "progress", "data.fetch", "data.hosts", "data.ledger", "bundle"),
+    (
+        "errors",
+        "hugepages",
+        "checks",
+        "search_space",
+        "grid",
+        "processes",
+        "progress",
+        "data.fetch",
+        "data.hosts",
+        "data.ledger",
+        "bundle",
+    ),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("narrow", "layers", "depthwise", "baselines"),
     (

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from poster_jax import runtime
-from poster_jax.data import dataset, order, pipeline, resident
+from poster_jax import processes, runtime
+from poster_jax.data import builder, dataset, order, pipeline, resident
 
 # Batches that wait on the device ahead of the step that uses them.
 LOOKAHEAD = 2
@@ -118,17 +118,20 @@ def open_feed(data: Any, shardings: runtime.Shardings, chosen: tuple[str, str] |
     Args:
         chosen: (path, reason) of an earlier start of the same run, which is kept.
     """
-    source: Any = dataset.open_source(data)
+    source: Any = dataset.open_source(data, lambda data: processes.main_first(lambda: builder.load_source(data)))
     if data.variant == "packed":
         path, why = "resident", "the data set is a packed cache"
     else:
-        path, why = chosen or choose_path(data.path, len(source.table), data.image_size)
+        # The machines of several processes may differ in memory.
+        path, why = chosen or processes.from_main(lambda: choose_path(data.path, len(source.table), data.image_size))
     rows = dataset.select(source, data)
     on_device = path == "resident" and jax.default_backend() != "cpu"
     if path == "streaming":
         stream = pipeline.make_stream(source, data.image_size, data.cache_dir)
     else:
-        packed = source if data.variant == "packed" else resident.pack(source, data.image_size, data.cache_dir)
+        packed = source
+        if data.variant != "packed":
+            packed = processes.main_first(lambda: resident.pack(source, data.image_size, data.cache_dir))
         if on_device:
             stream = resident.make_device_stream(packed.images, rows.poster, shardings.replicated, shardings.batch)
         else:

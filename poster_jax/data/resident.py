@@ -116,7 +116,8 @@ def make_host_stream(packed: np.ndarray) -> ImageStream:
 def make_device_stream(packed: np.ndarray, posters: np.ndarray, replicated: NamedSharding, batch: NamedSharding) -> ImageStream:
     """Holds the given posters on every device and gathers there; index arrays are global, so are the batches."""
     used = np.unique(posters)
-    held = jax.device_put(packed[used], replicated)
+    rows = packed[used]
+    held = jax.make_array_from_callback(rows.shape, replicated, lambda _: rows)
     take = jax.jit(lambda array, rows: array[rows], out_shardings=batch)
 
     def stream(batches: Iterable[np.ndarray]) -> Iterator[jax.Array]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from poster_jax import ablation_results, checkpoint, errors, grid, models, runtime
+from poster_jax import ablation_results, checkpoint, errors, grid, models, processes, runtime
 from poster_jax import config as config_lib
 from poster_jax import workdir as workdir_lib
 from poster_jax.data import builder, dataset
@@ -37,6 +37,8 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
 
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
+    if processes.count() > 1:
+        raise errors.UserError("an ablation runs in one process, on all of its devices: start it once.")
     with workdir_lib.opened(workdir, config):
         networks = make_networks(config, workdir)
         length = (config.train.num_steps, config.train.num_epochs)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from poster_jax import config as config_lib
-from poster_jax import errors, ledger, losses, models, runtime
+from poster_jax import errors, ledger, losses, models, processes, runtime
 from poster_jax import workdir as workdir_lib
 from poster_jax.data import labels
 from poster_jax.protocols import ablation, search, single, transfer
@@ -37,6 +37,8 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
 
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
+    if processes.count() > 1:
+        raise errors.UserError("a reproduction runs in one process, on all of its devices: start it once.")
     experiments = load_experiments(config)
     population = describe_population(config.reproduce.catalog)
     with workdir_lib.opened(workdir, config):

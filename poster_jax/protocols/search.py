@@ -20,6 +20,7 @@ from poster_jax import (
     losses,
     models,
     population,
+    processes,
     progress,
     ranking,
     runtime,
@@ -63,12 +64,10 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
     """
     with workdir_lib.opened(workdir, config):
         results_path = workdir / "results.json"
-        if results_path.exists():
-            results = json.loads(results_path.read_text())
+        results = processes.from_main(lambda: json.loads(results_path.read_text()) if results_path.exists() else None)
+        if results is not None:
             check_epochs(results["num_epochs"], config)
             return results
-        if jax.process_count() > 1:
-            raise errors.UserError("a search runs in one process, on all of its devices: start it once.")
         search = prepare(config, workdir, single.open_feed(config, workdir), stop)
 
         # Successive halving: the better half trains on from where it is; without it the first rung is the last.
@@ -79,8 +78,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
         train_rung(search, active, begin, search.run.plan.num_epochs)
         results = conclude(search)
         workdir_lib.write_json(results_path, results)
-        for path in search_files.folder(workdir).glob("cohort_*.npz"):
-            path.unlink()
+        search_files.remove(search_files.folder(workdir).glob("cohort_*.npz"))
         return results
 
 
@@ -106,7 +104,9 @@ def prepare(config: config_lib.Config, workdir: pathlib.Path, feed: feed_lib.Fee
 
     vectorize, why = workdir_lib.recall(workdir, "vectorize") or cohort.choose_vectorize(config.search.vectorize)
     workdir_lib.recall(workdir, "vectorize", (vectorize, why))
-    group, fits = workdir_lib.recall(workdir, "group") or cohort.choose_group(task, trials, vectorize, feed)
+    group, fits = workdir_lib.recall(workdir, "group") or processes.from_main(
+        lambda: cohort.choose_group(task, trials, vectorize, feed)
+    )
     workdir_lib.recall(workdir, "group", (group, fits))
     print(
         f"search: {len(trials)} trials x {len(folds)} folds x {plan.num_epochs} epochs of {plan.steps_per_epoch} steps\n"
@@ -173,10 +173,11 @@ def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int) ->
     """Trains these trials from the epoch `begin`, where earlier snapshots hold them, to `end`."""
     records: Records = {}
     is_last = end == search.run.plan.num_epochs
-    earlier = search_files.where_members_are(search.workdir, begin) if begin else {}
+    earlier = processes.from_main(lambda: search_files.where_members_are(search.workdir, begin)) if begin else {}
     for index, group in enumerate(make_cohorts(search, trials)):
         names = [(member.trial.number, member.fold) for member in group.members]
-        done = [search_files.load_record(search_files.member_path(search.workdir, *name)) for name in names]
+        paths = [search_files.member_path(search.workdir, *name) for name in names]
+        done = processes.from_main(lambda paths=paths: [search_files.load_record(path) for path in paths])
         if is_last and all(done):
             trained: Any = done
             check_epochs(trained[0].history[-1]["epoch"], search.config)
@@ -188,7 +189,7 @@ def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int) ->
         records |= dict(zip(names, trained, strict=True))
         if is_last:
             end_members(search, dict(zip(names, trained, strict=True)))
-            search_files.snapshot_path(search.workdir, end, index).unlink(missing_ok=True)
+            search_files.remove([search_files.snapshot_path(search.workdir, end, index)])
     return records
 
 
@@ -197,7 +198,7 @@ def keep_better_half(search: Search, trials: Sequence[Trial], records: Records) 
     metric, num_folds = search.config.eval.best_metric, len(search.folds)
     scores = [search_results.fold_scores(records, trial, num_folds, metric) for trial in trials]
     means = [ranking.summarise(folds, share=1 / (num_folds - 1))["mean"] for folds in scores]
-    kept = sorted(ranking.order(means)[: -(-len(trials) // 2)])
+    kept = processes.from_main(lambda: sorted(ranking.order(means)[: -(-len(trials) // 2)]))
     left = {trials[at].number for at in kept}
     end_members(search, {name: record for name, record in records.items() if name[0] not in left})
     search.progress.say(f"halving: trials {', '.join(str(number + 1) for number in sorted(left))} train on")
@@ -229,8 +230,10 @@ def conclude(search: Search) -> dict[str, Any]:
     that did not see them, `test` is scored here and nowhere else.
     """
     config, rows, metric = search.config, search.run.feed.rows, search.config.eval.best_metric
-    table = search_results.summarise(
-        search.ended, search.trials, search.folds, rows.label, metric=metric, num_genres=len(rows.genres)
+    table = processes.from_main(
+        lambda: search_results.summarise(
+            search.ended, search.trials, search.folds, rows.label, metric=metric, num_genres=len(rows.genres)
+        )
     )
     if table["trials"][table["winner"] - 1]["mean"] is None:
         raise errors.UserError("every trial has diverged on some fold: lower config.search.learning_rate_exponent.")
@@ -296,9 +299,10 @@ def save_winner(
     )
     config.optim.learning_rate, config.protocol = winner.learning_rate, "single"
     workdir_lib.write_atomic(folder / "config.json", config_lib.to_json(config) + "\n")
-    for name in ("labels.json", "refused.csv", "predictions.npz"):
-        workdir_lib.write_atomic(folder / name, (search.workdir / name).read_bytes())
-    variables = jax.device_put(variables)
+    if processes.is_main():
+        for name in ("labels.json", "refused.csv", "predictions.npz"):
+            workdir_lib.write_atomic(folder / name, (search.workdir / name).read_bytes())
+    variables = jax.device_put(variables, search.run.feed.shardings.state)
     checkpoints = checkpoint.Checkpoints(folder)
     try:
         checkpoints.save_best(measured["num_steps"], variables, value)

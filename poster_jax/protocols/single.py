@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from poster_jax import baselines, checkpoint, errors, logbook, loop, losses, metrics, models, runtime, samples
+from poster_jax import baselines, checkpoint, errors, logbook, loop, losses, metrics, models, processes, runtime, samples
 from poster_jax import config as config_lib
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
@@ -39,7 +39,7 @@ def open_feed(config: config_lib.Config, workdir: pathlib.Path) -> feed_lib.Feed
     feed = feed_lib.open_feed(config.data, shardings, workdir_lib.recall(workdir, "path"))
     workdir_lib.recall(workdir, "path", (feed.path, feed.why))
     print("\n".join([*dataset.describe(feed.rows), f"input: {feed.path}, because {feed.why}"]), flush=True)
-    catalog.write_refused(feed.rows.refused, workdir / "refused.csv")
+    processes.from_main(lambda: catalog.write_refused(feed.rows.refused, workdir / "refused.csv"))
     auxiliary = feed.rows.summary["auxiliary_genres"]
     about = {"genres": feed.rows.genres, "auxiliary_genres": auxiliary, "encoding": config.data.encoding}
     workdir_lib.write_json(workdir / "labels.json", about)
@@ -121,7 +121,7 @@ def start_network(
 def read_finished(workdir: pathlib.Path, cadence: loop.Cadence) -> dict[str, Any] | None:
     """The results of a run that has taken all its steps, or None."""
     path = workdir / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else None
+    results = processes.from_main(lambda: json.loads(path.read_text()) if path.exists() else None)
     return results if results and results["num_steps"] == cadence.total else None
 
 
@@ -226,7 +226,9 @@ def color_baseline(config: config_lib.Config, feed: feed_lib.Feed) -> dict[str, 
         return {}
     colors = {part: _color_histograms(config, feed, part) for part in dataset.PARTS}
     train_labels = feed.rows.label[feed.rows.parts["train"]]
-    fitted = baselines.logistic_regression(colors["train"], train_labels, colors, len(feed.rows.genres))
+    fitted = processes.from_main(
+        lambda: baselines.logistic_regression(colors["train"], train_labels, colors, len(feed.rows.genres))
+    )
     return {"color_histogram_logistic": score_parts(config, feed.rows, fitted)}
 
 
@@ -245,12 +247,16 @@ def save_predictions(workdir: pathlib.Path, rows: dataset.Dataset, scores: dict[
 def _color_histograms(config: config_lib.Config, feed: feed_lib.Feed, part: str) -> np.ndarray:
     batches = feed.eval_batches(part, config.eval.batch_size)
     return np.concatenate(
-        [baselines.color_histograms(np.asarray(batch["image"])[np.asarray(batch["mask"]) > 0]) for batch in batches]
+        [baselines.color_histograms(loop.gather(batch["image"])[loop.gather(batch["mask"]) > 0]) for batch in batches]
     )
 
 
 def score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: dict[str, np.ndarray]) -> dict[str, Any]:
     """Every metric of every part, with floors, ceilings and intervals; thresholds are chosen on validation."""
+    return processes.from_main(lambda: _score_parts(config, rows, scores))
+
+
+def _score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: dict[str, np.ndarray]) -> dict[str, Any]:
     label = {part: rows.label[at] for part, at in rows.parts.items()}
     tuned = metrics.choose_thresholds(scores["validation"], label["validation"])
     return {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from poster_jax import baselines, features, heads, logbook, loop, losses, models, runtime, samples
+from poster_jax import baselines, features, heads, logbook, loop, losses, models, processes, runtime, samples
 from poster_jax import config as config_lib
 from poster_jax import state as state_lib
 from poster_jax import step as step_lib
@@ -147,17 +147,19 @@ def cached_heads(
     """A head per learning rate on the cached features, all in one program."""
     fit_feed = feed.sampled_validation(config.eval.validation_steps * config.train.batch_size, seed)
     per_epoch = order.steps_per_epoch(len(feed.rows.parts["train"]), config.train.batch_size)
-    return heads.train(
-        model,
-        state.params["head"],
-        pooled,
-        fit_feed.rows,
-        loss,
-        learning_rates=config.transfer.learning_rates,
-        num_steps=config_lib.to_steps(0, config.transfer.head_epochs, per_epoch),
-        batch_size=config.train.batch_size,
-        seed=seed,
-        best_metric=config.eval.best_metric,
+    return processes.from_main(
+        lambda: heads.train(
+            model,
+            jax.device_get(state.params["head"]),
+            pooled,
+            fit_feed.rows,
+            loss,
+            learning_rates=config.transfer.learning_rates,
+            num_steps=config_lib.to_steps(0, config.transfer.head_epochs, per_epoch),
+            batch_size=config.train.batch_size,
+            seed=seed,
+            best_metric=config.eval.best_metric,
+        )
     )
 
 
@@ -204,7 +206,7 @@ def read_history(workdir: pathlib.Path, per_epoch: int) -> list[dict[str, Any]]:
     return [
         {"epoch": line["step"] / per_epoch, "part": names[line["part"]]}
         | {name: value for name, value in line.items() if name not in ("step", "part")}
-        for line in logbook.read_lines(workdir / "metrics.jsonl")
+        for line in processes.from_main(lambda: logbook.read_lines(workdir / "metrics.jsonl"))
         if line["part"] in names
     ]
 
@@ -213,8 +215,12 @@ def feature_baselines(config: config_lib.Config, rows: dataset.Dataset, pooled: 
     """What the frozen features give without a trained network: nearest neighbours, and a logistic regression."""
     held = {part: pooled.of(at) for part, at in rows.parts.items()}
     label = {part: rows.label[at] for part, at in rows.parts.items()}
-    neighbours = baselines.nearest_neighbours(held, label, len(rows.genres))
-    linear = baselines.logistic_regression(held["train"], label["train"], held, len(rows.genres))
+    neighbours, linear = processes.from_main(
+        lambda: (
+            baselines.nearest_neighbours(held, label, len(rows.genres)),
+            baselines.logistic_regression(held["train"], label["train"], held, len(rows.genres)),
+        )
+    )
     return {
         "feature_neighbours": single.score_parts(config, rows, neighbours),
         "feature_logistic": single.score_parts(config, rows, linear),

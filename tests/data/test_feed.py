@@ -87,15 +87,41 @@ def test_a_batch_starts_where_its_step_says() -> None:
     np.testing.assert_array_equal(collect(one.train_batches(8, 0, 7, 9))[0]["id"], whole[7]["id"])
 
 
+@pytest.mark.parametrize("path", ["resident", "streaming"])
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
-def test_processes_read_disjoint_parts_that_make_the_whole(num_processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    positions = order.batch_positions(60, 12, 0, 0)
+def test_processes_read_disjoint_parts_that_make_the_whole(
+    path: str, num_processes: int, streaming: feed.Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them as it would be among so many: what it decodes, and the rows that it puts into the global batches."""
+    whole = streaming if path == "streaming" else open_feed("resident")
     monkeypatch.setattr(jax, "process_count", lambda: num_processes)
-    parts = []
+    monkeypatch.setattr(runtime, "put_batch", lambda local, sharding: local)
+    decoded: list[list[np.ndarray]] = []
+    batches: list[list[dict[str, np.ndarray]]] = []
     for index in range(num_processes):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        parts.append(positions[runtime.local_slice(12)])
-    np.testing.assert_array_equal(np.concatenate(parts), positions)
+        asked: list[np.ndarray] = []
+        noted = dataclasses.replace(whole, images=lambda plan, asked=asked: whole.images(note(plan, asked)))
+        batches.append([*noted.train_batches(12, 3, 4, 7), *noted.eval_batches("test", 12)])
+        decoded.append(asked)
+    part, test = whole.rows.parts["train"], whole.rows.parts["test"]
+    wanted = [part[order.batch_positions(len(part), 12, 3, step)] for step in range(4, 7)]
+    wanted += [test[positions] for positions, _ in order.padded_positions(len(test), 12)]
+    shares = {12 // num_processes}
+    for number, rows in enumerate(wanted):
+        together = {name: np.concatenate([one[number][name] for one in batches]) for name in batches[0][number]}
+        np.testing.assert_array_equal(np.concatenate([one[number] for one in decoded]), whole.rows.poster[rows])
+        np.testing.assert_array_equal(together["id"], whole.rows.movie_id[rows])
+        np.testing.assert_array_equal(together["label"], whole.rows.target[rows])
+        assert {len(one[number]["image"]) for one in batches} == {len(one[number]) for one in decoded} == shares
+    num_rows = sum(one["mask"].sum() for process in batches for one in process)
+    assert num_rows == 3 * 12 + len(test)
+
+
+def note(plan: Any, asked: list[np.ndarray]) -> Any:
+    for posters in plan:
+        asked.append(posters)
+        yield posters
 
 
 def test_the_decoder_agrees_with_tensorflows_to_one_grey_level() -> None:

@@ -1,0 +1,106 @@
+"""Several processes as one run: what process 0 does for all of them, and what all of them have to agree on.
+
+Whatever a process decides by itself, from a file or a clock, another may decide otherwise, and then both wait for ever in
+different places. So process 0 looks, and tells the others. jax is asked only where it is loaded: folders are read without it.
+"""
+
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+Value = TypeVar("Value")
+# Messages are padded to multiples of this many bytes, so that most of them share one program.
+BLOCK_BYTES = 4096
+
+
+def count() -> int:
+    """Processes of this run; 1 until `runtime.initialize` has joined others."""
+    jax = _joined()
+    return 1 if jax is None else jax.process_count()
+
+
+def index() -> int:
+    """This process's number, from 0."""
+    jax = _joined()
+    return 0 if jax is None else jax.process_index()
+
+
+def is_main() -> bool:
+    """True on the one process that writes logs, results and folders."""
+    return index() == 0
+
+
+def _joined() -> Any:
+    """jax, where this process is one of several."""
+    jax = sys.modules.get("jax")
+    return jax if jax is not None and jax.distributed.is_initialized() else None
+
+
+def from_main(function: Callable[[], Value]) -> Value:
+    """Runs `function` on process 0 alone; every process returns what it returned or raises what it raised.
+
+    All processes have to come here, and none does from within `function`.
+    """
+    if count() == 1:
+        return function()
+    value, error = None, None
+    if is_main():
+        try:
+            value = function()
+        except BaseException as raised:
+            error = raised
+    try:
+        sent = pickle.dumps((value, error))
+    except Exception:
+        error = RuntimeError(f"process 0 failed: {error!r}") if error else TypeError(f"{type(value)} cannot be sent")
+        sent = pickle.dumps((None, error))
+    value, told = pickle.loads(_broadcast(sent))
+    if told is not None:
+        raise error or told
+    return value
+
+
+def main_first(prepare: Callable[[], Value]) -> Value:
+    """`prepare()` of process 0, which writes what it finds missing; then that of the others, which find it."""
+    prepared: list[Value] = []
+    from_main(lambda: prepared.append(prepare()))
+    return prepared[0] if prepared else prepare()
+
+
+def wait() -> None:
+    """Returns when every process is here."""
+    all_agree(True)
+
+
+@contextlib.contextmanager
+def only_main_prints() -> Iterator[None]:
+    """Inside, what is printed to stdout is printed once; stderr stays open to all."""
+    with contextlib.ExitStack() as opened:
+        if not is_main():
+            opened.enter_context(contextlib.redirect_stdout(opened.enter_context(open(os.devnull, "w"))))
+        yield
+
+
+def all_agree(flag: bool) -> bool:
+    """True where every process says so."""
+    if count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array([flag])).all())
+
+
+def _broadcast(content: bytes) -> bytes:
+    """Process 0's bytes, on every process."""
+    from jax.experimental import multihost_utils
+
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    padded = np.zeros(-(-length // BLOCK_BYTES) * BLOCK_BYTES, np.uint8)
+    if is_main():
+        padded[:length] = np.frombuffer(content, np.uint8)
+    return multihost_utils.broadcast_one_to_all(padded)[:length].tobytes()
