@@ -62,7 +62,7 @@ def difference(ones: Sequence[pathlib.Path], others: Sequence[pathlib.Path], met
 
 def over_folds(ones: Sequence[float | None], others: Sequence[float | None]) -> Estimate:
     """Paired differences of fold values with the interval of Nadeau and Bengio; undefined where a fold has no value."""
-    pairs = [None if None in pair else pair[0] - pair[1] for pair in zip(ones, others, strict=True)]
+    pairs = [None if one is None or other is None else one - other for one, other in zip(ones, others, strict=True)]
     found = ranking.summarise(pairs, share=1 / (len(pairs) - 1))
     return Estimate(found["mean"], found["low"], found["high"], f"{len(pairs)} folds")
 

@@ -21,8 +21,11 @@ TIMED_STEPS = 3
 
 def describe(config: config_lib.Config) -> str:
     """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
-    if config.protocol == "search":
-        raise errors.UserError("--plan is for one network; a search trains many, and its progress line says how long it takes.")
+    if config.protocol in ("search", "reproduce"):
+        raise errors.UserError(
+            f"--plan is for one network or an ablation; config.protocol={config.protocol} trains many, and its progress says "
+            "how long it takes."
+        )
     if config.protocol == "ablation":
         return describe_ablation(config)
     data = config.data

@@ -84,8 +84,12 @@ def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:
     experiments = {}
     for name, file, own in config.reproduce.experiments:
         shared = [(key, str(flat[key])) for key in SHARED if key != "model.weights" or "mobilenet" in file]
-        given = [tuple(text.split("=", 1)) for text in (*config.reproduce.overrides, *own)]
-        experiments[name] = config_lib.load(file, [*shared, ("seed", str(config.seed)), *given])
+        given = [text.partition("=") for text in (*config.reproduce.overrides, *own)]
+        unset = next((key for key, equals, _ in given if not equals), None)
+        if unset is not None:
+            raise errors.UserError(f"config.reproduce.overrides holds {unset!r} without a value: write it as {unset}=VALUE.")
+        overrides = [(key, value) for key, _, value in given]
+        experiments[name] = config_lib.load(file, [*shared, ("seed", str(config.seed)), *overrides])
     return experiments
 
 
