@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import jax
@@ -186,6 +187,8 @@ def test_the_folder_predicts_with_jax_numpy_and_pillow_alone(
     np.save(tmp_path / "posters.npy", NOISE[:3])
     card = (out / "MODEL_CARD.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    shown = re.sub(r"resize\(\(\d+, \d+\)", "resize((101, 150)", example)
+    assert textwrap.indent(shown, "  ") in (ROOT / "README.md").read_text()
     code = f"""
 import runpy, sys
 for name in ("poster_jax", "flax", "optax", "orbax", "tensorflow", "ml_collections", "PIL"):
