@@ -66,7 +66,11 @@ def cells(flat: Mapping[str, Any]) -> list[Cell]:
     for number, chosen in enumerate(itertools.product(*(axis.settings for axis in axes))):
         settings = {axis.name: label for axis, (label, _) in zip(axes, chosen, strict=True)}
         # A setting without values is shorter than its keys.
-        given = {key: value for axis, (_, values) in zip(axes, chosen, strict=True) for key, value in zip(axis.keys, values)}  # noqa: B905
+        given = {
+            key: value
+            for axis, (_, values) in zip(axes, chosen, strict=True)
+            for key, value in zip(axis.keys, values, strict=False)
+        }
         cell = Cell(number, settings, _values(flat, given))
         whole = repr({key: cell.values.get(key, value) for key, value in flat.items()})
         if whole in seen:
@@ -116,8 +120,8 @@ def _read_axis(given: Any, flat: Mapping[str, Any]) -> Axis:
                 f"the axis {name!r} holds {reprlib.repr(setting)}; with {len(keys)} keys each setting is a label and "
                 f"{len(keys)} values, or a label alone."
             )
-        fitted = [checks.fit(key, old, value) for key, old, value in zip(keys, examples, values)]  # noqa: B905
-        for key, value in zip(keys, fitted):  # noqa: B905
+        fitted = [checks.fit(key, old, value) for key, old, value in zip(keys, examples, values, strict=False)]
+        for key, value in zip(keys, fitted, strict=False):
             if key in checks.ROWS:
                 checks.validate_rows(key, value)
         read.append((label, tuple(fitted)))

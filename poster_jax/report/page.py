@@ -90,7 +90,9 @@ def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
         return Section(f"Search {many.name}", anchor, [Plain(trials.search_table(results["search"])), curve])
     ablation = results["ablation"]
     cells = _to_table(table.ablation_caption(ablation), table.ablation_columns(ablation))
-    effects = _to_table("Means over the cells that have the setting", table.effect_columns(ablation))
+    effects = _to_table(
+        "Means over the cells that have the setting; floors as in the table of cells", table.effect_columns(ablation)
+    )
     told = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
     return Section(f"Ablation {many.name}", anchor, [told, cells, *table.ablation_notes(ablation), effects])
 

@@ -81,7 +81,7 @@ def ablation_table(results: Mapping) -> str:
         *_block(ablation_columns(ablation), num_fixed=1 + len(ablation["axes"])),
         *ablation_notes(ablation),
         "",
-        "mean over the cells that have the setting",
+        "mean over the cells that have the setting (floors as above)",
         "",
         *_block(effect_columns(ablation), num_fixed=2),
     ]
@@ -100,18 +100,18 @@ def ablation_columns(ablation: Mapping) -> list[tuple[str, Column]]:
     """(header, cells) of the table of cells, the axes in front."""
     cells = ablation["cells"]
     columns = [("cell", [str(row["cell"]) for row in cells])]
-    columns += [(axis["name"], [row["settings"][axis["name"]] for row in cells]) for axis in ablation["axes"]]
+    columns += [(axis["name"], [_shortened(row["settings"][axis["name"]]) for row in cells]) for axis in ablation["axes"]]
     for name in cells[0]["metrics"]:
         entries = [row["metrics"][name] for row in cells]
         values = [f"{_with_interval(entry)} / {_cell(entry['best_floor'])}" for entry in entries]
-        columns.append((f"{name} / floor", values))
+        columns.append((f"{name} /floor", values))
     return columns
 
 
 def effect_columns(ablation: Mapping) -> list[tuple[str, Column]]:
     """(header, cells) of the means over all cells with a setting, axis by axis."""
     effects = ablation["effects"]
-    columns = [("axis", [row["axis"] for row in effects]), ("setting", [row["setting"] for row in effects])]
+    columns = [("axis", [row["axis"] for row in effects]), ("setting", [_shortened(row["setting"]) for row in effects])]
     columns.append(("cells", [f"{row['num_measured']} of {row['num_cells']}" for row in effects]))
     return columns + [(name, [_cell(row["means"][name]) for row in effects]) for name in effects[0]["means"]]
 
