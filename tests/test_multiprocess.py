@@ -30,7 +30,7 @@ def four_devices() -> Iterator[runtime.Shardings]:
 def finish(job: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     """(exit code, stdout, stderr) of every process; all are gone afterwards."""
     try:
-        told = [process.communicate(timeout=processes.PATIENCE_SECS) for process in job]
+        told = [process.communicate(timeout=3 * processes.PATIENCE_SECS) for process in job]
     finally:
         for process in job:
             process.kill()
