@@ -40,7 +40,7 @@ def initialize(start_secs: int = START_SECS) -> None:
     numbers of devices; ends the process with exit code 2 when the others have not come after `start_secs`.
     """
     given = parse_place(os.environ)
-    cluster = "" if given else find_cluster(os.environ, jax.config.jax_platforms or "")
+    cluster = "" if given else find_cluster(os.environ, getattr(jax.config, "jax_platforms", None) or "")
     if not given and not cluster:
         return
     if given and given["process_id"] == 0:
