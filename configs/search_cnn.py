@@ -6,6 +6,9 @@
 Arguments, after a colon: `batch_norm` (a BatchNorm after each convolution and the dense layer), `table3` and `table4` (the
 paper's printed sets instead of drawn ones; table4 has batch norm, as there), `rates` (table3, and its set 1 at the rate of its
 set 2 as a sixth), `smoke` (seconds on a CPU).
+
+9,111 real posters, without batch norm: the best of ten trials has a top-1 accuracy of 0.322 over folds and 0.312 [0.266, 0.356]
+on test (constant answer 0.167, colour histograms 0.354), in an hour of processor time.
 """
 
 from poster_jax import config as config_lib
