@@ -20,7 +20,7 @@ CONFIGS = tuple(f"{ROOT}/configs/{name}" for name in ("cnn_onehot.py", "finetune
 SEARCH = f"{ROOT}/configs/search_cnn.py"
 NUM_DRAWN = 500
 # Any text is right for these, as far as can be told without reading files.
-FREE_TEXTS = ("data.dir", "data.csv", "data.cache_dir")
+FREE_TEXTS = ("data.dir", "data.csv", "data.cache_dir", "reproduce.catalog")
 # Texts that are no Python value of any type, or none that a config holds.
 NO_VALUES = (
     "",
@@ -99,6 +99,10 @@ WRONG_TUPLES = {
         "(1, 2)", "((1e-3, 0.3),)", "((0, 0.3, 4, 16, 80),)", "(('a', 0.3, 4, 16, 80),)",
         "((1e-3, None, 4, 16, 80),)",
     ),
+    # Only their own protocols read these: test_grid.py and protocols/test_reproduce.py have what they refuse.
+    "ablation.axes": (),
+    "reproduce.experiments": (),
+    "reproduce.overrides": (),
     "search.halving": ("(0,)", "(5, 3)", "(99,)", "('a',)", "(1.5,)", "(None, 2)", "((1,),)", "(True,)"),
 }  # fmt: skip
 
