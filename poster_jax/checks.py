@@ -29,7 +29,8 @@ CHOICES = {
 }
 # What may stand before the colon of `model.weights`.
 WEIGHTS = ("keras", "torchvision", "poster_jax")
-LARGEST = 2**31 - 1  # seeds and steps are 32 bits wide on a device
+# Seeds and steps are 32 bits wide on a device, and so are floats.
+LARGEST, LARGEST_FLOAT = 2**31 - 1, 3e38
 # What the rows of a key hold, in order.
 ROWS = {
     "model.blocks": ("filters", "kernel", "pool", "batch_norm", "dropout"),
@@ -89,8 +90,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """An int or float that is finite and not beyond LARGEST; a bool is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
+    """An int not beyond LARGEST or a float not beyond LARGEST_FLOAT; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= (LARGEST if isinstance(value, int) else LARGEST_FLOAT)
 
 
 def is_whole(value: Any) -> bool:
@@ -126,8 +129,9 @@ def validate(flat: Mapping[str, Any]) -> None:
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise errors.UserError(f"config.{key}={value} is not a finite number; give one.")
-        if isinstance(value, (int, float)) and abs(value) > LARGEST:
-            raise errors.UserError(f"config.{key}={value} is beyond {LARGEST}; give a smaller number.")
+        largest = LARGEST_FLOAT if isinstance(value, float) and not key.endswith("_epochs") else LARGEST
+        if isinstance(value, (int, float)) and abs(value) > largest:
+            raise errors.UserError(f"config.{key}={value} is beyond {largest:g}; give a smaller number.")
         if key in POSITIVE and value <= 0:
             raise errors.UserError(f"config.{key}={value} must be above zero.")
         if key in NOT_NEGATIVE and value < 0:

@@ -134,7 +134,7 @@ def wrong_number(rng: random.Random, key: str, whole: bool) -> str:
     """Text that is no number of the key's kind, or one that cannot be: no number of a config may be negative."""
     texts = ["'3'", "True", "(3,)", "[]", "1e999", "-1e999", "10" * 400, *NO_VALUES]
     texts += [str(10**30), str(2**31), "-1", str(-rng.randrange(1, 10**9))]
-    texts += ["1.5", "1e3", "3.0"] if whole else ["-0.5", "1e30"]
+    texts += ["1.5", "1e3", "3.0"] if whole else ["-0.5", "1e39"]
     name = key.rpartition(".")[2]
     if name in ABOVE_ZERO:
         texts += ["0", "-0"]
