@@ -54,7 +54,12 @@ class Launcher:
         """The script, begun."""
         command = ["bash", str(self.script), *arguments]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+        # A shell cannot trap what is ignored when it starts, as SIGINT is below a shell's background job.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
         self.started.append(process)
         return process
 
