@@ -32,7 +32,7 @@ def count(value: float | None) -> Estimate:
 
 def bound(value: float) -> Estimate:
     """A number without noise that is held against a bound: an interval of no width."""
-    return Estimate(float(value), float(value), float(value), "no noise")
+    return Estimate(float(value), float(value), float(value))
 
 
 def score(splits: Sequence[Mapping[str, Any]], metric: str, part: str = "test") -> Estimate:

@@ -6,13 +6,13 @@ from typing import Any
 
 from poster_jax.report import tables
 
-CLAIM_WIDTH, MEASURED_WIDTH = 44, 44
+CLAIM_WIDTH, MEASURED_WIDTH, LINE_WIDTH = 44, 44, 150
 ASKED = {
     "about": "= {target:g}",
     "above": "> {bound:g}",
     "below": "< {bound:g}",
     "within": "within {margin:g} of 0",
-    "exactly": "= {target:g}",
+    "exactly": "= {target:,.0f}",
 }
 RULE = (
     "Rule: a claim of a number holds when the 95 % interval covers it, and cannot be told when it covers the floor too; a "
@@ -35,7 +35,8 @@ def ledger_text(results: Mapping[str, Any]) -> str:
             cells = [column[at] if at < len(column) else "" for column in (claim, measured, outcome)]
             lines.append(f"{cells[0]:<{CLAIM_WIDTH}}  {cells[1]:<{MEASURED_WIDTH}}  {cells[2]}".rstrip())
     counts = [f"{name}: {sum(row['verdict'] == name for row in results['ledger'])}" for name in _verdicts(results["ledger"])]
-    lines += ["", "; ".join(counts), *_reductions(results), RULE]
+    told = [line for text in (*_reductions(results), RULE) for line in textwrap.wrap(text, LINE_WIDTH)]
+    lines += ["", "; ".join(counts), *told]
     return "\n".join(lines) + "\n"
 
 
