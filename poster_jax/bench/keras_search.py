@@ -34,7 +34,8 @@ def build_model(config: config_lib.Config, trial: search_space.Trial, num_genres
         stack.append(layers.Dropout(trial.dropout))
     stack.append(layers.Dense(num_genres, activation="softmax"))
     model = keras.Sequential(stack)
-    model.compile(keras.optimizers.Adam(trial.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    top1 = keras.metrics.SparseCategoricalAccuracy("top1_accuracy")
+    model.compile(keras.optimizers.Adam(trial.learning_rate), "sparse_categorical_crossentropy", metrics=[top1])
     return model
 
 
@@ -60,7 +61,7 @@ def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
         seconds.append(time.perf_counter() - begun)
         print(
             f"trial {trial.number + 1}, {model.count_params():,} parameters: {seconds[-1]:.1f} s, "
-            f"validation top-1 {fitted.history['val_accuracy'][-1]:.3f}",
+            f"validation top-1 {fitted.history['val_top1_accuracy'][-1]:.3f}",
             flush=True,
         )
     return seconds
@@ -79,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config_lib.load(flags.config, [(key, value) for key, _, value in pairs])
         if config.protocol != "search":
             raise errors.UserError(f"{flags.config} is no search: give configs/search_cnn.py.")
-        mean = float(np.mean(time_fits(config, flags.fits)))
+        seconds = time_fits(config, flags.fits)
+        mean = float(np.mean(seconds))
         networks = len(search_space.draw_trials(config.search, config.seed)) * config.search.num_folds
-        print(
-            f"{networks} fits one after another: {mean * networks / 60:.1f} minutes ({mean:.1f} s each, {flags.fits} measured)"
-        )
+        minutes = mean * networks / 60
+        print(f"{networks} fits one after another: {minutes:.1f} minutes ({mean:.1f} s each, {len(seconds)} measured)")
     except errors.UserError as error:
         print(f"poster_jax: {error}", file=sys.stderr)
         return 2

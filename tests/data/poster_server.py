@@ -175,3 +175,50 @@ def slowly(behaviour: Behaviour, secs: float) -> Behaviour:
         behaviour(handler, before)
 
     return behave
+
+
+GOOD = picture(0)
+HTML = b"<!DOCTYPE html><html><body>Not here</body></html>"
+
+# name: (what the server does, how the movie ends, how often it is asked in the first run)
+FAULTS: dict[str, tuple[Behaviour, tuple[str, str], int]] = {
+    "good": (always(picture(1)), ("kept", ""), 1),
+    "png": (always(picture(2, "PNG")), ("kept", ""), 1),
+    "chunked": (chunked(picture(3), whole=True), ("kept", ""), 1),
+    "no-length": (always(picture(4), length=None), ("kept", ""), 1),
+    "cut-once": (in_turn(always(GOOD[:400], length=len(GOOD)), always(GOOD)), ("kept", ""), 2),
+    "error-twice": (
+        in_turn(*[always(status="500 Oh")] * 2, always(picture(5))),
+        ("kept", ""),
+        3,
+    ),
+    "redirected": (redirect("good-too", "301 Moved"), ("kept", ""), 1),
+    "silent": (silent, ("failed", "timeout"), 3),
+    "stalling": (stalling(GOOD), ("failed", "timeout"), 3),
+    "trickling": (trickling(GOOD, 0.05), ("failed", "timeout"), 3),
+    "trickling-headers": (trickling_headers, ("failed", "timeout"), 3),
+    "cut": (always(GOOD[:400], length=len(GOOD)), ("failed", "cut"), 3),
+    "cut-by-a-byte": (always(GOOD[:-1], length=len(GOOD)), ("failed", "cut"), 3),
+    "cut-without-length": (always(GOOD[:400], length=None), ("failed", "cut"), 3),
+    "cut-chunked": (chunked(GOOD, whole=False), ("failed", "cut"), 3),
+    "reset": (resetting, ("failed", "cut"), 3),
+    "no-answer": (lambda handler, before: None, ("failed", "cut"), 3),
+    "garbage": (garbage, ("failed", "bad_answer"), 3),
+    "error": (always(status="502 Bad Gateway"), ("failed", "http_502"), 3),
+    "missing": (always(HTML, "404 Not Found"), ("lost", "http_404"), 1),
+    "gone": (always(HTML, "410 Gone"), ("lost", "http_410"), 1),
+    "partial-content": (always(GOOD, "206 Partial Content"), ("lost", "http_206"), 1),
+    "page.jpg": (always(HTML, headers="Content-Type: image/jpeg\r\n"), ("lost", "not_an_image"), 1),
+    "announced-short": (always(GOOD, length=400), ("lost", "cut_file"), 3),
+    "empty": (always(b""), ("lost", "empty_file"), 3),
+    "announced-huge": (always(GOOD, length=10**12), ("lost", "too_big"), 1),
+    "endless": (endless, ("lost", "too_big"), 1),
+    "placeholder": (always(picture(99, "PNG")), ("lost", "placeholder"), 1),
+    "loop": (redirect("loop"), ("lost", "too_many_redirects"), 6),
+    "to-file": (redirect("file:///etc/hostname"), ("lost", "bad_address"), 1),
+    "to-nowhere": (always(status="302 Found"), ("lost", "bad_redirect"), 1),
+    "to-private": (redirect("http://10.1.2.3/poster.jpg"), ("lost", "refused_address"), 1),
+    "to-metadata": (redirect("http://169.254.169.254/latest"), ("lost", "refused_address"), 1),
+    "to-localhost": (redirect("http://localhost/secret"), ("lost", "refused_address"), 1),
+    "to-mapped": (redirect("http://[::ffff:127.0.0.1]/secret"), ("lost", "refused_address"), 1),
+}

@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -20,16 +19,15 @@ from typing import Any
 
 import pytest
 
-from poster_jax import errors
-from poster_jax.data import catalog, download, fetch, hosts, images, links
-from poster_jax.data.ledger import Entry, Ledger
+from poster_jax.data import catalog, download, images, links
+from poster_jax.data.ledger import Ledger
 from tests import processes
 from tests.data import poster_server as faults
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAST = ("--allow-host=127.0.0.1", "--timeout=2", "--idle=0.9", "--attempts=3", "--first-pause=0.02", "--max-mb=0.3")
 GOOD = faults.picture(0)
-HTML = b"<!DOCTYPE html><html><body>Not here</body></html>"
+FAULTS = faults.FAULTS
 Rows = Sequence[tuple[int, str, str]]  # imdbId, Genre, Poster
 
 
@@ -53,50 +51,6 @@ def run(tmp_path: pathlib.Path, rows: Rows, *options: str) -> tuple[int, dict[in
 def posters(out_dir: pathlib.Path) -> dict[int, bytes]:
     """Everything that lies in posters/, whatever it is called."""
     return {int(path.stem): path.read_bytes() for path in (out_dir / "posters").iterdir()}
-
-
-# name: (what the server does, how the movie ends, how often it is asked in the first run)
-FAULTS: dict[str, tuple[faults.Behaviour, tuple[str, str], int]] = {
-    "good": (faults.always(faults.picture(1)), ("kept", ""), 1),
-    "png": (faults.always(faults.picture(2, "PNG")), ("kept", ""), 1),
-    "chunked": (faults.chunked(faults.picture(3), whole=True), ("kept", ""), 1),
-    "no-length": (faults.always(faults.picture(4), length=None), ("kept", ""), 1),
-    "cut-once": (faults.in_turn(faults.always(GOOD[:400], length=len(GOOD)), faults.always(GOOD)), ("kept", ""), 2),
-    "error-twice": (
-        faults.in_turn(*[faults.always(status="500 Oh")] * 2, faults.always(faults.picture(5))),
-        ("kept", ""),
-        3,
-    ),
-    "redirected": (faults.redirect("good-too", "301 Moved"), ("kept", ""), 1),
-    "silent": (faults.silent, ("failed", "timeout"), 3),
-    "stalling": (faults.stalling(GOOD), ("failed", "timeout"), 3),
-    "trickling": (faults.trickling(GOOD, 0.05), ("failed", "timeout"), 3),
-    "trickling-headers": (faults.trickling_headers, ("failed", "timeout"), 3),
-    "cut": (faults.always(GOOD[:400], length=len(GOOD)), ("failed", "cut"), 3),
-    "cut-by-a-byte": (faults.always(GOOD[:-1], length=len(GOOD)), ("failed", "cut"), 3),
-    "cut-without-length": (faults.always(GOOD[:400], length=None), ("failed", "cut"), 3),
-    "cut-chunked": (faults.chunked(GOOD, whole=False), ("failed", "cut"), 3),
-    "reset": (faults.resetting, ("failed", "cut"), 3),
-    "no-answer": (lambda handler, before: None, ("failed", "cut"), 3),
-    "garbage": (faults.garbage, ("failed", "bad_answer"), 3),
-    "error": (faults.always(status="502 Bad Gateway"), ("failed", "http_502"), 3),
-    "missing": (faults.always(HTML, "404 Not Found"), ("lost", "http_404"), 1),
-    "gone": (faults.always(HTML, "410 Gone"), ("lost", "http_410"), 1),
-    "partial-content": (faults.always(GOOD, "206 Partial Content"), ("lost", "http_206"), 1),
-    "page.jpg": (faults.always(HTML, headers="Content-Type: image/jpeg\r\n"), ("lost", "not_an_image"), 1),
-    "announced-short": (faults.always(GOOD, length=400), ("lost", "cut_file"), 3),
-    "empty": (faults.always(b""), ("lost", "empty_file"), 3),
-    "announced-huge": (faults.always(GOOD, length=10**12), ("lost", "too_big"), 1),
-    "endless": (faults.endless, ("lost", "too_big"), 1),
-    "placeholder": (faults.always(faults.picture(99, "PNG")), ("lost", "placeholder"), 1),
-    "loop": (faults.redirect("loop"), ("lost", "too_many_redirects"), 6),
-    "to-file": (faults.redirect("file:///etc/hostname"), ("lost", "bad_address"), 1),
-    "to-nowhere": (faults.always(status="302 Found"), ("lost", "bad_redirect"), 1),
-    "to-private": (faults.redirect("http://10.1.2.3/poster.jpg"), ("lost", "refused_address"), 1),
-    "to-metadata": (faults.redirect("http://169.254.169.254/latest"), ("lost", "refused_address"), 1),
-    "to-localhost": (faults.redirect("http://localhost/secret"), ("lost", "refused_address"), 1),
-    "to-mapped": (faults.redirect("http://[::ffff:127.0.0.1]/secret"), ("lost", "refused_address"), 1),
-}
 
 
 def test_every_fault_ends_where_it_should_and_only_failures_are_asked_again(
@@ -309,211 +263,6 @@ def test_a_stop_is_heard_while_a_server_is_silent(tmp_path: pathlib.Path) -> Non
         assert download.download(csv_path, tmp_path / "set", options, stop) == 1
         assert time.monotonic() - began < 5
     assert (tmp_path / "set" / "downloads.jsonl").read_text() == ""
-
-
-# What may never be asked, in the spellings that resolvers take.
-PRIVATE_URLS = (
-    "http://127.0.0.1/a.jpg",
-    "http://127.1/",
-    "http://2130706433/",
-    "http://0x7f000001/",
-    "http://localhost/",
-    "http://LOCALHOST/",
-    "http://0.0.0.0/",
-    "http://10.0.0.1/",
-    "http://172.16.0.1/",
-    "http://192.168.1.1/",
-    "http://169.254.169.254/",
-    "http://100.64.0.1/",
-    "http://224.0.0.1/",
-    "http://240.0.0.1/",
-    "http://255.255.255.255/",
-    "http://[::1]/",
-    "http://[::]/",
-    "http://[fe80::1]/",
-    "http://[fec0::1]/",
-    "http://[fc00::1]/",
-    "http://[ff02::1]/",
-    "http://[::ffff:10.0.0.1]/",
-    "http://[64:ff9b::7f00:1]/",
-    "http://[2002:7f00:1::]/",
-    "http://user:word@127.0.0.1/",
-    "https://127.0.0.1/",
-)
-
-
-def limits(*allowed: str, **given: Any) -> fetch.Limits:
-    return fetch.Limits(**{"total_secs": 5.0, "idle_secs": 2.0, "max_bytes": 10**6, "allow_hosts": frozenset(allowed), **given})
-
-
-@pytest.mark.parametrize("url", PRIVATE_URLS)
-def test_no_private_address_is_connected_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_connect", lambda *_: pytest.fail("connected"))
-    with pytest.raises(fetch.Failure) as raised:
-        fetch.fetch(url, limits("example.com", "127.0.0.2"))
-    assert raised.value.reason == "refused_address" and not raised.value.transient, raised.value
-
-
-@pytest.mark.parametrize(
-    "address", ["8.8.8.8", "93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8", "64:ff9b::808:808"]
-)
-def test_public_addresses_are_public(address: str) -> None:
-    assert fetch.is_public(address)
-
-
-@pytest.mark.parametrize("url", ["file:///etc/hosts", "ftp://example.com/a", "//example.com/a", "a.jpg", "http:///a", "N/A"])
-def test_only_http_and_https_are_spoken(url: str) -> None:
-    with pytest.raises(fetch.Failure) as raised:
-        fetch.fetch(url, limits("127.0.0.1"))
-    assert raised.value.reason == "bad_address"
-
-
-@pytest.mark.parametrize(
-    "url", ["http://a..b/", "http://example.com:99999/", "http://example.com:0/", "http://[::1/", "http://a b/"]
-)
-def test_a_broken_url_is_lost_and_not_tried_again(url: str) -> None:
-    with pytest.raises(fetch.Failure) as raised:
-        fetch.fetch(url, limits())
-    assert raised.value.reason == "bad_address" and not raised.value.transient
-
-
-def resolving(answers: dict[str, list[list[str]]], asked: list[str]) -> Any:
-    """A getaddrinfo that gives a name's answers in turn."""
-
-    def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-        asked.append(host)
-        found = answers[host].pop(0)
-        return [(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in found]
-
-    return getaddrinfo
-
-
-@pytest.mark.parametrize("found", [["10.0.0.5"], ["93.184.216.34", "127.0.0.1"], ["93.184.216.34", "::1"]])
-def test_a_name_that_means_a_private_address_is_refused(found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", resolving({"posters.example": [found]}, []))
-    monkeypatch.setattr(fetch, "_connect", lambda *_: pytest.fail("connected"))
-    with pytest.raises(fetch.Failure, match="refused_address"):
-        fetch.fetch("http://posters.example/a.jpg", limits())
-
-
-def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    connected: list[Any] = []
-    # A name that turns private between the check and the connection, as in DNS rebinding.
-    monkeypatch.setattr(socket, "getaddrinfo", resolving({"rebind.example": [["93.184.216.34"], ["127.0.0.1"]]}, asked))
-
-    class Refusing:
-        def __init__(self, *_: Any) -> None: ...
-        def settimeout(self, _: float) -> None: ...
-        def close(self) -> None: ...
-        def connect(self, place: Any) -> None:
-            connected.append(place)
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
-
-    monkeypatch.setattr(fetch.socket, "socket", Refusing)
-    with pytest.raises(fetch.Failure, match="no_connection"):
-        fetch.fetch("http://rebind.example/a.jpg", limits())
-    assert asked == ["rebind.example"]
-    assert connected == [("93.184.216.34", 80)]
-
-
-def test_the_server_hears_the_name_and_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    with faults.serving({"a%20b?c=%C3%A9": faults.always(GOOD)}) as server:
-        # Nobody listens on the second loopback address.
-        monkeypatch.setattr(socket, "getaddrinfo", resolving({"posters.example": [["127.0.0.2", "127.0.0.1"]]}, []))
-        url = f"http://Posters.example:{server.port}/a b?c=é"
-        assert fetch.fetch(url, limits("posters.example")).body == GOOD
-        assert server.host_headers == [f"posters.example:{server.port}"]
-
-
-def test_https_shows_the_name_and_checks_the_certificate_against_it(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the command openssl to make a certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    named = ["-subj", "/CN=posters.example", "-addext", "subjectAltName=DNS:posters.example"]
-    subprocess.run([*made, *named, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    shown: list[str | None] = []
-    context.sni_callback = lambda _, name, __: shown.append(name)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    fetch._tls.cache_clear()
-    answers = {"posters.example": [["127.0.0.1"]], "other.example": [["127.0.0.1"]]}
-    monkeypatch.setattr(socket, "getaddrinfo", resolving(answers, []))
-    try:
-        with faults.serving({"a": faults.always(GOOD)}) as server:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-            allowed = limits(*answers)
-            assert fetch.fetch(f"https://posters.example:{server.port}/a", allowed).body == GOOD
-            with pytest.raises(fetch.Failure, match="other.example.*certificate verify failed"):
-                fetch.fetch(f"https://other.example:{server.port}/a", allowed)
-    finally:
-        fetch._tls.cache_clear()
-    assert shown == ["posters.example", "other.example"]
-
-
-@pytest.mark.parametrize(
-    ("text", "date", "secs"),
-    [
-        ("120", None, 120.0),
-        (" 0 ", None, 0.0),
-        ("Wed, 21 Oct 2015 07:28:30 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", 30.0),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", None, 0.0),
-        ("soon", None, None),
-        ("-5", None, None),
-        (None, None, None),
-    ],
-)
-def test_retry_after_by_hand(text: str | None, date: str | None, secs: float | None) -> None:
-    assert fetch.parse_retry_after(text, date) == secs
-
-
-def test_hosts_take_turns_and_one_that_rests_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
-    schedule = hosts.Schedule(hosts.Manners(per_host=2, base_secs=1.0, longest_secs=10.0, patience=5))
-    for name in "aaabb":
-        schedule.add(name, f"{name} task")
-    assert [schedule.take(0.0) for _ in range(5)] == [("a", "a task"), ("b", "b task")] * 2 + [None]
-    schedule.done("a", 0.0, failed=True, overload=True)
-    schedule.done("a", 0.5, failed=True, overload=True)  # sent before the first answer: it counts once
-    assert schedule.take(1.4) is None
-    assert schedule.take(1.5) == ("a", "a task")
-    schedule.add("a", "another")
-    assert schedule.take(1.5) is None  # one at a time after an overload
-    schedule.done("a", 2.0, failed=True, overload=True)
-    assert schedule.take(3.9) is None
-    assert schedule.take(4.0) == ("a", "another")  # the second pause is twice as long
-    assert schedule.is_over()
-    schedule.add("b", "later", not_before=7.0)
-    assert not schedule.is_over()
-    schedule.done("b", 5.0)
-    assert schedule.take(6.9) is None and schedule.take(7.0) == ("b", "later")
-    schedule.add("a", "never")
-    schedule.done("a", 8.0, failed=True, overload=True, wait_secs=11.0)
-    assert schedule.take(99.0) is None and schedule.is_over()
-    assert list(schedule.left_alone()) == ["a"]
-
-
-def test_the_ledger_survives_a_torn_line_and_strange_ones(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "downloads.jsonl"
-    ledger = Ledger(path)
-    ledger.add(Entry(1, "u", "failed", "timeout"))
-    ledger.add(Entry(1, "u", "kept", size=3))
-    with pytest.raises(errors.UserError, match="in use"):
-        Ledger(path)
-    ledger.close()
-    whole = path.read_bytes()
-    strange = b'\xff\xfe\n[]\n{"id": "1", "url": "u", "state": "kept"}\n{"id": 2, "url": "u", "state": "best"}\n{"a": 1}\n'
-    path.write_bytes(whole + strange + b'{"id": 3, "url": "u", "st')
-    ledger = Ledger(path)
-    assert ledger.num_unreadable == 5
-    assert [(entry.id, entry.state, entry.size) for entry in ledger.entries()] == [(1, "kept", 3)]
-    ledger.add(Entry(3, "u", "lost"))
-    ledger.close()
-    assert path.read_bytes().startswith(whole + strange + b'{"id": 3, "url": "u", "state": "lost"')
 
 
 @pytest.mark.parametrize(
