@@ -12,7 +12,6 @@ from poster_jax.report import runs as runs_lib
 from poster_jax.report import style
 
 WATCHED = ("loss", "mean_average_precision", "top1_accuracy", "binary_accuracy")
-MIN_SPAN = 0.05  # of an axis, so that a single poster's change does not look like learning
 MAX_COLUMNS = 3
 NUM_BINS = 10
 MIN_IN_BIN = 5  # a share of fewer posters says nothing
@@ -58,9 +57,7 @@ def _learning(theme: style.Theme, runs: Sequence[runs_lib.Run]) -> Any:
                 if level is not None:
                     axes.axhline(level, color=look["color"], linestyle=":", linewidth=1.2)
         axes.set(title=name, xlabel="step", ymargin=0.1)
-        low, high = axes.get_ylim()
-        missing = max(0.0, MIN_SPAN - (high - low))
-        axes.set_ylim(low - missing / 2, high + missing / 2)
+        style.widen(axes)
     _legend(figure, figure.axes[0], runs)
     return figure
 

@@ -72,6 +72,8 @@ def _transfer(theme: style.Theme, run: runs_lib.Run) -> Any:
         for axes, stage in ((heads, "frozen body"), (tuned, f"fine-tuned at {branch['tuned']['learning_rate']:g}")):
             axes.axhline(floor, color=theme.foreground, linestyle=":", linewidth=1.2)
             axes.set(title=f"posters in [{low:g}, {high:g}], {stage}", xlabel="epoch")
+            axes.locator_params(axis="x", integer=True)
+            style.widen(axes)
         heads.set_ylabel(metric)
     return figure
 

@@ -9,6 +9,7 @@ from typing import Any
 DOTS_PER_INCH = 150
 WEBP_QUALITY = 85
 FULL_WIDTH_IN = 9.0
+MIN_SPAN = 0.05  # of a score's axis, so that a single poster's change does not look like learning
 PAD_IN = 0.08
 
 
@@ -79,6 +80,13 @@ def new_figure(width_in: float, height_in: float) -> Any:
     made = figure.Figure(figsize=(width_in, height_in), layout="constrained")
     made.set_layout_engine("constrained", w_pad=PAD_IN, h_pad=PAD_IN)
     return made
+
+
+def widen(axes: Any) -> None:
+    """Makes the vertical axis at least MIN_SPAN long, around what it shows."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, MIN_SPAN - (high - low))
+    axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 @contextmanager
