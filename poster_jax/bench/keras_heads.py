@@ -1,0 +1,108 @@
+"""`python -m poster_jax.bench.keras_heads --weights=FILE [--config=FILE[:ARG]] [--config.KEY=VALUE ...]`: frozen heads in turn.
+
+The frozen part of a transfer config (every rate, every epoch) as our protocol does it, features computed anew, against Keras's
+`fit` through the frozen body. Keras's epochs are alike, so one is measured, and one more that also traces; the rest is
+multiplication.
+"""
+
+import argparse
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from poster_jax import config as config_lib
+from poster_jax import errors, features, models, runtime
+from poster_jax.bench import keras_finetune, peers
+from poster_jax.data import feed as feed_lib
+from poster_jax.protocols import single, transfer
+
+
+def time_ours(config: config_lib.Config) -> float:
+    """Seconds from posters in memory to trained and scored heads of all rates, compilation included."""
+    feed = feed_lib.open_feed(config.data, runtime.make_shardings(), ("resident", "the benchmark asks for it"))
+    loaded = models.load_pretrained(**config.model)
+    started = time.perf_counter()
+    model, _, state = single.start_network(config, config.model, feed, 1, config.seed, loaded, unfreeze_steps=0)
+    body = model.clone(train_from="head", bn_mode="frozen")
+    with tempfile.TemporaryDirectory() as folder:
+        pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, folder)
+        transfer.cached_heads(config, config.seed, feed, model, single.build_loss(config, feed), state, pooled)
+    return time.perf_counter() - started
+
+
+def build_model(body: Any, config: config_lib.Config, num_genres: int) -> Any:
+    """The body, frozen, under pooling and a softmax: float32 posters in [0, 255] to probabilities [B, K], compiled."""
+    layers = peers.keras_on_tensorflow().layers
+    pool = {"max": layers.GlobalMaxPooling2D, "avg": layers.GlobalAveragePooling2D}[config.model.pooling]
+    poster = layers.Input(body.input_shape[1:])
+    body.trainable = False
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(poster)
+    keras = peers.keras_on_tensorflow()
+    model = keras.Model(poster, layers.Dense(num_genres, activation="softmax")(pool()(body(scaled, training=False))))
+    model.compile(keras.optimizers.Adam(config.transfer.learning_rates[0]), "sparse_categorical_crossentropy")
+    return model
+
+
+def time_keras(config: config_lib.Config, weights: str) -> tuple[float, float]:
+    """Seconds of building, tracing and the first epoch, and of one epoch more; each ends with validation."""
+    posters = keras_finetune.load_posters(config.data, 0)
+    held = {part: (posters.images[part], posters.labels(part)) for part in ("train", "validation")}
+    started = time.perf_counter()
+    body = keras_finetune.build_body(pathlib.Path(weights), config.data.image_size)
+    model = build_model(body, config, len(posters.rows.genres))
+    seconds = []
+    for _ in range(2):
+        model.fit(*held["train"], batch_size=config.train.batch_size, validation_data=held["validation"], epochs=1, verbose=0)
+        seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+    return seconds[0], seconds[1]
+
+
+def whole_secs(first: float, epoch: float, config: config_lib.Config) -> float:
+    """What Keras takes for all rates and epochs: every rate is a model of its own that is built and traced."""
+    rates, epochs = len(config.transfer.learning_rates), round(config.transfer.head_epochs)
+    return rates * (first + (epochs - 1) * epoch)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Times both in turn; returns the exit code, 2 for a mistake in what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_heads", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--weights", required=True, help="Keras .h5 or .keras with a MobileNetV2 body of width 1")
+    parser.add_argument("--config", default="configs/transfer_mobilenet.py", metavar="FILE[:ARG]")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds")
+    flags, rest = parser.parse_known_args(argv)
+    try:
+        if flags.repeats < 1 or not all(text.startswith("--config.") and "=" in text for text in rest):
+            raise errors.UserError("--repeats must be 1 or more, and every other argument --config.KEY=VALUE.")
+        pairs = [text.removeprefix("--config.").partition("=") for text in rest]
+        overrides = [("model.weights", f"keras:{flags.weights}"), *((key, value) for key, _, value in pairs)]
+        config = config_lib.load(flags.config, overrides)
+        if config.protocol != "transfer" or config.loss.name != "softmax":
+            raise errors.UserError(
+                f"{flags.config} trains no softmax heads on a frozen body: give configs/transfer_mobilenet.py."
+            )
+        epochs = round(config.transfer.head_epochs) * len(config.transfer.learning_rates)
+        ratios = []
+        for number in range(flags.repeats):
+            ours = time_ours(config)
+            first, epoch = time_keras(config, flags.weights)
+            theirs = whole_secs(first, epoch, config)
+            ratios.append(ours / theirs)
+            print(
+                f"round {number + 1}: ours {ours:.1f} s; Keras {epoch:.1f} s an epoch, {theirs:.0f} s for {epochs} epochs; "
+                f"ours over Keras {ratios[-1]:.3f}",
+                flush=True,
+            )
+        print(f"median {statistics.median(ratios):.3f} of Keras's time ({min(ratios):.3f} to {max(ratios):.3f})")
+    except errors.UserError as error:
+        print(f"poster_jax: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

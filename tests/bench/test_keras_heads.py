@@ -1,0 +1,45 @@
+"""Keras's side of the frozen heads: what is trained, what it computes, and the multiplication."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poster_jax import config as config_lib
+from poster_jax.bench import keras_heads
+
+pytest.importorskip("tensorflow")
+keras: Any = pytest.importorskip("keras")
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TRANSFER = str(ROOT / "configs" / "transfer_mobilenet.py")
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_only_the_head_trains_and_sees_the_pooled_body(pooling: str) -> None:
+    config = config_lib.load(TRANSFER, [("model.pooling", pooling)])
+    keras.utils.set_random_seed(0)
+    body = keras.Sequential([keras.Input((48, 32, 3)), keras.layers.Conv2D(8, 3), keras.layers.BatchNormalization()])
+    model = keras_heads.build_model(body, config, 6)
+    assert [tuple(weight.shape) for weight in model.trainable_weights] == [(8, 6), (6,)]
+    image = np.random.default_rng(0).uniform(0, 255, (4, 48, 32, 3)).astype(np.float32)
+    maps = body(image / 127.5 - 1, training=False).numpy()
+    pooled = maps.max((1, 2)) if pooling == "max" else maps.mean((1, 2))
+    logits = np.exp(pooled @ model.layers[-1].kernel.numpy())
+    np.testing.assert_allclose(model.predict_on_batch(image), logits / logits.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_every_rate_is_built_and_takes_all_its_epochs() -> None:
+    config = config_lib.load(TRANSFER)
+    assert keras_heads.whole_secs(5.0, 2.0, config) == 3 * (5.0 + 19 * 2.0)
+
+
+def test_a_mistake_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (
+        ["--weights=x.h5", f"--config={TRANSFER}", "--repeats=0"],
+        ["--weights=x.h5", f"--config={ROOT / 'configs' / 'cnn_onehot.py'}"],
+        ["--weights=x.h5", f"--config={ROOT / 'configs' / 'finetune_mobilenet.py'}"],
+        [f"--weights={ROOT / 'none.h5'}", f"--config={TRANSFER}:smoke", "--config.model.width=1.0"],
+    ):
+        assert keras_heads.main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
