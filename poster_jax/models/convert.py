@@ -12,6 +12,7 @@ import pathlib
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -219,7 +220,10 @@ def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
             f"reading {path} needs PyTorch: install torch, or save the state_dict as .safetensors where there is one."
         ) from error
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of a pickle protocol that it does not write itself; what is refused is refused in our words.
+            warnings.simplefilter("ignore", UserWarning)
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise errors.UserError(
             f"the weights file {path} holds more than arrays, which could run code: save model.state_dict() alone."
