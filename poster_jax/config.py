@@ -225,6 +225,19 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> Config
     return config
 
 
+def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
+    """(dotted key, text) of each `--config.KEY=VALUE`, in order; raises UserError for anything else."""
+    pairs = []
+    for argument in arguments:
+        key, equals, text = argument.removeprefix("--config.").partition("=")
+        if not argument.startswith("--config.") or not key:
+            raise errors.UserError(f"{argument} is unknown here: only --config.KEY=VALUE may follow the flags; see --help.")
+        if not equals:
+            raise errors.UserError(f"{argument} has no value: write it as {argument}=VALUE.")
+        pairs.append((key, text))
+    return pairs
+
+
 def override(config: Config, key: str, text: str) -> None:
     """Sets one dotted key from text, in the type that the key has."""
     flat = flatten(config)

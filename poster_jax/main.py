@@ -60,7 +60,7 @@ def _machine_refusal(error: Exception) -> str:
 def _run(argv: list[str]) -> int:
     overrides = [argument for argument in argv if argument.startswith("--config.")]
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
-    config = config_lib.load(flags.config, [_parse_override(argument) for argument in overrides])
+    config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
 
     # Imported late: a mistyped key is told before jax has loaded.
     from poster_jax import models, plan, protocols, runtime
@@ -107,13 +107,6 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
     parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
     return parser.parse_args(argv)
-
-
-def _parse_override(argument: str) -> tuple[str, str]:
-    key, equals, text = argument.removeprefix("--config.").partition("=")
-    if not equals:
-        raise errors.UserError(f"{argument} has no value: write it as {argument}=VALUE.")
-    return key, text
 
 
 if __name__ == "__main__":

@@ -76,19 +76,15 @@ class Steps:
 
 def main() -> int:
     """Prints the measurements; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", default="configs/cnn_onehot.py")
     parser.add_argument("--against", choices=("keras", "torch"))
     parser.add_argument("--repeats", type=int, default=5, help="rounds in which every candidate runs once")
     parser.add_argument("--steps", type=int, default=20, help="training steps per round of the input measurement")
     parser.add_argument("--skip-inputs", action="store_true")
-    argv = [argument for argument in sys.argv[1:] if not argument.startswith("--config.")]
-    overrides = [
-        tuple(argument.removeprefix("--config.").split("=", 1)) for argument in sys.argv[1:] if argument.startswith("--config.")
-    ]
-    flags = parser.parse_args(argv)
+    flags, rest = parser.parse_known_args()
     try:
-        config = config_lib.load(flags.config, overrides)  # type: ignore[arg-type]
+        config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
         shardings = runtime.make_shardings()
         device = jax.devices()[0]
         print(f"{len(jax.devices())} x {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}")

@@ -76,10 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     flags, rest = parser.parse_known_args(argv)
     try:
-        if flags.repeats < 1 or not all(text.startswith("--config.") and "=" in text for text in rest):
-            raise errors.UserError("--repeats must be 1 or more, and every other argument --config.KEY=VALUE.")
-        pairs = [text.removeprefix("--config.").partition("=") for text in rest]
-        overrides = [("model.weights", f"keras:{flags.weights}"), *((key, value) for key, _, value in pairs)]
+        if flags.repeats < 1:
+            raise errors.UserError("--repeats must be 1 or more.")
+        overrides = [("model.weights", f"keras:{flags.weights}"), *config_lib.parse_overrides(rest)]
         config = config_lib.load(flags.config, overrides)
         if config.protocol != "transfer" or config.loss.name != "softmax":
             raise errors.UserError(

@@ -74,10 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fits", type=int, default=2, help="networks to train")
     flags, rest = parser.parse_known_args(argv)
     try:
-        if flags.fits < 1 or not all(text.startswith("--config.") and "=" in text for text in rest):
-            raise errors.UserError("--fits must be 1 or more, and every other argument --config.KEY=VALUE.")
-        pairs = [text.removeprefix("--config.").partition("=") for text in rest]
-        config = config_lib.load(flags.config, [(key, value) for key, _, value in pairs])
+        if flags.fits < 1:
+            raise errors.UserError("--fits must be 1 or more.")
+        config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
         if config.protocol != "search":
             raise errors.UserError(f"{flags.config} is no search: give configs/search_cnn.py.")
         seconds = time_fits(config, flags.fits)
