@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from poster_jax import forms
+
 Padding = tuple[tuple[int, int], ...]
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -34,7 +36,7 @@ def _depthwise(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -
     def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _shifted_sums(_padded_once(x, padding), kernel, stride).astype(x.dtype)
 
-    return lax.platform_dependent(x, kernel, cpu=shifted, default=functools.partial(_native, padding=padding, stride=stride))
+    return forms.choose(x, kernel, cpu=shifted, default=functools.partial(_native, padding=padding, stride=stride))
 
 
 def _depthwise_forward(
@@ -55,7 +57,7 @@ def _depthwise_backward(
         kernel_gradient = _kernel_gradient(_padded_once(x, padding), grad, kernel.shape[:2], stride)
         return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
 
-    return lax.platform_dependent(*saved, grad, cpu=shifted, default=native)
+    return forms.choose(*saved, grad, cpu=shifted, default=native)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)

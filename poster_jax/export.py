@@ -1,25 +1,27 @@
-"""`python -m poster_jax.export WORKDIR OUT`: a finished run as a folder that predicts without poster_jax.
+"""`python -m poster_jax.export WORKDIR OUT [--tflite] [--onnx]`: a finished run as a folder that predicts without poster_jax.
 
 OUT holds `program.jax_export` (StableHLO with the weights in it, by jax.export), `labels.json` (genres, thresholds and the
 size of a poster), `MODEL_CARD.md`, `predict.py` (uses the folder; needs jax, numpy and Pillow) and `manifest.json` (SHA-256 of
-the others). The program is held against the checkpoint first, then OUT appears by one rename. An OUT that exists is refused,
+the others); `program.tflite` and `program.onnx` where asked for. Programs are held against the checkpoint first, each by its
+own runtime, then OUT appears by one rename. An OUT that exists is refused,
 whatever it holds: a bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax import export
 
-from poster_jax import errors, model_card, predict
+from poster_jax import errors, export_formats, model_card, predict
 from poster_jax import workdir as workdir_lib
 
 EXIT_MISTAKE = 2
@@ -65,7 +67,11 @@ def _without_source_paths() -> Iterator[None]:
 
 def check_program(program: bytes, network: predict.Network, image: np.ndarray, precision: str) -> None:
     """Raises RuntimeError when the program and the checkpoint differ on posters uint8 [B, H, W, 3]; here, on this device."""
-    call = jax.jit(export.deserialize(bytearray(program)).call)
+    check_scores(jax.jit(export.deserialize(bytearray(program)).call), network, image, precision)
+
+
+def check_scores(call: Callable[[np.ndarray], Any], network: predict.Network, image: np.ndarray, precision: str) -> None:
+    """As `check_program`, for a program that can be called."""
     wanted = np.asarray(network.score(network.variables, image))
     for given, scores in ((image, wanted), (image[:1], wanted[:1])):
         found = np.asarray(call(given))
@@ -87,15 +93,21 @@ def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.nda
     return image
 
 
-def build_bundle(workdir: pathlib.Path) -> dict[str, bytes]:
-    """{file name: content} of a finished run's bundle, its program checked.
+def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, bytes]:
+    """{file name: content} of a finished run's bundle, its programs checked; `kinds` are further ones of export_formats.FILES.
 
-    Raises UserError for what `predict.load_network` refuses, and RuntimeError when the program is not the checkpoint.
+    Raises UserError for what `predict.load_network` and `export_formats.build` refuse, and RuntimeError when a program is not
+    the checkpoint.
     """
     config, results, genres = predict.read_run(workdir)
     network = predict.load_network(workdir)
     program = build_program(network)
-    check_program(program, network, choose_posters(workdir, network.image_size), config.train.precision)
+    posters = choose_posters(workdir, network.image_size)
+    check_program(program, network, posters, config.train.precision)
+    others = {}
+    for kind in kinds:
+        others[export_formats.FILES[kind]] = built = export_formats.build(kind, network, config.train.precision)
+        check_scores(functools.partial(export_formats.run, kind, built), network, posters, config.train.precision)
     labels = {
         "genres": genres,
         "thresholds": network.thresholds.tolist(),
@@ -103,10 +115,16 @@ def build_bundle(workdir: pathlib.Path) -> dict[str, bytes]:
         "probabilities": "of one genre among all" if config.loss.name == "softmax" else "of every genre by itself",
     }
     card = model_card.write(
-        config, results, thresholds=network.thresholds.tolist(), platforms=PLATFORMS, jax_version=jax.__version__
+        config,
+        results,
+        thresholds=network.thresholds.tolist(),
+        platforms=PLATFORMS,
+        jax_version=jax.__version__,
+        others=tuple(others),
     )
     files = {
         PROGRAM: program,
+        **others,
         "labels.json": (json.dumps(labels, indent=2) + "\n").encode(),
         "MODEL_CARD.md": card.encode(),
         "predict.py": LOADER.read_bytes(),
@@ -140,6 +158,8 @@ def _run(argv: list[str]) -> int:
     parser = _Parser(prog="python -m poster_jax.export", description=__doc__, allow_abbrev=False)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
     parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("--tflite", action="store_true", help="program.tflite too, one poster a call")
+    parser.add_argument("--onnx", action="store_true", help="program.onnx too, any batch size")
     flags = parser.parse_args(argv)
     out = pathlib.Path(flags.out)
     # A link to nowhere is in the way too.
@@ -147,7 +167,7 @@ def _run(argv: list[str]) -> int:
         raise errors.UserError(f"{out} exists already: remove it or name another folder.")
     if not out.parent.is_dir():
         raise errors.UserError(f"the folder {out.parent} does not exist: make it first.")
-    files = build_bundle(pathlib.Path(flags.workdir))
+    files = build_bundle(pathlib.Path(flags.workdir), [kind for kind in export_formats.FILES if getattr(flags, kind)])
     try:
         workdir_lib.write_folder(out, files)
     except OSError as error:

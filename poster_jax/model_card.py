@@ -19,11 +19,12 @@ def write(
     thresholds: Sequence[float],
     platforms: Sequence[str],
     jax_version: str,
+    others: Sequence[str] = (),
 ) -> str:
     """The card of one finished run.
 
     Args:
-        results: its results.json; thresholds: [K], those that the bundle decides by.
+        results: its results.json; thresholds: [K], those that the bundle decides by; others: its TFLite and ONNX files.
     """
     height, width = config.data.image_size
     genres = results["data"]["genres"]
@@ -37,6 +38,7 @@ def write(
         f"`program.jax_export` is StableHLO for {', '.join(platforms)}, written by jax {jax_version}; jax reads the files of "
         "earlier versions, for six months at least, and mostly not those of later ones. The weights and the normalisation are "
         "inside.",
+        *_others(others),
         "## Input and output",
         *_contract(config, height, width),
         "## Scores on the test part",
@@ -62,6 +64,14 @@ def write(
         # Lines of one list or table stand together.
         text += ("\n" if section[:2] in ("- ", "| ") and before[:2] == section[:2] else "\n\n" * bool(before)) + section
     return text + "\n"
+
+
+def _others(names: Sequence[str]) -> list[str]:
+    about = {
+        "program.tflite": "`program.tflite` is the same network for LiteRT (TensorFlow Lite), one poster a call.",
+        "program.onnx": "`program.onnx` is the same network for ONNX runtimes, any number of posters a call.",
+    }
+    return [about[name] for name in names]
 
 
 def _example(height: int, width: int) -> str:

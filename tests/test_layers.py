@@ -21,6 +21,7 @@ LEVELS = (
         "data.hosts",
         "data.ledger",
         "bundle",
+        "forms",
     ),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("narrow", "layers", "depthwise", "baselines"),
@@ -60,15 +61,19 @@ LEVELS = (
     ("plan", "bench.timing", "bench.peers", "bench.keras_finetune", "bench.keras_search", "bench.keras_heads"),
     ("model_card",),
     ("predict", "report.__main__"),
+    ("export_formats",),
     ("export",),
     ("main", "bench.__main__"),
 )
 ORDER = [name for level in LEVELS for name in level]
 # Where a guest may be imported at all; "inside" means inside functions only.
 GUESTS = {
-    "tensorflow": {"data.pipeline", "bench.peers", "bench.keras_finetune"},
+    "tensorflow": {"data.pipeline", "bench.peers", "bench.keras_finetune", "export_formats"},
     "keras": {"bench.peers", "bench.keras_finetune", "models.convert"},
     "torch": {"bench.peers", "models.convert"},
+    "jax2onnx": {"export_formats"},
+    "onnxruntime": {"export_formats"},
+    "ai_edge_litert": {"export_formats"},
     "h5py": {"models.keras_files"},
     "matplotlib": {"report.style", "report.overlay", "report.confusions"},
     "jinja2": {"report.page"},

@@ -1,0 +1,39 @@
+"""Which form of an operation a program gets: the one for CPUs or the one for accelerators, or the plain one for a converter.
+
+The only place that chooses. Between CPU and accelerator the program itself chooses where it runs, so that one that is exported
+for several platforms is right on each.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jax import lax
+
+_plain = contextvars.ContextVar("plain", default=False)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """What is traced within is made of the operations that every framework has, as TFLite's and ONNX's converters need.
+
+    A function that was jitted and traced before keeps its trace: trace the function under the jit.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def is_plain() -> bool:
+    """True within `plain`."""
+    return _plain.get()
+
+
+def choose(*operands: Any, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
+    """`cpu(*operands)` where the program runs on a CPU, `default(*operands)` elsewhere and within `plain`."""
+    if is_plain():
+        return default(*operands)
+    return lax.platform_dependent(*operands, cpu=cpu, default=default)
