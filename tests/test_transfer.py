@@ -1,14 +1,13 @@
-"""The transfer protocol as a process: its results, its refusals, and a kill that leaves no trace."""
+"""The transfer protocol as a process: its results and its refusals."""
 
 import json
 import pathlib
-import signal
 from typing import Any
 
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import errors, logbook, main
+from poster_jax import errors, main
 from poster_jax.report import transfer as transfer_report
 from tests import processes
 
@@ -56,22 +55,6 @@ def test_results_hold_every_stage_beside_baselines_on_the_same_features(uninterr
     assert results["splits"] == branch["tuned"]["splits"]
     assert transfer_report.transfer_table([results]).strip() in out
     assert (workdir / "samples.npz").exists()
-
-
-def test_a_run_killed_while_fine_tuning_ends_like_one_that_was_not(
-    uninterrupted: tuple[pathlib.Path, str], tmp_path: pathlib.Path
-) -> None:
-    workdir = tmp_path / "run"
-    process = processes.start(ARGUMENTS, workdir)
-    processes.wait_until(process, lambda: any(line["step"] >= 6 for line in logbook.read_lines(workdir / "metrics.jsonl")))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (workdir / "results.json").exists()
-    code, said = processes.finish(processes.start(ARGUMENTS, workdir))
-    assert code == 0, said
-    assert "step 0 of 12" not in said
-    for name in ("results.json", "metrics.jsonl"):
-        assert (workdir / name).read_text() == (uninterrupted[0] / name).read_text()
 
 
 def test_a_finished_run_is_only_read(uninterrupted: tuple[pathlib.Path, str], capsys: pytest.CaptureFixture) -> None:

@@ -6,6 +6,7 @@ array_record is the file format because it is read by index without TensorFlow. 
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import io
@@ -228,12 +229,42 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
 def atomic_directory(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary sibling that becomes `directory` when the block ends well and vanishes when it does not.
 
-    When another process finishes the same directory first, its copy stays.
+    When another process finishes the same directory first, its copy stays. What a killed process has left is removed: a living
+    one holds a lock on its own.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
+    for left in directory.parent.glob(f".{directory.name}-*"):
+        with _locked(left) as is_ours:
+            if is_ours:
+                shutil.rmtree(left, ignore_errors=True)
     unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+    with _locked(unfinished), _becoming(unfinished, directory):
         yield unfinished
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[bool]:
+    """Holds the lock of a folder if nobody else does, and says so; the system drops it when the process dies."""
+    try:
+        file = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError:
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _becoming(unfinished: pathlib.Path, directory: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
         with contextlib.suppress(OSError):
             os.rename(unfinished, directory)
         if not directory.is_dir():
