@@ -36,6 +36,7 @@ class Checkpoints:
         # Orbax tells every save in several lines on the root logger.
         absl_logging.set_verbosity(absl_logging.WARNING)
         logging.getLogger("orbax").setLevel(logging.WARNING)
+        absl_logging.get_absl_logger().addFilter(_is_news)
         root = workdir.resolve() / "checkpoints"
         self._latest = _open(root / "latest", keep=2)
         self._best = _open(root / "best", keep=1)
@@ -107,7 +108,7 @@ class Checkpoints:
                 self._best.delete(checkpoint.step, missing_ok=True)
 
     def close(self) -> None:
-        """Waits for saves under way."""
+        """Waits for saves under way, and raises what one of them raised."""
         self._latest.close()
         self._best.close()
 
@@ -135,6 +136,11 @@ def _load(checkpointer: Any, step: int, name: str, abstract: Any) -> Any:
     if digest(loaded) != about.get("sha256"):
         raise ValueError("its arrays are not the ones that were saved")
     return loaded
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What a thread of orbax raises it logs, traceback and all, and raises again from our next call, where it is told once."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 @contextlib.contextmanager

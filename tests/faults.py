@@ -82,11 +82,10 @@ class Fault:
     said: str
 
 
-def start(
-    kind: str, workdir: pathlib.Path, cache: pathlib.Path, notes: pathlib.Path, more: Sequence[str] = ()
-) -> subprocess.Popen:
-    arguments = ["-m", "tests.staged", str(notes), *ARGUMENTS[kind], *more, f"--workdir={workdir}"]
-    return processes.start_python(arguments, POSTER_JAX_CACHE=str(cache))
+def start(kind: str, place: pathlib.Path, more: Sequence[str] = ()) -> subprocess.Popen:
+    """The noted run of a kind in `place`, which holds its `run`, its `cache` and its `notes`, with `more` arguments."""
+    arguments = ["-m", "tests.staged", str(place / "notes"), *ARGUMENTS[kind], *more, f"--workdir={place / 'run'}"]
+    return processes.start_python(arguments, POSTER_JAX_CACHE=str(place / "cache"))
 
 
 def resume(kind: str, workdir: pathlib.Path, cache: pathlib.Path, more: Sequence[str] = ()) -> tuple[int, str]:
@@ -115,19 +114,19 @@ def _sha256(content: bytes) -> str:
 
 def run_whole(kind: str, folder: pathlib.Path) -> Whole:
     """Runs one kind to its end; raises AssertionError when it fails."""
-    workdir, cache, notes = folder / kind / "run", folder / kind / "cache", folder / kind / "notes"
-    workdir.parent.mkdir(parents=True)
-    code, said = processes.finish(start(kind, workdir, cache, notes))
+    place = folder / kind
+    place.mkdir(parents=True)
+    code, said = processes.finish(start(kind, place))
     assert code == 0, said
     visits: dict[str, list[float]] = {stage: [] for stage in staged.STAGES}
     entered: dict[str, float] = {}
-    for line in notes.read_text().splitlines():
+    for line in (place / "notes").read_text().splitlines():
         word, stage, _, at = line.split()
         if word == "enter":
             entered[stage] = float(at)
         else:
             visits[stage].append(float(at) - entered[stage])
-    return Whole(kind, fingerprint(workdir, cache), cache, visits)
+    return Whole(kind, fingerprint(place / "run", place / "cache"), place / "cache", visits)
 
 
 def stop_in(process: subprocess.Popen, notes: pathlib.Path, stage: str, visit: int, wait_secs: float) -> int | None:
@@ -169,7 +168,7 @@ def end_in(
         # What prepares must find nothing prepared; the others need not do it again.
         if stage not in ("prepare", "features"):
             shutil.copytree(whole.cache, place / "cache")
-        process = start(whole.kind, place / "run", place / "cache", place / "notes")
+        process = start(whole.kind, place)
         visits = whole.visits[stage]
         # The last visits may be behind the last step, where there is nothing left to resume.
         visit = int(rng.integers(max(1, 2 * len(visits) // 3)))
