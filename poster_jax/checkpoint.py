@@ -82,6 +82,8 @@ class Checkpoints:
 
     def save_best(self, step: int, variables: Any, value: float) -> None:
         """Replaces the best checkpoint; returns when it is on disk, so that its metrics line is never ahead of it."""
+        # Of several processes, those that save two things at once would meet at each other's barriers: they share their names.
+        self._latest.wait()
         self._best.save_checkpointables(
             step,
             {"variables": variables},
