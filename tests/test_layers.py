@@ -58,7 +58,7 @@ LEVELS = (
     ("report.distributions", "report.curves", "report.confusions", "report.posters", "report.tables"),
     ("report.histories", "report.claims_table", "report.page", "claims", "compare", "evidence", "ledger"),
     ("protocols.single", "protocols.transfer", "protocols.search", "protocols.ablation", "protocols.reproduce", "protocols"),
-    ("plan", "bench.timing", "bench.peers", "bench.keras_finetune", "bench.keras_search", "bench.keras_heads"),
+    ("plan", "bench.timing", "bench.peers", "bench.keras_finetune", "bench.keras_search", "bench.keras_heads", "bench.scaling"),
     ("model_card",),
     ("predict", "report.__main__"),
     ("export_formats",),
