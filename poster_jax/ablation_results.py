@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from poster_jax import grid
+from poster_jax import grid, store
 from poster_jax import workdir as workdir_lib
 
 METRICS = ("top1_accuracy", "binary_accuracy", "mean_average_precision")
@@ -49,9 +49,9 @@ def digest(movie_id: np.ndarray, label: np.ndarray) -> str:
 
 def measured_digests(folder: pathlib.Path) -> dict[str, str]:
     """The digest of every part's rows as a finished network was measured on them."""
-    with np.load(folder / "predictions.npz") as arrays:
-        parts = [name.removesuffix("_id") for name in arrays.files if name.endswith("_id")]
-        return {part: digest(arrays[f"{part}_id"], arrays[f"{part}_label"]) for part in parts}
+    arrays = store.load_arrays(folder / "predictions.npz")
+    parts = [name.removesuffix("_id") for name in arrays if name.endswith("_id")]
+    return {part: digest(arrays[f"{part}_id"], arrays[f"{part}_label"]) for part in parts}
 
 
 def summarise_cell(cell: grid.Cell, outcomes: Sequence[Outcome]) -> dict[str, Any]:

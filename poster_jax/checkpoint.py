@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import logging
 import pathlib
-import shutil
 import sys
 import time
 import warnings
@@ -21,9 +20,10 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging as absl_logging
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from poster_jax import errors, processes
+from poster_jax import errors, processes, store
 
 # Reads that orbax leaves behind when it gives up on a damaged checkpoint end within this time.
 SETTLE_SECS = 0.5
@@ -37,7 +37,7 @@ class Checkpoints:
         absl_logging.set_verbosity(absl_logging.WARNING)
         logging.getLogger("orbax").setLevel(logging.WARNING)
         absl_logging.get_absl_logger().addFilter(_is_news)
-        root = workdir.resolve() / "checkpoints"
+        root = (workdir if store.is_remote(workdir) else workdir.resolve()) / "checkpoints"
         self._latest = _open(root / "latest", keep=2)
         self._best = _open(root / "best", keep=1)
 
@@ -117,7 +117,9 @@ class Checkpoints:
 
 def forget_latest(workdir: pathlib.Path) -> None:
     """Removes what a run goes on from, optimizer state and all; the best weights stay. A longer run starts from step 0 then."""
-    shutil.rmtree(workdir / "checkpoints" / "latest", ignore_errors=True)
+    latest = epath.Path(workdir) / "checkpoints" / "latest"
+    if latest.exists():
+        latest.rmtree()
 
 
 def digest(tree: Any) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from poster_jax import bootstrap, errors, floors, measures, metrics
+from poster_jax import bootstrap, errors, floors, measures, metrics, store
 from poster_jax import workdir as workdir_lib
 
 EXIT_MISTAKE = 2
@@ -69,8 +69,7 @@ def load_scores(folder: pathlib.Path, part: str, num_genres: int) -> Scores:
     if not path.is_file():
         raise errors.UserError(f"{folder} has no predictions.npz: let its run finish, or name another workdir.")
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
+        arrays = store.load_arrays(path)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise errors.UserError(f"{path} cannot be read ({error}): measure its run again.") from error
     known = [name.removesuffix("_id") for name in arrays if name.endswith("_id")]
@@ -286,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise errors.UserError(f"a comparison needs two runs and {flags.runs[0]} is one: name another workdir.")
         if flags.samples < 1:
             raise errors.UserError(f"--samples={flags.samples} cannot be: a bootstrap needs at least 1, better 1000.")
-        runs = [load_run(pathlib.Path(folder), flags.part) for folder in flags.runs]
+        runs = [load_run(store.as_path(folder), flags.part) for folder in flags.runs]
         found = {"part": flags.part, **compare(runs, num_samples=flags.samples, seed=BOOTSTRAP_SEED)}
         print(describe(found, flags.part))
         if flags.json:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from poster_jax import compare, ranking
+from poster_jax import compare, ranking, store
 from poster_jax.claims import Estimate
 
 NUM_SAMPLES = 1000  # resamples of the movies for a difference between two runs
@@ -88,7 +88,7 @@ def curve(history: Sequence[Mapping[str, Any]], part: str, metric: str) -> list[
 
 def last_losses(folder: pathlib.Path) -> dict[str, float]:
     """{"train": mean loss of the last epoch's steps, "train_inference", "validation": losses at its end}."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in store.read(folder / "metrics.jsonl").splitlines()]
     ends = [line["step"] for line in lines if line["part"] == "validation"]
     begin = ends[-2] if len(ends) > 1 else 0
     steps = [line["loss"] for line in lines if line["part"] == "train" and line["step"] > begin]

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from jax import export
 
-from poster_jax import errors, export_formats, model_card, predict
+from poster_jax import errors, export_formats, model_card, predict, store
 from poster_jax import workdir as workdir_lib
 
 EXIT_MISTAKE = 2
@@ -87,8 +87,7 @@ def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.nda
     """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones."""
     image = np.random.default_rng(0).integers(0, 256, (NUM_CHECKED, *image_size, 3), np.uint8)
     if (workdir / "samples.npz").is_file():
-        with np.load(workdir / "samples.npz") as samples:
-            kept = samples["image"][: NUM_CHECKED - 1]
+        kept = store.load_arrays(workdir / "samples.npz")["image"][: NUM_CHECKED - 1]
         image[: len(kept)] = kept
     return image
 
@@ -167,7 +166,7 @@ def _run(argv: list[str]) -> int:
         raise errors.UserError(f"{out} exists already: remove it or name another folder.")
     if not out.parent.is_dir():
         raise errors.UserError(f"the folder {out.parent} does not exist: make it first.")
-    files = build_bundle(pathlib.Path(flags.workdir), [kind for kind in export_formats.FILES if getattr(flags, kind)])
+    files = build_bundle(store.as_path(flags.workdir), [kind for kind in export_formats.FILES if getattr(flags, kind)])
     try:
         workdir_lib.write_folder(out, files)
     except OSError as error:

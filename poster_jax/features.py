@@ -41,7 +41,7 @@ def extract(model: Any, variables: dict[str, Any], feed: feed_lib.Feed, batch_si
     posters, first_rows, index = np.unique(feed.rows.poster, return_index=True, return_inverse=True)
     path = builder.cache_root(cache_dir) / f"features-{_fingerprint(model, variables, feed, posters)}.npy"
     if processes.all_agree(path.exists()):
-        return Features(np.load(path), index)
+        return Features(np.load(io.BytesIO(path.read_bytes())), index)
 
     body = {collection: {k: v for k, v in tree.items() if k != "head"} for collection, tree in variables.items()}
     pooled_of = jax.jit(

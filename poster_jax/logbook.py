@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from poster_jax import processes
+from poster_jax import processes, store
 from poster_jax import workdir as workdir_lib
 
 
@@ -49,12 +49,14 @@ class Logbook:
 
     def __init__(self, workdir: pathlib.Path, *, last_step: int, total_steps: int, tensorboard: bool) -> None:
         """Opens the logs and drops every line beyond `last_step`: those steps will be taken again."""
-        self._metrics_path = workdir / "metrics.jsonl"
+        path = workdir / "metrics.jsonl"
         self._writes = processes.is_main()
-        lines = processes.from_main(lambda: read_lines(self._metrics_path))
+        self._metrics, self._timings = store.Log(path), store.Log(workdir / "timings.jsonl")
+        if self._writes:
+            self._metrics.close()
+        lines = processes.from_main(lambda: read_lines(path))
         self._lines = [line for line in lines if line["step"] <= last_step]
-        workdir_lib.write_atomic(self._metrics_path, "".join(json.dumps(line) + "\n" for line in self._lines))
-        self._timings_path = workdir / "timings.jsonl"
+        workdir_lib.write_atomic(path, "".join(json.dumps(line) + "\n" for line in self._lines))
         self._writer = _tensorboard_writer(workdir, last_step) if tensorboard and self._writes else None
         self._bar = tqdm.tqdm(
             total=total_steps,
@@ -73,7 +75,7 @@ class Logbook:
         clean = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
         line = {"step": step, "part": part, **clean}
         self._lines.append(line)
-        self._append(self._metrics_path, line)
+        self._append(self._metrics, line)
         if self._writer is not None:
             for name, value in clean.items():
                 if value is not None:
@@ -82,7 +84,7 @@ class Logbook:
 
     def timing(self, event: str, **values: float | int | str) -> None:
         """One line of what differs between equal runs: seconds, rates."""
-        self._append(self._timings_path, {"event": event, **values, "at_secs": round(time.time(), 3)})
+        self._append(self._timings, {"event": event, **values, "at_secs": round(time.time(), 3)})
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
@@ -94,22 +96,22 @@ class Logbook:
             self._bar.write(text, file=sys.stderr)
             sys.stderr.flush()
 
-    def _append(self, path: pathlib.Path, line: dict[str, Any]) -> None:
+    def _append(self, log: store.Log, line: dict[str, Any]) -> None:
         if self._writes:
-            with open(path, "a") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
+            log.append(line)
 
     def close(self) -> None:
         self._bar.close()
+        if self._writes:
+            self._metrics.close()
+            self._timings.close()
         if self._writer is not None:
             self._writer.close()
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """The whole lines of a JSON-lines file; a last line cut by a crash is dropped. No file, no lines."""
-    if not path.exists():
-        return []
-    text = path.read_text()
+    text = store.read(path)
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 

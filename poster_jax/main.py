@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from poster_jax import config as config_lib
-from poster_jax import errors, hugepages, processes
+from poster_jax import errors, hugepages, processes, store
 
 EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 # What the machine refuses, as opposed to what the code does wrong.
@@ -73,7 +73,7 @@ def _run(argv: list[str]) -> int:
         print(plan.describe(config))
         return 0
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
-    workdir = pathlib.Path(flags.workdir) if flags.workdir else default
+    workdir = store.as_path(flags.workdir) if flags.workdir else default
     runtime.initialize()
     with runtime.StopRequest().installed() as stop, processes.only_main_prints():
         results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from poster_jax import checkpoint, errors, explain, losses, models, runtime
+from poster_jax import checkpoint, errors, explain, losses, models, runtime, store
 from poster_jax import config as config_lib
 from poster_jax import step as step_lib
 from poster_jax import workdir as workdir_lib
@@ -276,7 +276,7 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--explain", metavar="DIR", help="writes each picture under its Grad-CAM for the top-scored genre")
     flags = parser.parse_args(argv)
     paths = list_pictures([pathlib.Path(path) for path in flags.pictures])
-    network = load_network(pathlib.Path(flags.workdir))
+    network = load_network(store.as_path(flags.workdir))
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from poster_jax import errors, processes
+from poster_jax import errors, processes, store
 from poster_jax import workdir as workdir_lib
 
 
@@ -78,8 +78,7 @@ def where_members_are(workdir: pathlib.Path, end_epoch: int) -> dict[tuple[int, 
     """{(trial, fold): the snapshot that holds it} of all that trained to `end_epoch`."""
     found = {}
     for path in sorted(folder(workdir).glob(f"cohort_{end_epoch:04d}_*.npz")):
-        with np.load(path) as file:
-            found |= {(int(trial), int(fold)): path for trial, fold in file["names"]}
+        found |= {(int(trial), int(fold)): path for trial, fold in store.load_arrays(path)["names"]}
     return found
 
 
@@ -124,15 +123,13 @@ def write_metrics(workdir: pathlib.Path, records: Mapping[tuple[int, int], Recor
 def add_timing(workdir: pathlib.Path, **values: float) -> None:
     """One line of timings.jsonl, for what differs between equal runs."""
     if processes.is_main():
-        with open(workdir / "timings.jsonl", "a") as file:
-            file.write(json.dumps({"event": "network", **values}) + "\n")
+        store.Log(workdir / "timings.jsonl").append({"event": "network", **values})
 
 
 def remove(paths: Iterable[pathlib.Path]) -> None:
     """Removes those that are there; of several processes 0 does."""
     if processes.is_main():
-        for path in paths:
-            path.unlink(missing_ok=True)
+        store.remove(paths)
 
 
 def _record_arrays(record: Record) -> dict[str, Any]:
@@ -153,7 +150,6 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path) as file:
-            return dict(file)
+        return store.load_arrays(path)
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise errors.UserError(f"{path} is damaged ({error}): remove it to train what it held again.") from error

@@ -10,12 +10,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax import errors, processes
+from poster_jax import errors, processes, store
 
 
 def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
-    """Replaces a file by one rename, so that a reader finds the old or the new one, whole; of several processes 0 writes it."""
+    """Replaces a file by one rename, so that a reader finds the old or the new one, whole; of several processes 0 writes it.
+
+    A store replaces an object like that by itself.
+    """
     if not processes.is_main():
+        return
+    if store.is_remote(path):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
         return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -50,8 +56,8 @@ def write_folder(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
 def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
     """Makes or checks the folder and holds its lock for the length of the block; process 0 does, for all of its run.
 
-    Raises UserError when the folder cannot be written, belongs to something else, is in use by another run, or was begun with
-    another config.
+    A store has no lock. Raises UserError when the folder cannot be written, belongs to something else, is in use by another run,
+    or was begun with another config.
     """
     with contextlib.ExitStack() as held:
         processes.from_main(lambda: _claim(workdir, config, held))
@@ -59,6 +65,17 @@ def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
 
 
 def _claim(workdir: pathlib.Path, config: config_lib.Config, held: contextlib.ExitStack) -> None:
+    if store.is_remote(workdir):
+        print(f"{workdir}: a store knows no locks, so let no second run use this workdir", flush=True)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            _check_config(workdir, config)
+        except errors.UserError:
+            raise
+        except Exception as error:  # the clients of stores have no one class for a bucket that is not there or not ours
+            told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise errors.UserError(f"the workdir {workdir} cannot be used ({told}): name another with --workdir.") from error
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         # The operating system drops this lock when the process dies, however it dies.
@@ -78,9 +95,9 @@ def _claim(workdir: pathlib.Path, config: config_lib.Config, held: contextlib.Ex
 def _check_config(workdir: pathlib.Path, config: config_lib.Config) -> None:
     path = workdir / "config.json"
     if not path.exists():
-        foreign = [entry.name for entry in workdir.iterdir() if entry.name != ".lock"]
+        foreign = [entry.name for entry in workdir.iterdir() if entry.name != ".lock"] if workdir.exists() else []
         if foreign:
-            (workdir / ".lock").unlink()
+            store.remove([workdir / ".lock"])
             raise errors.UserError(
                 f"the workdir {workdir} holds other things ({', '.join(sorted(foreign)[:3])}): name an empty or a new folder."
             )

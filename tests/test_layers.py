@@ -22,6 +22,7 @@ LEVELS = (
         "data.ledger",
         "bundle",
         "forms",
+        "store",
     ),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
     ("narrow", "layers", "depthwise", "baselines"),

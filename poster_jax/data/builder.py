@@ -23,7 +23,7 @@ import pandas as pd
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from poster_jax import errors
+from poster_jax import errors, store
 from poster_jax.data import catalog, synthetic
 
 SPLIT = "posters"
@@ -133,7 +133,13 @@ class Source:
 def cache_root(cache_dir: str) -> pathlib.Path:
     """`cache_dir`, or $POSTER_JAX_CACHE, or ~/.cache/poster_jax."""
     chosen = cache_dir or os.environ.get("POSTER_JAX_CACHE", "")
-    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "poster_jax"
+    return store.as_path(chosen) if chosen else pathlib.Path.home() / ".cache" / "poster_jax"
+
+
+def disk_root(cache_dir: str) -> pathlib.Path:
+    """`cache_root`, or ~/.cache/poster_jax where that is in a store: for what is read by position, or written in place."""
+    root = cache_root(cache_dir)
+    return pathlib.Path.home() / ".cache" / "poster_jax" if store.is_remote(root) else root
 
 
 def fingerprint(variant: str, *, data_dir: str, csv: str, num_posters: int, seed: int) -> str:
@@ -168,7 +174,7 @@ def _picture_paths(variant: str, csv_path: pathlib.Path) -> list[pathlib.Path]:
 
 def _directory(data: Any) -> tuple[pathlib.Path, str]:
     key = fingerprint(data.variant, data_dir=data.dir, csv=data.csv, num_posters=data.num_posters, seed=data.seed)
-    return cache_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
+    return disk_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
 
 
 def load_source(data: Any) -> Source:

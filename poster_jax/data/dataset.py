@@ -1,14 +1,13 @@
 """From a catalog to examples: which genres, which movies, which labels, which split; one function read from top to bottom."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from poster_jax import errors
+from poster_jax import errors, store
 from poster_jax.data import builder, catalog, labels, resident, splits
 
 PARTS = ("train", "validation", "test")
@@ -57,7 +56,7 @@ def open_source(data: Any, load: Callable[[Any], builder.Source] = builder.load_
 
     Raises UserError as `load` and `resident.load_packed` do.
     """
-    return resident.load_packed(pathlib.Path(data.dir), data.image_size) if data.variant == "packed" else load(data)
+    return resident.load_packed(store.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
 
 
 def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:

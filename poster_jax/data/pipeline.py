@@ -57,7 +57,7 @@ def make_stream(source: builder.Source, image_size: tuple[int, int], cache_dir: 
             "config.data.path=streaming needs TensorFlow: install 'poster_jax[streaming]' or set --config.data.path=resident."
         ) from error
     tf.config.set_visible_devices([], "GPU")
-    scratch = Scratch(source, image_size, builder.cache_root(cache_dir))
+    scratch = Scratch(source, image_size, builder.disk_root(cache_dir))
 
     def take(posters: "tf.Tensor") -> "tf.Tensor":
         # numpy_function lets several batches decode at once: Pillow gives up the interpreter's lock while it works.

@@ -6,6 +6,7 @@ memory already, and numpy gathers 64 posters in 0.15 ms.
 
 import concurrent.futures
 import dataclasses
+import io
 import itertools
 import json
 import os
@@ -18,10 +19,11 @@ import numpy as np
 import pandas as pd
 from jax.sharding import NamedSharding
 
-from poster_jax import errors
+from poster_jax import errors, store
 from poster_jax.data import builder, catalog, images
 
 CHUNK = 256
+ABOUT = "packed.json"  # written last: a folder that holds it is whole
 ImageStream = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray | jax.Array]]
 
 
@@ -45,11 +47,13 @@ def packed_directory(source: builder.Source, image_size: tuple[int, int], cache_
 
 
 def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> Packed:
-    """Decodes every poster of `source` once, unless that was done before.
+    """Decodes every poster of `source` once, unless that was done before; for a store on this disk, and puts it there.
 
     Raises UserError when the disk has too little room, before anything is written.
     """
     directory = packed_directory(source, image_size, cache_dir)
+    if store.is_remote(directory):
+        return _pack_for_store(source, image_size, directory)
     if not directory.exists():
         needed_mb = num_bytes(len(source.table), image_size) / 2**20
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +65,17 @@ def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) ->
             )
         with builder.atomic_directory(directory) as unfinished:
             _write(source, image_size, unfinished)
+    return load_packed(directory, image_size)
+
+
+def _pack_for_store(source: builder.Source, image_size: tuple[int, int], directory: pathlib.Path) -> Packed:
+    if not (directory / ABOUT).is_file():
+        packed_here = builder.disk_root("") / directory.name
+        if not packed_here.exists():
+            pack(source, image_size, str(packed_here.parent))
+        # What says that the others are whole comes last.
+        for path in sorted(packed_here.iterdir(), key=lambda path: path.name == ABOUT):
+            (directory / path.name).write_bytes(path.read_bytes())
     return load_packed(directory, image_size)
 
 
@@ -76,7 +91,7 @@ def _write(source: builder.Source, image_size: tuple[int, int], directory: pathl
     source.table.to_csv(directory / "table.csv", index=False)
     catalog.write_refused(source.refused, directory / "refused.csv")
     about = {"name": source.name, "fingerprint": source.fingerprint, "repaired": source.repaired}
-    (directory / "packed.json").write_text(json.dumps(about))
+    (directory / ABOUT).write_text(json.dumps(about))
 
 
 def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Packed:
@@ -84,17 +99,20 @@ def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Packed:
 
     Raises UserError when the folder is not one, or holds another size.
     """
-    if not (directory / "packed.json").is_file():
-        raise errors.UserError(
-            f"{directory} is not a packed cache: it has no packed.json; give the folder packed-... of a cache."
-        )
-    about = json.loads((directory / "packed.json").read_text())
-    packed = np.load(directory / "images.npy", mmap_mode="r")
+    if not (directory / ABOUT).is_file():
+        raise errors.UserError(f"{directory} is not a packed cache: it has no {ABOUT}; give the folder packed-... of a cache.")
+    about = json.loads((directory / ABOUT).read_text())
+    # A disk's file is mapped; a store's is read whole, once.
+    remote = store.is_remote(directory)
+    path = directory / "images.npy"
+    packed = np.load(io.BytesIO(path.read_bytes())) if remote else np.load(path, mmap_mode="r")
     if packed.shape[1:3] != tuple(image_size):
         held = tuple(packed.shape[1:3])
         raise errors.UserError(f"{directory} holds posters of {held} pixels: set --config.data.image_size={held}.")
-    table = pd.read_csv(directory / "table.csv", dtype={"genres": str, "split": str}, keep_default_na=False)
-    refused = pd.read_csv(directory / "refused.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(
+        io.BytesIO((directory / "table.csv").read_bytes()), dtype={"genres": str, "split": str}, keep_default_na=False
+    )
+    refused = pd.read_csv(io.BytesIO((directory / "refused.csv").read_bytes()), dtype=str, keep_default_na=False)
     return Packed(about["name"], about["fingerprint"], packed, table, refused, about["repaired"])
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from poster_jax import errors
+from poster_jax import errors, store
 from poster_jax.report import explain_72, page
 
 EXIT_MISTAKE = 2
@@ -52,7 +52,9 @@ def _report(argv: list[str]) -> str:
         "--out", default="", metavar="FILE.html", help="the page; WORKDIR/report.html of the first when not given"
     )
     flags = parser.parse_args(argv)
-    workdirs = [pathlib.Path(workdir) for workdir in flags.workdirs]
+    workdirs = [store.as_path(workdir) for workdir in flags.workdirs]
+    if store.is_remote(workdirs[0]) and not flags.out:
+        raise errors.UserError(f"the page of {workdirs[0]} is written to a disk: name it with --out=FILE.html.")
     page_path, figures = page.write(workdirs, pathlib.Path(flags.out) if flags.out else workdirs[0] / "report.html")
     return f"page: {page_path}\nfigures: {figures}\n"
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import pathlib
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from poster_jax import errors, measures
+from poster_jax import errors, measures, store
 from poster_jax import workdir as workdir_lib
 
 
@@ -141,7 +142,7 @@ def _load_workdir(workdir: pathlib.Path) -> list[Run]:
             folder,
             results,
             config,
-            _read_lines(folder / "metrics.jsonl") if (folder / "metrics.jsonl").is_file() else [],
+            _read_lines(folder / "metrics.jsonl"),
             _read_arrays(folder / "predictions.npz"),
             _read_arrays(folder / "samples.npz") if (folder / "samples.npz").is_file() else {},
             refused,
@@ -162,15 +163,14 @@ def _read_results(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in store.read(path).splitlines()]
     except (OSError, ValueError) as error:
         raise errors.UserError(f"{path} is damaged ({error}): run the command again in a new workdir.") from error
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as arrays:
-            return dict(arrays)
+        return store.load_arrays(path)
     except Exception as error:  # numpy and zipfile have no one class for what a damaged file does
         raise errors.UserError(
             f"{path} is missing or damaged: remove results.json beside it and run the command again."
@@ -182,10 +182,9 @@ def _read_refused(path: pathlib.Path) -> dict[str, tuple[int, dict[str, int]]]:
         raise errors.UserError(f"{path} is missing: the folder is no whole workdir; copy all of it.")
     reasons: Counter[str] = Counter()
     genres: dict[str, Counter[str]] = {}
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            reasons[row["reason"]] += 1
-            genres.setdefault(row["reason"], Counter()).update(name for name in row["genres"].split("|") if name)
+    for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
+        reasons[row["reason"]] += 1
+        genres.setdefault(row["reason"], Counter()).update(name for name in row["genres"].split("|") if name)
     return {reason: (count, dict(genres[reason].most_common())) for reason, count in reasons.most_common()}
 
 

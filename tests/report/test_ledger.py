@@ -125,6 +125,7 @@ def test_every_claim_is_a_row_with_its_verdict(finished: pathlib.Path) -> None:
         ("trains the model incorrectly", claims.FAILS),
         ("one-hot instead of integer", claims.FAILS),
         ("because of dropout", claims.HOLDS),
+        ("an easier sample", claims.FAILS),
     ):
         assert find(found, text) == {expected}, text
 
