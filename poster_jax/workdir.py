@@ -56,8 +56,8 @@ def write_folder(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
 def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
     """Makes or checks the folder and holds its lock for the length of the block; process 0 does, for all of its run.
 
-    A store has no lock. Raises UserError when the folder cannot be written, belongs to something else, is in use by another run,
-    or was begun with another config.
+    A store has no lock. Raises UserError when the folder cannot be written, belongs to something else, is in use by another
+    run, or was begun with another config.
     """
     with contextlib.ExitStack() as held:
         processes.from_main(lambda: _claim(workdir, config, held))

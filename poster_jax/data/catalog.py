@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poster_jax import errors
+from poster_jax import errors, store
 from poster_jax.data import images
 
 MAX_ID = 2**31 - 1  # the batch contract carries ids as int32
@@ -157,9 +157,11 @@ def checked(paths: Iterable[str]) -> Iterator[images.CheckedImage | images.BadIm
             yield pending.popleft().result()
 
 
-def write_refused(refused: pd.DataFrame, path: str | os.PathLike) -> None:
+def write_refused(refused: pd.DataFrame, path: Path) -> None:
     """Write the ledger as UTF-8 CSV; a file of that name is replaced in one step or not at all."""
-    path = Path(path)
+    if store.is_remote(path):
+        path.write_text(refused.to_csv(index=False))
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         refused.to_csv(partial, index=False, encoding="utf-8")

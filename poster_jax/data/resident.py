@@ -73,6 +73,7 @@ def _pack_for_store(source: builder.Source, image_size: tuple[int, int], directo
         packed_here = builder.disk_root("") / directory.name
         if not packed_here.exists():
             pack(source, image_size, str(packed_here.parent))
+        directory.mkdir(parents=True, exist_ok=True)
         # What says that the others are whole comes last.
         for path in sorted(packed_here.iterdir(), key=lambda path: path.name == ABOUT):
             (directory / path.name).write_bytes(path.read_bytes())
