@@ -22,7 +22,7 @@
 # SPOT=1                        cheaper, and may be taken at any moment
 # NAME=poster-jax               of the queued resource and of its node
 # PROJECT=                      gcloud's own when not given
-# EXTRAS=tpu                    extras of pyproject.toml to install
+# EXTRAS=tpu,gcs                extras of pyproject.toml to install
 # LOGS=runs/tpu/NAME            where the logs go
 # POLL_SECS=30                  between two looks at a state
 # MAX_RESTARTS=100              how often a run that makes no end is started again
@@ -70,7 +70,7 @@ sync() {
 
 setup() {
   sync || return 1
-  on_worker all "$HERE setup$(quoted "${EXTRAS:-tpu}")"
+  on_worker all "$HERE setup$(quoted "${EXTRAS:-tpu,gcs}")"
 }
 
 # Sets `workers`.

@@ -3,8 +3,9 @@
 # worker does run, with the folder as its home; a connection ends when the TPU is taken. FAKE_REQUEST=FAILED is the fate of a
 # request, FAKE_SILENT=1 a lost network.
 set -euo pipefail
-printf '<%s>' "$@" >>"$FAKE_CLOUD/calls"
-echo >>"$FAKE_CLOUD/calls"
+line="$(printf '<%s>' "$@")"
+# In one write: two workers are followed at once.
+echo "$line" >>"$FAKE_CLOUD/calls"
 state() { cat "$FAKE_CLOUD/state" 2>/dev/null || true; }
 
 workers=() command="" words=()
