@@ -19,6 +19,7 @@ CHOICES = {
     "model.name": ("cnn", "mobilenet_v2"),
     "model.pooling": ("max", "avg"),
     "model.train_from": ("stem", *(f"block_{index}" for index in range(17)), "last", "head"),
+    "model.style_from": ("", *(f"block_{index}" for index in range(17))),
     "model.bn_mode": ("frozen", "frozen_moving", "training"),
     "optim.name": ("adam", "adamw", "sgd"),
     "optim.schedule": ("constant", "cosine"),

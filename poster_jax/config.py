@@ -39,6 +39,7 @@ MODELS = {
         "width": 1.0,  # multiplier of the channels
         "input_range": (),  # what black and white are mapped to; empty: what the weights were made with
         "pooling": "max",  # max | avg
+        "style_from": "",  # block_0 .. block_16: means and deviations of the maps from there on are features too; empty: none
         "dropout": 0.0,  # before the head
         "bn_mode": "frozen",  # frozen | frozen_moving | training
         "train_from": "stem",  # stem, block_0 .. block_16, last, head: what stands before it is frozen

@@ -62,14 +62,19 @@ def _make_perturbed(model: cnn.CNN) -> Backward:
 
 
 def _make_pooled(model: mobilenet_v2.MobileNetV2) -> Backward:
-    """For a body whose last map is pooled over the poster: only pooling and head are differentiated."""
+    """For a body whose last map is pooled over the poster: only pooling and head are differentiated.
+
+    The style of earlier maps (`style_from`) is held fixed: what it adds to a logit has no place on the last map.
+    """
 
     def backward(variables: Any, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
-        last_map, _ = model.apply(variables, x, False, method="features")
+        last_map, features = model.apply(variables, x, False, method="features")
+        style = features[:, last_map.shape[3] :]
 
         def chosen(activation: jax.Array) -> jax.Array:
-            pooled = activation.max((1, 2)) if model.pooling == "max" else activation.mean((1, 2))
-            logits: Any = model.apply(variables, pooled, False, method="classify")
+            pooled: Any = model.apply(variables, activation, method="pool")
+            joined = jnp.concatenate([pooled.astype(style.dtype), style], axis=1)
+            logits: Any = model.apply(variables, joined, False, method="classify")
             return _chosen_sum(logits, genre)
 
         return last_map, jax.grad(chosen)(last_map)

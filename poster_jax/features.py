@@ -17,6 +17,7 @@ from poster_jax import loop, processes, workdir
 from poster_jax import step as step_lib
 from poster_jax.data import builder
 from poster_jax.data import feed as feed_lib
+from poster_jax.models import mobilenet_v2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ def extract(model: Any, variables: dict[str, Any], feed: feed_lib.Feed, batch_si
     if processes.all_agree(path.exists()):
         return Features(np.load(io.BytesIO(path.read_bytes())), index)
 
-    body = {collection: {k: v for k, v in tree.items() if k != "head"} for collection, tree in variables.items()}
+    body = {collection: {k: v for k, v in tree.items() if k not in mobilenet_v2.HEAD} for collection, tree in variables.items()}
     pooled_of = jax.jit(
         lambda weights, image: model.apply(weights, step_lib.normalise(image, model.input_range), False, method="features")[1]
     )
@@ -68,7 +69,7 @@ def _fingerprint(model: Any, variables: dict[str, Any], feed: feed_lib.Feed, pos
     }
     digest = hashlib.sha256(repr(sorted(fields.items())).encode())
     for name, array in sorted(traverse_util.flatten_dict(variables, sep="/").items()):
-        if not name.startswith("params/head/"):
+        if name.split("/")[1] not in mobilenet_v2.HEAD:
             digest.update(name.encode())
             digest.update(np.asarray(array).tobytes())
     height, width = feed.image_size

@@ -44,6 +44,7 @@ class Head:
 def train(
     model: Any,
     params: Any,
+    statistics: Any,
     features: features_lib.Features,
     rows: dataset.Dataset,
     loss: losses.Loss,
@@ -58,6 +59,7 @@ def train(
 
     Args:
         model: a network whose `classify(pooled, train)` is the head.
+        statistics: the `batch_stats` that `classify` needs, or {}.
         num_steps: in all; the last epoch may be cut.
         seed: of order and dropout, as in `loop.fit`.
     """
@@ -66,9 +68,9 @@ def train(
     count, measured = len(held["train"]), len(rows.genres)
     per_epoch = order.steps_per_epoch(count, batch_size)
     rates = jnp.asarray(learning_rates, jnp.float32)
-    step = make_step(model, loss)
+    step = make_step(model, statistics, loss)
     run_steps = jax.jit(functools.partial(_run_steps, step, held["train"], target["train"], jax.random.key(seed)))
-    scored = jax.jit(jax.vmap(_make_score(model, loss), in_axes=(0, None, None)))
+    scored = jax.jit(jax.vmap(_make_score(model, statistics, loss), in_axes=(0, None, None)))
 
     states = jax.vmap(make_state)(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * len(rates)), params))
     histories: list[list[dict[str, Any]]] = [[] for _ in learning_rates]
@@ -89,9 +91,11 @@ def train(
     return best
 
 
-def score(model: Any, params: Any, features: features_lib.Features, rows: dataset.Dataset, loss: losses.Loss) -> Scores:
+def score(
+    model: Any, params: Any, statistics: Any, features: features_lib.Features, rows: dataset.Dataset, loss: losses.Loss
+) -> Scores:
     """{part: scores float32 [N, K] in [0, 1]} of one head, in inference mode."""
-    scored = jax.jit(_make_score(model, loss))
+    scored = jax.jit(_make_score(model, statistics, loss))
     scores = {part: np.asarray(scored(params, features.of(at), rows.target[at])[0]) for part, at in rows.parts.items()}
     return {part: values[:, : len(rows.genres)] for part, values in scores.items()}
 
@@ -101,7 +105,7 @@ def make_state(params: Any) -> state_lib.TrainState:
     return state_lib.TrainState(jnp.int32(0), params, {}, _adam().init(params), None)
 
 
-def make_step(model: Any, loss: losses.Loss) -> Callable[..., state_lib.TrainState]:
+def make_step(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., state_lib.TrainState]:
     """`step(state, learning_rate, pooled [B, D], label, key) -> state`: Adam on the head alone, the rate traced."""
 
     def step(
@@ -110,7 +114,7 @@ def make_step(model: Any, loss: losses.Loss) -> Callable[..., state_lib.TrainSta
         dropout_key, _ = jax.random.split(jax.random.fold_in(key, state.step))
 
         def loss_fn(head: Any) -> jax.Array:
-            variables = {"params": {"head": head}}
+            variables = {"params": {"head": head}, "batch_stats": statistics}
             logits = model.apply(variables, pooled, True, method="classify", rngs={"dropout": dropout_key})
             return loss.per_example(logits, label).mean()
 
@@ -143,9 +147,9 @@ def _run_steps(
     return jax.lax.scan(one, states, positions)[0]
 
 
-def _make_score(model: Any, loss: losses.Loss) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _make_score(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., tuple[jax.Array, jax.Array]]:
     def score(head: Any, pooled: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply({"params": {"head": head}}, pooled, False, method="classify")
+        logits = model.apply({"params": {"head": head}, "batch_stats": statistics}, pooled, False, method="classify")
         return loss.probabilities(logits), loss.per_example(logits, label).mean()
 
     return score

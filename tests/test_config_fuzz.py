@@ -13,7 +13,7 @@ import pytest
 
 from poster_jax import checks, errors, main, protocols
 from poster_jax import config as config_lib
-from poster_jax.models import convert, mobilenet_v2
+from poster_jax.models import blocks, convert
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = tuple(f"{ROOT}/configs/{name}" for name in ("cnn_onehot.py", "finetune_mobilenet.py:smoke", "transfer_mobilenet.py"))
@@ -245,7 +245,7 @@ def test_what_is_right_begins_the_run(path: str, key: str, text: str, out_of_rea
 
 
 def test_what_the_checks_list_is_what_the_models_know() -> None:
-    assert checks.CHOICES["model.train_from"] == mobilenet_v2.stage_names()
+    assert checks.CHOICES["model.train_from"] == blocks.stage_names()
     assert set(checks.WEIGHTS) == set(convert.READERS)
 
 

@@ -29,9 +29,10 @@ def lively_weights(config: Any) -> pretrained_lib.Pretrained:
     variables = jax.jit(lambda key: model.init(key, np.zeros((1, 40, 32, 3)), False))(jax.random.key(3))
     rng = np.random.default_rng(0)
     body: dict[str, Any] = {"params": {name: tree for name, tree in variables["params"].items() if name != "head"}}
+    statistics = {name: tree for name, tree in variables["batch_stats"].items() if name != "standardise"}
     body["batch_stats"] = jax.tree.map(
         lambda leaf: np.full(leaf.shape, 0.1, np.float32) if leaf.ravel()[0] == 1 else 0.1 * rng.normal(size=leaf.shape),
-        variables["batch_stats"],
+        statistics,
     )
     fields = {name: getattr(model, name) for name in ("width", "padding", "epsilon", "momentum", "input_range")}
     means = {name: getattr(model, name) for name in ("input_mean", "input_std")}
@@ -39,24 +40,31 @@ def lively_weights(config: Any) -> pretrained_lib.Pretrained:
     return pretrained_lib.Pretrained(numbers, **fields, **means, provenance={"source": "the test"})
 
 
-@pytest.fixture(scope="module")
-def setting() -> Any:
-    """(config, feed, model, state, features) of a small body on synthetic posters."""
-    config = load_config()
+@pytest.fixture(scope="module", params=["", "block_14"])
+def setting(request: pytest.FixtureRequest) -> Any:
+    """(config, feed, model, weights, state, features) of a small body on synthetic posters, without style and with."""
+    config = load_config(("model.style_from", request.param))
     feed = feed_lib.open_feed(config.data, runtime.make_shardings(jax.devices()[:1]))
     loaded = lively_weights(config)
     model = models.build(**config.model, num_genres=6, precision="float32", loaded=loaded)
     optimizer = state_lib.build_optimizer(**config.optim, num_steps=1)
     state = state_lib.create(model, optimizer, config.data.image_size, 0, feed.shardings.state, pretrained=loaded)
-    return config, feed, model, loaded, state, features.extract(model, state.variables(), feed, 64, "")
+    pooled = features.extract(model, state.variables(), feed, 64, "")
+    statistics = model.head_statistics(pooled.of(feed.rows.parts["train"]))
+    return config, feed, model, loaded, transfer.with_head(state, {}, statistics, feed), pooled
+
+
+def of_head(state: state_lib.TrainState) -> Any:
+    return {name: jax.device_get(tree) for name, tree in state.batch_stats.items() if name == "standardise"}
 
 
 def test_heads_on_cached_features_equal_training_through_the_frozen_body(setting: Any, tmp_path: pathlib.Path) -> None:
     config, feed, model, loaded, state, pooled = setting
     body = model.clone(train_from="head")
     with runtime.StopRequest().installed() as stop:
-        slow = transfer.head_through_body(config, 0, feed, body, loaded, RATE, tmp_path, stop)
-    fast, other = transfer.cached_heads(config, 0, feed, model, single.build_loss(config, feed), state, pooled)
+        slow = transfer.head_through_body(config, 0, feed, body, loaded, of_head(state), RATE, tmp_path, stop)
+    loss = single.build_loss(config, feed)
+    fast, other = transfer.cached_heads(config, 0, feed, model, loss, state.params["head"], of_head(state), pooled)
     assert fast.best_epoch == slow.best_epoch
     for name in ("kernel", "bias"):
         np.testing.assert_allclose(fast.params[name], slow.params[name], rtol=2e-3, atol=2e-5)
@@ -72,7 +80,8 @@ def test_heads_on_cached_features_equal_training_through_the_frozen_body(setting
 def test_other_dropout_or_order_is_seen_by_that_comparison(setting: Any) -> None:
     config, feed, model, _, state, pooled = setting
     loss = single.build_loss(config, feed)
-    one, again, other = (transfer.cached_heads(config, seed, feed, model, loss, state, pooled)[0] for seed in (0, 0, 1))
+    given = state.params["head"], of_head(state), pooled
+    one, again, other = (transfer.cached_heads(config, seed, feed, model, loss, *given)[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.params["kernel"], again.params["kernel"])
     assert np.abs(one.params["kernel"] - other.params["kernel"]).max() > 1e-3
 
@@ -120,10 +129,35 @@ def test_features_are_those_of_the_body(setting: Any) -> None:
 def test_head_scores_are_those_of_the_whole_network(setting: Any) -> None:
     config, feed, model, _, state, pooled = setting
     loss = single.build_loss(config, feed)
-    scores = heads.score(model, state.params["head"], pooled, feed.rows, loss)
+    scores = heads.score(model, state.params["head"], of_head(state), pooled, feed.rows, loss)
     batch = next(feed.eval_batches("validation", 8))
     whole = jax.nn.sigmoid(model.apply(state.variables(), np.asarray(batch["image"], np.float32) / 127.5 - 1, False))
     np.testing.assert_allclose(scores["validation"][:8], whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_styled_head_sees_standardised_means_and_deviations(setting: Any) -> None:
+    _, feed, model, _, state, pooled = setting
+    train = pooled.of(feed.rows.parts["train"])
+    width = model.apply(state.variables(), np.zeros((1, 40, 32, 3)), False, method="features")[0].shape[3]
+    if not model.style_from:
+        assert train.shape[1] == width and not model.head_statistics(train)
+        return
+    x = np.asarray(next(feed.eval_batches("test", 8))["image"], np.float32) / 127.5 - 1
+    captured = model.apply(
+        state.variables(), x, False, method="features", capture_intermediates=True, mutable=["intermediates"]
+    )
+    maps = [np.asarray(captured[1]["intermediates"][f"block_{index}"]["__call__"][0], np.float64) for index in (14, 15, 16)]
+    style = np.concatenate([value for y in maps for value in (y.mean((1, 2)), np.sqrt(y.var((1, 2)) + 1e-5))], axis=1)
+    found = pooled.of(feed.rows.parts["test"][:8])[:, width:]
+    np.testing.assert_allclose(found, style, rtol=1e-3, atol=1e-3)
+    assert np.abs(found - style[::-1]).max() > 0.1, "other posters have another style"
+    # The head's kernel weighs features of mean 0 and, unless they hardly vary, of deviation 1.
+    held = model.head_statistics(train)["standardise"]
+    seen = (train - held["mean"]) / np.sqrt(held["var"] + 1e-5)
+    kernel = np.asarray(state.params["head"]["kernel"], np.float64)
+    logits = model.apply(state.variables(), train, False, method="classify")
+    np.testing.assert_allclose(logits, seen @ kernel, rtol=1e-3, atol=1e-3)
+    assert np.abs(seen.mean(0)).max() < 1e-3 and np.median(seen.std(0)) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("overrides", [("transfer.augment", "True"), ("transfer.bn_mode", "frozen_moving")])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax.linen import summary as flax_summary
 
 from poster_jax import errors
-from poster_jax.models import cnn, convert, mobilenet_v2, pretrained
+from poster_jax.models import blocks, cnn, convert, mobilenet_v2, pretrained
 
 MODELS = {"cnn": cnn.CNN, "mobilenet_v2": mobilenet_v2.MobileNetV2}
 
@@ -59,7 +59,7 @@ def first_steps(model: Any, unfreeze_steps: int) -> Callable[[Any], Any] | None:
     """
     if not isinstance(model, mobilenet_v2.MobileNetV2) or (model.train_from == "stem" and not unfreeze_steps):
         return None
-    starts = mobilenet_v2.first_steps(model.train_from, unfreeze_steps)
+    starts = blocks.first_steps(model.train_from, unfreeze_steps)
     return lambda params: {unit: jax.tree.map(lambda _, unit=unit: starts[unit], tree) for unit, tree in params.items()}
 
 

@@ -5,7 +5,6 @@ fields without defaults: `convert.load` gives them together with the weights. Ba
 convolution before it, so that its gradients are sums over weights and no activation is kept for them.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -18,10 +17,7 @@ from flax import linen as nn
 from jax import lax
 
 from poster_jax import depthwise, errors, layers
-
-# Table 2 of the paper: (expansion t, channels c, repeats n, stride of the first s).
-TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+from poster_jax.models import blocks
 
 PADDINGS = ("keras", "torchvision")
 POOLINGS = ("max", "avg")
@@ -30,75 +26,12 @@ BN_MODES = {
     "frozen_moving": "the batch's statistics normalise, the running ones follow, scale and bias get no gradient",
     "training": "the batch's statistics normalise, the running ones follow, scale and bias train",
 }
+# What comes after the body, in `params` and `batch_stats`.
+HEAD = ("head", "standardise")
+# Added to variances under a square root, which has no gradient at 0.
+SMALL_VARIANCE = 1e-5
 # Below it the last block has less than one pixel; Keras refuses the same.
 MIN_SIDE_PX = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One block: the expansion of its input's channels, its filters and its stride."""
-
-    expansion: int
-    filters: int
-    stride: int
-
-
-def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and at most 10 % below `channels`: `_make_divisible` of both frameworks."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def stem_filters(width: float) -> int:
-    """Filters of the first convolution."""
-    return round_channels(STEM_CHANNELS * width)
-
-
-def last_filters(width: float) -> int:
-    """Filters of the last convolution: the number of features, which a width below 1 does not shrink."""
-    return round_channels(LAST_CHANNELS * max(1.0, width))
-
-
-def block_rows(width: float, padding: str) -> tuple[Row, ...]:
-    """The 17 blocks at a width multiplier. Keras cuts the scaled channels to a whole number before it rounds them."""
-    rows = []
-    for expansion, channels, repeats, stride in TABLE:
-        scaled = channels * width
-        filters = round_channels(int(scaled) if padding == "keras" else scaled)
-        rows += [Row(expansion, filters, stride if repeat == 0 else 1) for repeat in range(repeats)]
-    return tuple(rows)
-
-
-def unit_names() -> tuple[str, ...]:
-    """Paths of the 52 convolutions with their BatchNorm, in the order of the forward pass, as `block_3/expand`."""
-    names = ["stem"]
-    for index, row in enumerate(block_rows(1.0, "keras")):
-        names += [
-            f"block_{index}/{part}" for part in ("expand", "depthwise", "project") if row.expansion > 1 or part != "expand"
-        ]
-    return (*names, "last")
-
-
-def stage_names() -> tuple[str, ...]:
-    """What can be frozen as one, in the order of the forward pass: stem, block_0 .. block_16, last, head."""
-    return ("stem", *(f"block_{index}" for index in range(len(block_rows(1.0, "keras")))), "last", "head")
-
-
-def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
-    """{stage: first step that changes it}: a step that never comes below `train_from`, then from the last one down in turn.
-
-    Raises UserError for a stage that there is none of.
-    """
-    names = stage_names()
-    if train_from not in names:
-        raise errors.UserError(f"config.model.train_from={train_from!r} is unknown; it is one of {', '.join(names)}.")
-    first, body = names.index(train_from), len(names) - 1
-    steps = {name: np.iinfo(np.int32).max for name in names[:first]}
-    opened = names[first:body]
-    # With n stages the last opens after 1/n of the time and the first one at its end; without any time all are open.
-    return (
-        steps | {name: unfreeze_steps * (len(opened) - place) // len(opened) for place, name in enumerate(opened)} | {"head": 0}
-    )
 
 
 def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
@@ -212,7 +145,7 @@ class ConvNorm(nn.Module):
 class Block(nn.Module):
     """Inverted residual: expand 1x1 (not at expansion 1), depthwise 3x3, project 1x1; the input is added where shapes allow."""
 
-    row: Row
+    row: blocks.Row
     unit: Any  # ConvNorm with what all units share filled in
 
     @nn.compact
@@ -226,6 +159,20 @@ class Block(nn.Module):
         return x + y if row.stride == 1 and x.shape == y.shape else y
 
 
+class Standardise(nn.Module):
+    """(x - mean) / deviation of features [B, D], with batch statistics `mean` and `var` [D] that training leaves as they are.
+
+    They are 0 and 1 until a protocol that has seen all training posters sets them.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """float32 [B, D] -> float32 [B, D]."""
+        mean = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:], jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, x.shape[-1:], jnp.float32)
+        return (x - mean.value[None]) * lax.rsqrt(var.value + SMALL_VARIANCE)[None]
+
+
 class MobileNetV2(nn.Module):
     """The body, global pooling, dropout, and one logit per genre.
 
@@ -236,6 +183,9 @@ class MobileNetV2(nn.Module):
         input_range: what 0 and 255 are mapped to before the model.
         input_mean, input_std: taken off and divided by in the model, per channel, in units of `input_range`.
         pooling: "max" (the movie paper, section II-A) or "avg".
+        style_from: the first of the blocks whose output's mean and deviation per channel are features beside the pooled ones;
+            "" for none. They say how a picture looks rather than what it shows (Huang and Belongie 2017, arXiv:1703.06868,
+            make one picture look like another by nothing else). All features are then standardised before the head.
         bn_mode: what BatchNorm does in training steps, see BN_MODES; elsewhere it always uses its running statistics.
         train_from: the first of `stage_names()` that trains; no gradient reaches those below it, and their BatchNorm is in
             inference mode, except that it follows the batches in "frozen_moving".
@@ -256,10 +206,12 @@ class MobileNetV2(nn.Module):
     dropout: float
     bn_mode: str
     train_from: str = "stem"
+    style_from: str = ""
     precision: str = "float32"
 
     def setup(self) -> None:
-        choices = {"padding": PADDINGS, "pooling": POOLINGS, "bn_mode": tuple(BN_MODES), "train_from": stage_names()}
+        choices = {"padding": PADDINGS, "pooling": POOLINGS, "bn_mode": tuple(BN_MODES), "train_from": blocks.stage_names()}
+        choices["style_from"] = ("", *blocks.stage_names()[1:-2])
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise errors.UserError(
@@ -268,9 +220,10 @@ class MobileNetV2(nn.Module):
         shared = {name: getattr(self, name) for name in ("padding", "epsilon", "momentum", "bn_mode")}
         dtype = jnp.dtype(self.precision)
         unit = functools.partial(ConvNorm, dtype=dtype, **shared)
-        self.stem = unit(stem_filters(self.width), 3, 2, depthwise=False, activate=True)
-        self.block = [Block(row, unit) for row in block_rows(self.width, self.padding)]
-        self.last = unit(last_filters(self.width), 1, 1, depthwise=False, activate=True)
+        self.stem = unit(blocks.stem_filters(self.width), 3, 2, depthwise=False, activate=True)
+        self.block = [Block(row, unit) for row in blocks.block_rows(self.width, self.padding)]
+        self.last = unit(blocks.last_filters(self.width), 1, 1, depthwise=False, activate=True)
+        self.standardise = Standardise()
         self.drop = nn.Dropout(self.dropout)
         self.head = nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())
 
@@ -279,8 +232,9 @@ class MobileNetV2(nn.Module):
         return self.classify(self.features(x, train)[1], train)
 
     def features(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """float [B, H, W, 3] in `input_range` -> the last map [B, ceil(H / 32), ceil(W / 32), D] and it pooled [B, D].
+        """float [B, H, W, 3] in `input_range` -> the last map [B, ceil(H / 32), ceil(W / 32), D] and features for the head.
 
+        These are the map pooled [B, D], or, float32 [B, D + E], that and the style of the blocks from `style_from` on.
         Raises UserError for a side under 32.
         """
         if min(x.shape[1:3]) < MIN_SIDE_PX:
@@ -289,16 +243,40 @@ class MobileNetV2(nn.Module):
             )
         mean, std = (jnp.asarray(value, jnp.float32).reshape(1, 1, 1, 3) for value in (self.input_mean, self.input_std))
         x = ((x.astype(jnp.float32) - mean) / std).astype(jnp.dtype(self.precision))
-        first = stage_names().index(self.train_from)
+        first = blocks.stage_names().index(self.train_from)
+        styled = range(blocks.stage_names().index(self.style_from), len(self.block) + 1) if self.style_from else range(0)
+        style: list[jax.Array] = []
         for index, stage in enumerate((self.stem, *self.block, self.last)):
             x = stage(x, train and (index >= first or self.bn_mode == "frozen_moving"))
             if index < first:
                 x = lax.stop_gradient(x)
-        return x, x.max((1, 2)) if self.pooling == "max" else x.mean((1, 2))
+            if index in styled:
+                style += _mean_and_deviation(x)
+        pooled = self.pool(x)
+        return x, jnp.concatenate([pooled.astype(jnp.float32), *style], axis=1) if style else pooled
+
+    def pool(self, last_map: jax.Array) -> jax.Array:
+        """The last map [B, h, w, D] -> [B, D]."""
+        return last_map.max((1, 2)) if self.pooling == "max" else last_map.mean((1, 2))
+
+    def head_statistics(self, features: np.ndarray) -> dict[str, Any]:
+        """The `batch_stats` of the head that the features [N, D] of all training posters give; {} for one without any."""
+        if not self.style_from:
+            return {}
+        mean, var = (np.asarray(value, np.float32) for value in (features.mean(0, np.float64), features.var(0, np.float64)))
+        return {"standardise": {"mean": mean, "var": var}}
 
     def classify(self, pooled: jax.Array, train: bool) -> jax.Array:
-        """Pooled features [B, D] -> float32 logits [B, K]; needs the parameters of `head` alone."""
+        """Features [B, D] -> float32 logits [B, K]; needs `head`, and `standardise` where there is a `style_from`, alone."""
+        if self.style_from:
+            pooled = self.standardise(pooled)
         return self.head(self.drop(pooled, deterministic=not train)).astype(jnp.float32)
+
+
+def _mean_and_deviation(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B, H, W, C] -> float32 [B, C] twice, over the positions of each map."""
+    x = x.astype(jnp.float32)
+    return x.mean((1, 2)), jnp.sqrt(x.var((1, 2)) + SMALL_VARIANCE)
 
 
 def shapes(model: MobileNetV2, image_size: tuple[int, int] = (MIN_SIDE_PX, MIN_SIDE_PX)) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def merge(variables: Mapping[str, Any], pretrained: Pretrained) -> dict[str, Any
             f"the weights of {source} have a head for {heads[0]} genres and this run has {heads[1]}: "
             "use the same genres, or weights without a head."
         )
-    needed = {name: leaf.shape for name, leaf in fresh.items() if name in given or not name.startswith("params/head/")}
+    needed = {name: leaf.shape for name, leaf in fresh.items() if name in given or name.split("/")[1] not in mobilenet_v2.HEAD}
     shapes = {name: array.shape for name, array in given.items()}
     account(
         f"the weights of {source} do not fit the network", shapes, needed, f"it needs width {pretrained.width:g} to take them"
@@ -145,7 +145,7 @@ def body_shapes(width: float, padding: str) -> dict[str, tuple[int, ...]]:
         bn_mode="frozen",
     )
     flat: Any = traverse_util.flatten_dict(mobilenet_v2.shapes(model), sep="/")
-    return {name: leaf.shape for name, leaf in flat.items() if not name.startswith("params/head/")}
+    return {name: leaf.shape for name, leaf in flat.items() if name.split("/")[1] not in mobilenet_v2.HEAD}
 
 
 def checked(path: pathlib.Path, flat: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -97,11 +97,13 @@ def run_branch(
     model, optimizer, state = single.start_network(config, fields, feed, cadence.total, seed, loaded, unfreeze_steps)
     body = model.clone(train_from="head", bn_mode=config.transfer.bn_mode)
     pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, config.data.cache_dir)
+    statistics = model.head_statistics(pooled.of(rows.parts["train"]))
     if config.transfer.cached:
-        trained = cached_heads(config, seed, feed, model, loss, state, pooled)
+        trained = cached_heads(config, seed, feed, model, loss, state.params["head"], statistics, pooled)
     else:
         trained = [
-            head_through_body(config, seed, feed, body, loaded, rate, workdir, stop) for rate in config.transfer.learning_rates
+            head_through_body(config, seed, feed, body, loaded, statistics, rate, workdir, stop)
+            for rate in config.transfer.learning_rates
         ]
     best = max(trained, key=lambda head: head.best_value)
     frozen = [
@@ -109,13 +111,12 @@ def run_branch(
             "learning_rate": head.learning_rate,
             "best_epoch": head.best_epoch,
             "history": head.history,
-            "splits": single.score_parts(config, rows, heads.score(model, head.params, pooled, rows, loss)),
+            "splits": single.score_parts(config, rows, heads.score(model, head.params, statistics, pooled, rows, loss)),
         }
         for head in trained
     ]
 
-    params = {**state.params, "head": jax.device_put(best.params, feed.shardings.state)}
-    state = state_lib.with_variables(state, {"params": params, "batch_stats": state.batch_stats})
+    state = with_head(state, {"head": best.params}, statistics, feed)
     eval_step = jax.jit(step_lib.make_eval_step(model, loss, mirror=config.eval.mirror))
     variables, best_step = single.train(config, model, optimizer, state, eval_step, feed, cadence, seed, workdir, stop)
     scores = single.score_all(config, feed, eval_step, variables)
@@ -135,13 +136,21 @@ def run_branch(
     return outcome, Tuned(model, variables, scores, pooled)
 
 
+def with_head(state: state_lib.TrainState, params: Any, statistics: Any, feed: feed_lib.Feed) -> state_lib.TrainState:
+    """The state with these host arrays of a head, {"head": ...} or {}, in the place of its own."""
+    params, statistics = jax.device_put((params, statistics), feed.shardings.state)
+    variables = {"params": {**state.params, **params}, "batch_stats": {**state.batch_stats, **statistics}}
+    return state_lib.with_variables(state, variables)
+
+
 def cached_heads(
     config: config_lib.Config,
     seed: int,
     feed: feed_lib.Feed,
     model: Any,
     loss: losses.Loss,
-    state: state_lib.TrainState,
+    params: Any,
+    statistics: Any,
     pooled: features.Features,
 ) -> list[heads.Head]:
     """A head per learning rate on the cached features, all in one program."""
@@ -150,7 +159,8 @@ def cached_heads(
     return processes.from_main(
         lambda: heads.train(
             model,
-            jax.device_get(state.params["head"]),
+            jax.device_get(params),
+            statistics,
             pooled,
             fit_feed.rows,
             loss,
@@ -169,6 +179,7 @@ def head_through_body(
     feed: feed_lib.Feed,
     body: Any,
     loaded: pretrained_lib.Pretrained | None,
+    statistics: Any,
     learning_rate: float,
     workdir: pathlib.Path,
     stop: runtime.StopRequest,
@@ -193,6 +204,7 @@ def head_through_body(
         first_steps=models.first_steps(body, 0),
     )
     state = state_lib.create(body, optimizer, config.data.image_size, seed, feed.shardings.state, pretrained=loaded)
+    state = with_head(state, {}, statistics, feed)
     eval_step = jax.jit(step_lib.make_eval_step(body, single.build_loss(config, feed)))
     variables, best_step = single.train(stage, body, optimizer, state, eval_step, feed, cadence, seed, folder, stop)
     history = read_history(folder, per_epoch)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from poster_jax import errors
-from poster_jax.models import convert, mobilenet_v2
+from poster_jax.models import blocks, convert, mobilenet_v2
 
 KERAS_FIELDS = {"width": 1.0, **convert.FRAMEWORKS["keras"]}
 
@@ -27,7 +27,7 @@ def distance(ours: Any, theirs: Any) -> float:
 
 def test_the_two_frameworks_round_channels_differently() -> None:
     """32 * 0.56 = 17.92 becomes 16 where it is cut to 17 first; else 16 is more than 10 % below, and it becomes 24."""
-    filters = {padding: mobilenet_v2.block_rows(0.56, padding)[3].filters for padding in mobilenet_v2.PADDINGS}
+    filters = {padding: blocks.block_rows(0.56, padding)[3].filters for padding in mobilenet_v2.PADDINGS}
     assert filters == {"keras": 16, "torchvision": 24}
 
 
