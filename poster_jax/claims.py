@@ -63,7 +63,7 @@ class Estimate:
 
     Attributes:
         value: None where it is undefined or was not measured.
-        low, high: the 95 % interval; None where there is none, as for a count.
+        low, high: the 95 % interval, of no width for a count; None where there is none.
         over: what the interval is over ("movies", "3 seeds", ...); empty without one.
         floor: the best constant answer on the same rows; None for a difference or a count.
         ceiling: the most that the labels allow; None for a difference or a count.

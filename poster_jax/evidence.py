@@ -26,13 +26,8 @@ def list_networks(workdir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def count(value: float | None) -> Estimate:
-    """A number without noise; None where it was not measured."""
-    return Estimate(None if value is None else float(value))
-
-
-def bound(value: float) -> Estimate:
-    """A number without noise that is held against a bound: an interval of no width."""
-    return Estimate(float(value), float(value), float(value))
+    """A number without noise, so an interval of no width; None where it was not measured."""
+    return Estimate(None) if value is None else Estimate(float(value), float(value), float(value))
 
 
 def score(splits: Sequence[Mapping[str, Any]], metric: str, part: str = "test") -> Estimate:

@@ -277,7 +277,7 @@ def encoding_rows(workdir: pathlib.Path, facts: Mapping[str, Any]) -> Iterator[R
             "largest difference of softmax cross entropy on integers and on one-hot, in losses and gradients",
             Above(1e-5),
         ),
-        evidence.bound(facts["softmax_gap"]),
+        evidence.count(facts["softmax_gap"]),
     )
     integers, one_hot, sigmoid = (
         evidence.find_cell(workdir / "ablation", network="table 6", labels=labels, dropout="kept")

@@ -19,7 +19,7 @@ RULE = (
     "claim of more or less holds when the whole interval is on that side, does not when it is wholly on the other, and cannot "
     "be told otherwise."
 )
-HEADER = ("claim", "where", "measured", "value [95 % interval]", "over", "floor", "ceiling", "holds if", "verdict")
+HEADER = ("claim", "verdict", "measured", "value [95 % interval]", "floor, ceiling", "holds if")
 
 
 def ledger_text(results: Mapping[str, Any]) -> str:
@@ -44,15 +44,12 @@ def ledger_table(results: Mapping[str, Any]) -> tables.Table:
     """The same as one table."""
     rows = [
         [
-            row["claim"],
-            row["where"],
-            row["measured"],
-            _value(row),
-            row["over"] or tables.NO_VALUE,
-            _number(row["floor"]),
-            _number(row["ceiling"]),
-            _asked(row),
+            f"{row['claim']} ({row['where']})",
             row["verdict"],
+            row["measured"],
+            _value(row) + (f", over {row['over']}" if row["over"] else ""),
+            f"{_number(row['floor'])}, {_number(row['ceiling'])}" if row["floor"] is not None else tables.NO_VALUE,
+            _asked(row),
         ]
         for row in results["ledger"]
     ]
@@ -77,15 +74,15 @@ def _asked(row: Mapping[str, Any]) -> str:
 def _value(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return "not measured"
-    if row["low"] is None:
+    if row["low"] is None or row["low"] == row["high"]:
         return _number(row["value"])
-    if row["low"] == row["high"]:
-        return f"{row['value']:.2g}"
     return f"{_number(row['value'])} [{_number(row['low'])}, {_number(row['high'])}]"
 
 
 def _number(value: float | None) -> str:
-    """Counts whole, ratios with a decimal, shares with three."""
+    """Counts whole, ratios with a decimal, shares with three, what would be 0.000 with two digits."""
     if value is None:
         return tables.NO_VALUE
+    if 0 < abs(value) < 0.0005:
+        return f"{value:.2g}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 2 else f"{value:.3f}"

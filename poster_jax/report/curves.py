@@ -15,18 +15,25 @@ WATCHED = ("loss", "mean_average_precision", "top1_accuracy", "binary_accuracy")
 MAX_COLUMNS = 3
 NUM_BINS = 10
 MIN_IN_BIN = 5  # a share of fewer posters says nothing
+# Room that a legend's line and a letter beside it take.
+HANDLE_IN, LETTER_IN = 0.65, 0.085
 
 
 def pictures(runs: Sequence[runs_lib.Run]) -> list[style.Picture]:
-    """Learning curves, then precision-recall and calibration of every genre on the test part."""
-    floor = "Dotted: the best constant answer on the same rows."
+    """Learning curves, then precision-recall and calibration of every genre on the test part.
+
+    Searches and transfer learning of several branches have learning curves of their own, and none here.
+    """
+    followed = [(number, run) for number, run in enumerate(runs) if _series(run, "validation", "loss")[0]]
+    learning = style.Picture(
+        "learning",
+        "Learning curves: validation with a round point at each evaluation, training rows scored alike with a triangle where "
+        "the run did that, the loss of training steps thin, with dropout and augmentation on. Dotted: the best constant answer "
+        "on the same rows.",
+        lambda theme: _learning(theme, followed),
+    )
     return [
-        style.Picture(
-            "learning",
-            "Learning curves: validation with a round point at each evaluation, training rows scored alike with a triangle "
-            "where the run did that, the loss of training steps thin, with dropout and augmentation on. " + floor,
-            lambda theme: _learning(theme, runs),
-        ),
+        *([learning] if followed else []),
         style.Picture(
             "precision-recall",
             "Precision and recall on the test part at every threshold, by genre. Dotted: the genre's share of the posters, "
@@ -43,10 +50,10 @@ def pictures(runs: Sequence[runs_lib.Run]) -> list[style.Picture]:
     ]
 
 
-def _learning(theme: style.Theme, runs: Sequence[runs_lib.Run]) -> Any:
+def _learning(theme: style.Theme, followed: Sequence[tuple[int, runs_lib.Run]]) -> Any:
     figure = style.new_figure(style.FULL_WIDTH_IN, 6.0)
     for axes, name in zip(figure.subplots(2, 2).flat, WATCHED, strict=True):
-        for number, run in enumerate(runs):
+        for number, run in followed:
             look = style.run_line(theme, number)
             axes.plot(*_series(run, "validation", name), **look, marker="o", markersize=4, label=run.name)
             axes.plot(*_series(run, "train_inference", name), **look, marker="^", markersize=4, linewidth=1.2)
@@ -58,7 +65,7 @@ def _learning(theme: style.Theme, runs: Sequence[runs_lib.Run]) -> Any:
                     axes.axhline(level, color=look["color"], linestyle=":", linewidth=1.2)
         axes.set(title=name, xlabel="step", ymargin=0.1)
         style.widen(axes)
-    _legend(figure, figure.axes[0], runs)
+    _legend(figure, figure.axes[0], [run for _, run in followed])
     return figure
 
 
@@ -73,7 +80,7 @@ def _per_genre(theme: style.Theme, runs: Sequence[runs_lib.Run], draw: Any, axis
     genres = runs[0].genres
     columns = min(MAX_COLUMNS, len(genres))
     rows = math.ceil(len(genres) / columns)
-    figure = style.new_figure(style.FULL_WIDTH_IN, 0.9 + 2.95 * rows)
+    figure = style.new_figure(style.FULL_WIDTH_IN, 0.9 + 3.1 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[len(genres) :]:
         axes.set_axis_off()
@@ -117,4 +124,6 @@ def _draw_calibration(axes: Any, scores: np.ndarray, truth: np.ndarray, look: di
 def _legend(figure: Any, axes: Any, runs: Sequence[runs_lib.Run]) -> None:
     """Names above the axes; one run needs none."""
     if len(runs) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(runs)))
+        name_in = HANDLE_IN + LETTER_IN * max(len(run.name) for run in runs)
+        columns = max(1, min(len(runs), int(style.FULL_WIDTH_IN / name_in)))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)

@@ -28,6 +28,7 @@ NO_SAMPLES = (
     "Posters, mistakes and Grad-CAM are not shown: this run has no samples.npz. Remove results.json from its workdir and run "
     "its command again: the network is kept, only measuring is repeated, and the file is written."
 )
+MOST_NAMES = 3  # in the title
 CELLS_ARE_RUNS = "Every cell is a run in the folder cells/CELL/seed_N of the workdir: give that for a page of its own."
 
 
@@ -151,7 +152,7 @@ def _render(names: Sequence[str], sections: Sequence[Section]) -> str:
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(template.TEMPLATE).render(
-        title=f"Movie genres from posters: {', '.join(names)}",
+        title=f"Movie genres from posters: {', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} runs'}",
         intro="Every score stands beside its floor: what the best constant answer, which never looks at a poster, gets on the "
         'same rows. Binary accuracy counts every genre of every poster, so "no" to everything scores high.',
         sections=sections,

@@ -19,7 +19,7 @@ figcaption, caption, .quiet { color: var(--quiet); font-size: .9rem; text-align:
 .wide { overflow-x: auto; margin: 1.5rem 0; } pre { font-size: .8rem; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; } caption { padding-bottom: .4rem; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-td { white-space: nowrap; } tbody th { font-weight: 600; } td.text { white-space: normal; }
+td { white-space: nowrap; } tbody th { font-weight: 600; } .text { white-space: normal; min-width: 8.5rem; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: {{ dark.foreground }}; --ground: {{ dark.background }}; --line: {{ dark.grid }}; --quiet: #a5afba; }
   .light { display: none; } .dark { display: inline; }
@@ -42,8 +42,8 @@ td { white-space: nowrap; } tbody th { font-weight: 600; } td.text { white-space
 {{ cell|replace("_", "_<wbr>"|safe)|replace("@", "<wbr>@"|safe) }}</th>{% endfor %}</tr></thead>
 <tbody>
 {%- for row in table.rows %}
-<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}\
-<td{% if cell|length > 40 %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+<tr><th scope="row"{% if row[0]|length > 30 %} class="text"{% endif %}>{{ row[0] }}</th>{% for cell in row[1:] %}\
+<td{% if cell|length > 30 %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div>
 {%- endmacro %}
