@@ -46,6 +46,7 @@ POSITIVE = (
     "data.train_share",
     "model.width",
     "optim.learning_rate",
+    "optim.head_factor",
     "train.batch_size",
     "train.log_every_steps",
     "eval.batch_size",
@@ -211,6 +212,13 @@ def _validate_model(flat: Mapping[str, Any]) -> None:
         raise errors.UserError(
             f"config.model.name={flat['model.name']} is another network than this config file's: "
             "take configs/cnn_onehot.py for cnn and configs/finetune_mobilenet.py for mobilenet_v2."
+        )
+    if is_cnn and flat["optim.head_factor"] != 1:
+        raise errors.UserError("config.optim.head_factor is for a pretrained network's head: leave it at 1 for model.name=cnn.")
+    if not is_cnn and flat["model.style_from"] and flat["protocol"] != "transfer":
+        raise errors.UserError(
+            "config.model.style_from needs features that are standardised over the training posters, "
+            "which protocol=transfer does: take configs/finetune_mobilenet.py."
         )
     _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
     if is_cnn:

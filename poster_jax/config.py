@@ -84,6 +84,7 @@ DEFAULTS = {
         "schedule": "constant",  # constant | cosine
         "warmup_steps": 0,  # linear, from 0
         "weight_decay": 0.0,  # adamw only
+        "head_factor": 1.0,  # of a pretrained network's head, its rate over the body's
     },
     "loss": {
         "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric

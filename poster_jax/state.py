@@ -48,12 +48,14 @@ def build_optimizer(
     warmup_steps: int,
     weight_decay: float,
     num_steps: int,
+    head_factor: float = 1.0,
     first_steps: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """`build_optimizer(**config.optim, num_steps=N)`: adam and sgd as Keras has them (epsilon 1e-7).
 
-    adamw decays kernels only, not biases or BatchNorm. `first_steps` gives, for a tree of parameters, the step from which each
-    is changed; before it a parameter stays bit for bit as it is, `NEVER` freezes it.
+    adamw decays kernels only, not biases or BatchNorm. What is called `head` moves at `head_factor` times the rate.
+    `first_steps` gives, for a tree of parameters, the step from which each is changed; before it a parameter stays bit for bit
+    as it is, `NEVER` freezes it.
     """
     rate = build_schedule(schedule=schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
     if name == "sgd":
@@ -62,11 +64,20 @@ def build_optimizer(
         optimizer = optax.adamw(rate, eps=1e-7, weight_decay=weight_decay, mask=_is_kernel)
     else:
         optimizer = optax.adam(rate, eps=1e-7)
+    if head_factor != 1:
+        optimizer = optax.chain(optimizer, _scale_head(head_factor))
     return optimizer if first_steps is None else optax.chain(optimizer, _hold_until(first_steps))
 
 
 def _is_kernel(params: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _scale_head(factor: float) -> optax.GradientTransformation:
+    def scale(updates: Any, params: Any) -> Any:
+        return {**updates, "head": jax.tree.map(lambda update: factor * update, updates["head"])}
+
+    return optax.stateless(scale)
 
 
 class _HoldState(NamedTuple):

@@ -47,7 +47,7 @@ NO_VALUES = (
 NO_TUPLES = ("3", "0.5", "True", "Drama+", *(text for text in NO_VALUES if text != "1,2"))
 BAD_SIDES = ("-1", "0", "1.5", "True", "'a'", "None", "(1,)", "99999")
 ABOVE_ZERO = ("num_seeds", "num_posters", "num_genres", "min_movies", "train_share", "width", "learning_rate", "batch_size")
-ABOVE_ZERO += ("log_every_steps", "bootstrap_samples", "head_epochs", "num_trials", "num_folds", "train_sample")
+ABOVE_ZERO += ("log_every_steps", "bootstrap_samples", "head_epochs", "head_factor", "num_trials", "num_folds", "train_sample")
 SHARES = ("dropout", "label_smoothing", "asymmetric_clip", "average_decay", "shift", "zoom", "brightness", "contrast")
 # What each tuple cannot be, whatever else the config says.
 WRONG_TUPLES = {
@@ -133,8 +133,8 @@ def misspelt(rng: random.Random, keys: list[str]) -> str:
 def wrong_number(rng: random.Random, key: str, whole: bool) -> str:
     """Text that is no number of the key's kind, or one that cannot be: no number of a config may be negative."""
     texts = ["'3'", "True", "(3,)", "[]", "1e999", "-1e999", "10" * 400, *NO_VALUES]
-    texts += [str(10**30), str(2**31), "-1", str(-rng.randrange(1, 10**9))]
-    texts += ["1.5", "1e3", "3.0"] if whole else ["-0.5", "1e39"]
+    texts += ["-1", str(-rng.randrange(1, 10**9))]
+    texts += [str(10**30), str(2**31), "1.5", "1e3", "3.0"] if whole else [str(10**39), "-0.5", "1e39"]
     name = key.rpartition(".")[2]
     if name in ABOVE_ZERO:
         texts += ["0", "-0"]

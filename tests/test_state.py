@@ -41,6 +41,17 @@ def test_a_parameter_is_held_bit_for_bit_until_its_first_step_and_for_ever() -> 
     assert moved[2] == pytest.approx(float((free[0]["late"]["kernel"] - 1)[0, 0]), rel=0.01)
 
 
+def test_the_head_moves_at_a_rate_of_its_own() -> None:
+    params = {"head": {"kernel": jnp.ones((2, 2))}, "last": {"kernel": jnp.ones((2, 2))}}
+    moved = {}
+    for factor in (1.0, 0.1):
+        optimizer = state_lib.build_optimizer(name="adamw", weight_decay=0.5, head_factor=factor, **SETTINGS)
+        updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+        moved[factor] = {name: float(tree["kernel"][0, 0]) for name, tree in updates.items()}
+    assert moved[1.0]["head"] == moved[1.0]["last"] == moved[0.1]["last"] != 0
+    assert moved[0.1]["head"] == pytest.approx(0.1 * moved[1.0]["head"])
+
+
 def test_stages_of_a_body_open_from_the_last_one_down() -> None:
     model = models.build(
         name="mobilenet_v2", num_genres=3, precision="float32", width=0.35, input_range=(), pooling="avg", dropout=0.0,

@@ -225,7 +225,9 @@ class MobileNetV2(nn.Module):
         self.last = unit(blocks.last_filters(self.width), 1, 1, depthwise=False, activate=True)
         self.standardise = Standardise()
         self.drop = nn.Dropout(self.dropout)
-        self.head = nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())
+        # Among thousands of standardised features a random draw is noise that the head has to unlearn.
+        head_init = nn.initializers.zeros if self.style_from else nn.initializers.glorot_uniform()
+        self.head = nn.Dense(self.num_genres, dtype=dtype, kernel_init=head_init)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """float [B, H, W, 3] in `input_range` -> float32 logits [B, K]."""
