@@ -54,12 +54,13 @@ class Launcher:
         """The script, begun."""
         command = ["bash", str(self.script), *arguments]
         pipe = subprocess.PIPE
-        # A shell cannot trap what is ignored when it starts, as SIGINT is below a shell's background job.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A shell cannot hear what is ignored when it starts, as SIGINT is below a shell's background job and SIGHUP below nohup.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
         try:
             process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=pipe, stderr=pipe, text=True)
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGHUP, before[1])
         self.started.append(process)
         return process
 
