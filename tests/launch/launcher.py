@@ -54,7 +54,7 @@ class Launcher:
         """The script, begun."""
         command = ["bash", str(self.script), *arguments]
         pipe = subprocess.PIPE
-        # A shell cannot hear what is ignored when it starts, as SIGINT is below a shell's background job and SIGHUP below nohup.
+        # A shell does not hear what is ignored when it starts, as SIGINT is below a background job and SIGHUP below nohup.
         before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
         try:
             process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=pipe, stderr=pipe, text=True)
