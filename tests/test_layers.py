@@ -25,7 +25,7 @@ LEVELS = (
         "store",
     ),
     ("config", "data.images", "data.order", "data.synthetic", "losses", "measures", "ranking"),
-    ("narrow", "layers", "depthwise", "baselines"),
+    ("narrow", "image_block", "winograd", "layers", "depthwise", "baselines"),
     (
         "data.catalog",
         "data.links",
@@ -37,6 +37,7 @@ LEVELS = (
         "floors",
         "data.augment",
         "models.cnn",
+        "models.blocks",
         "models.mobilenet_v2",
         "models.keras_files",
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from poster_jax import layers
+from poster_jax import layers, winograd
 
 # x shape, kernel shape, padding, stride: height 3, stride 1 and 32 channels or more are rewritten on CPU.
 REWRITTEN = [
@@ -86,8 +86,8 @@ def test_a_filter_gradient_shifted_by_one_column_is_told_apart():
 
 
 @pytest.mark.parametrize("height", [2, 3, 4, 5])
-def test_winograd_matrices_compute_the_correlation(height):
-    inputs, outputs, filters = (np.array(m) for m in layers._winograd_matrices(height))
+def test_matrices_compute_the_correlation(height):
+    inputs, outputs, filters = (np.array(m) for m in winograd._matrices(height))
     generator = np.random.default_rng(1)
     signal, taps = generator.standard_normal(6), generator.standard_normal(height)
     np.testing.assert_allclose(

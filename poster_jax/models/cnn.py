@@ -60,16 +60,20 @@ class CNN(nn.Module):
                 raise errors.UserError(
                     f"config.model.blocks has no pixel left for a kernel of {kernel} in {x.shape[1:3]}: use fewer blocks."
                 )
-            x = nn.relu(layers.Conv(filters, (kernel, kernel), padding="VALID", dtype=dtype)(x))
-            if index == len(self.blocks) - 1 and not self.is_initializing():
+            size = tuple(side - kernel + 1 for side in x.shape[1:3])
+            if min(size) < pool:
+                raise errors.UserError(
+                    f"config.model.blocks has no pixel left for a pool of {pool} in {size}: use smaller pools."
+                )
+            is_last = index == len(self.blocks) - 1
+            # Pooling before relu gives the same, of fewer values; BatchNorm, and whoever explains the map, come before pooling.
+            pooled = pool > 1 and not batch_norm and not is_last
+            x = nn.relu(layers.Conv(filters, (kernel, kernel), padding="VALID", pool=pool if pooled else 1, dtype=dtype)(x))
+            if is_last and not self.is_initializing():
                 x = self.perturb(LAST_MAP, x, PERTURBATIONS)
                 self.sow("intermediates", LAST_MAP, x)
             x = self._norm(x, train) if batch_norm else x
-            if min(x.shape[1:3]) < pool:
-                raise errors.UserError(
-                    f"config.model.blocks has no pixel left for a pool of {pool} in {x.shape[1:3]}: use smaller pools."
-                )
-            x = layers.max_pool(x, (pool, pool)) if pool > 1 else x
+            x = layers.max_pool(x, (pool, pool)) if pool > 1 and not pooled else x
             x = self._drop(x, dropout, train)
         x = x.reshape(x.shape[0], -1)
         for units, batch_norm, dropout in self.dense:
