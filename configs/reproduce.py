@@ -8,6 +8,9 @@ To be run where configs/ lies. What is done is not done again; `python -m poster
 
 Arguments, after a colon: `quick` (200 posters a genre and 3 epochs; all trials, folds and seeds are kept), `smoke` (minutes on
 a CPU, synthetic posters, no pretrained weights).
+
+`:quick` on 1,200 of 9,111 real posters, 71 minutes beside another job on two CPU cores: of 34 claims 13 hold, 7 do not and 14
+cannot be told.
 """
 
 from poster_jax import config as config_lib
