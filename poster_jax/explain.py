@@ -5,7 +5,7 @@ off. The logit and not the probability is explained, because a saturated probabi
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def _make_pooled(model: mobilenet_v2.MobileNetV2) -> Backward:
     """
 
     def backward(variables: Any, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
-        last_map, features = model.apply(variables, x, False, method="features")
+        last_map, features = cast(Any, model.apply(variables, x, False, method="features"))
         style = features[:, last_map.shape[3] :]
 
         def chosen(activation: jax.Array) -> jax.Array:

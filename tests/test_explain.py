@@ -30,10 +30,11 @@ def build_cnn(**changed: Any) -> Any:
     return models.build("cnn", **{**fields, **changed})
 
 
-def build_mobilenet(pooling: str) -> mobilenet_v2.MobileNetV2:
+def build_mobilenet(pooling: str, style_from: str = "") -> mobilenet_v2.MobileNetV2:
     return mobilenet_v2.MobileNetV2(
         num_genres=3, width=0.35, padding="keras", epsilon=1e-3, momentum=0.999, input_range=(-1.0, 1.0),
         input_mean=(0.0, 0.0, 0.0), input_std=(1.0, 1.0, 1.0), pooling=pooling, dropout=0.0, bn_mode="frozen",
+        style_from=style_from,
     )  # fmt: skip
 
 
@@ -69,16 +70,16 @@ def test_the_map_of_a_network_of_one_channel_by_hand() -> None:
     assert not np.any(grad_cam({"params": params}, image, np.array([1])))  # nothing speaks for the second genre
 
 
-@pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_mobilenet_against_the_derivative_of_the_whole_network(pooling: str) -> None:
+@pytest.mark.parametrize(("pooling", "style_from"), [("max", ""), ("avg", ""), ("avg", "block_15")])
+def test_mobilenet_against_the_derivative_of_the_whole_network(pooling: str, style_from: str) -> None:
     """With global pooling the logit is linear in the pooled map, so the weights are those of the head over the map's area."""
-    model, size = build_mobilenet(pooling), (64, 48)
+    model, size = build_mobilenet(pooling, style_from), (64, 48)
     variables, image = initial(model, size), noise(size, 3)
     genre = np.array([0, 2, 1], np.int32)
     maps = np.asarray(explain.make_grad_cam(model)(variables, image, genre))
     features = jax.jit(lambda v, x: model.apply(v, step.normalise(x, (-1.0, 1.0)), False, method="features")[0])
     last_map = np.asarray(features(variables, image))
-    weights = np.asarray(variables["params"]["head"]["kernel"])[:, genre].T
+    weights = np.asarray(variables["params"]["head"]["kernel"])[: last_map.shape[3], genre].T
     evidence = np.maximum(np.einsum("bhwc,bc->bhw", last_map, weights), 0)
     largest = evidence.max((1, 2), keepdims=True)
     np.testing.assert_allclose(maps, evidence / np.where(largest > 0, largest, 1), atol=1e-4)

@@ -30,7 +30,9 @@ def time_ours(config: config_lib.Config) -> float:
     body = model.clone(train_from="head", bn_mode="frozen")
     with tempfile.TemporaryDirectory() as folder:
         pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, folder)
-        transfer.cached_heads(config, config.seed, feed, model, single.build_loss(config, feed), state, pooled)
+        statistics = model.head_statistics(pooled.of(feed.rows.parts["train"]))
+        loss, params = single.build_loss(config, feed), state.params["head"]
+        transfer.cached_heads(config, config.seed, feed, model, loss, params, statistics, pooled)
     return time.perf_counter() - started
 
 

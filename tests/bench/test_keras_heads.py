@@ -34,6 +34,10 @@ def test_every_rate_is_built_and_takes_all_its_epochs() -> None:
     assert keras_heads.whole_secs(5.0, 2.0, config) == 3 * (5.0 + 19 * 2.0)
 
 
+def test_our_side_trains_every_head() -> None:
+    assert keras_heads.time_ours(config_lib.load(f"{TRANSFER}:smoke")) > 0
+
+
 def test_a_mistake_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
         ["--weights=x.h5", f"--config={TRANSFER}", "--repeats=0"],
