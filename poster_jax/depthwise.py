@@ -16,8 +16,6 @@ from poster_jax import forms
 
 Padding = tuple[tuple[int, int], ...]
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
 # Rows of products that are added in one loop before what remains is reduced.
 ROWS = 8
 
@@ -36,7 +34,8 @@ def _depthwise(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -
     def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _shifted_sums(_padded_once(x, padding), kernel, stride).astype(x.dtype)
 
-    return forms.choose(x, kernel, cpu=shifted, default=functools.partial(_native, padding=padding, stride=stride))
+    native = functools.partial(forms.native_conv2d, padding=padding, strides=(stride, stride))
+    return forms.choose(x, kernel, cpu=shifted, default=native)
 
 
 def _depthwise_forward(
@@ -49,7 +48,7 @@ def _depthwise_backward(
     padding: Padding, stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def native(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(functools.partial(_native, padding=padding, stride=stride), x, kernel)[1](grad)
+        return jax.vjp(functools.partial(forms.native_conv2d, padding=padding, strides=(stride, stride)), x, kernel)[1](grad)
 
     def shifted(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         grad = lax.optimization_barrier(grad)
@@ -61,12 +60,6 @@ def _depthwise_backward(
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _native(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS, feature_group_count=x.shape[3]
-    )
 
 
 def _padded(x: jax.Array, padding: Padding) -> jax.Array:

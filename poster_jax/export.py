@@ -87,7 +87,7 @@ def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.nda
     """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones."""
     image = np.random.default_rng(0).integers(0, 256, (NUM_CHECKED, *image_size, 3), np.uint8)
     if (workdir / "samples.npz").is_file():
-        kept = store.load_arrays(workdir / "samples.npz")["image"][: NUM_CHECKED - 1]
+        kept = store.load_arrays(workdir / "samples.npz", ["image"])["image"][: NUM_CHECKED - 1]
         image[: len(kept)] = kept
     return image
 

@@ -9,8 +9,10 @@ import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 from jax import lax
 
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _plain = contextvars.ContextVar("plain", default=False)
 
 
@@ -37,3 +39,9 @@ def choose(*operands: Any, cpu: Callable[..., Any], default: Callable[..., Any])
     if is_plain():
         return default(*operands)
     return lax.platform_dependent(*operands, cpu=cpu, default=default)
+
+
+def native_conv2d(x: jax.Array, kernel: jax.Array, padding: Any = "VALID", strides: tuple[int, int] = (1, 1)) -> jax.Array:
+    """XLA's own convolution of [B, H, W, C] with [kh, kw, C / groups, D]; the kernel's third axis says how many groups."""
+    groups = x.shape[3] // kernel.shape[2]
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS, feature_group_count=groups)

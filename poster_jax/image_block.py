@@ -6,6 +6,8 @@ pixels, so that pooling and its gradient are long loops, which they are not over
 picks this form.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -18,18 +20,26 @@ SEEN = KERNEL + WINDOW - 1
 def forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
     """float32 [B, H, W, C] with [3, 3, C, D] -> largest of every window [B, h, w, D] and its place uint8 [D, B, h, w].
 
-    A place counts the window's outputs row by row; the first of equal ones is taken, and a NaN is larger than everything.
+    A place counts the window's outputs row by row.
     """
     patches = _patches(x)
     planes = lax.dot_general(_shifted(kernel), patches, (((0,), (0,)), ((), ())))
     outputs = planes.reshape(WINDOW * WINDOW, kernel.shape[3], *patches.shape[1:])
-    largest, place = outputs[0], jnp.zeros(outputs.shape[1:], jnp.uint8)
-    for index, output in enumerate(outputs[1:], 1):
-        is_larger = (output > largest) | jnp.isnan(output)
-        largest, place = jnp.where(is_larger, output, largest), jnp.where(is_larger, jnp.uint8(index), place)
     # Without the barrier XLA walks the planes in the order of the transposed result, a value at a time.
-    largest, place = lax.optimization_barrier((largest, place))
+    largest, place = lax.optimization_barrier(largest_and_place(list(outputs)))
     return largest.transpose(1, 2, 3, 0), place
+
+
+def largest_and_place(entries: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The largest of equally shaped entries, value by value, and which one it is, uint8.
+
+    The first of equal ones is taken, and a NaN is larger than everything.
+    """
+    largest, place = entries[0], jnp.zeros(entries[0].shape, jnp.uint8)
+    for index, entry in enumerate(entries[1:], 1):
+        is_larger = (entry > largest) | jnp.isnan(entry)
+        largest, place = jnp.where(is_larger, entry, largest), jnp.where(is_larger, jnp.uint8(index), place)
+    return largest, place
 
 
 def kernel_gradient(x: jax.Array, place: jax.Array, grad: jax.Array) -> jax.Array:

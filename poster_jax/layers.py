@@ -19,8 +19,6 @@ from poster_jax import forms, image_block, narrow, winograd
 
 Padding = Literal["VALID", "SAME"]
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
 # The kernel height and the fewest channels, in and out, that were measured: 32 -> 64 gained least, narrower was not tried.
 WINOGRAD_HEIGHT = 3
 WINOGRAD_CHANNELS = 32
@@ -38,7 +36,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, padding: Padding, stride: int = 1
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv2d(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
-    native = functools.partial(_native, padding=padding, stride=stride)
+    native = functools.partial(forms.native_conv2d, padding=padding, strides=(stride, stride))
     form = _cpu_form(x, kernel, padding, stride)
     if form is None:
         return native(x, kernel)
@@ -60,7 +58,7 @@ def _conv2d_backward(
     padding: Padding, stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def native(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(functools.partial(_native, padding=padding, stride=stride), x, kernel)[1](grad)
+        return jax.vjp(functools.partial(forms.native_conv2d, padding=padding, strides=(stride, stride)), x, kernel)[1](grad)
 
     form = _cpu_form(*saved, padding, stride)
     if form is None:
@@ -77,10 +75,6 @@ def _conv2d_backward(
 
 
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
-
-
-def _native(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
 def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> tuple[Any, Any] | None:
@@ -122,7 +116,7 @@ def pointwise_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     if forms.is_plain():
         # TFLite's converter refuses a product of four-dimensional arrays.
-        return _native(x, kernel[None, None], "VALID", 1)
+        return forms.native_conv2d(x, kernel[None, None])
     return lax.dot_general(x, kernel, (((3,), (0,)), ((), ())))
 
 
@@ -171,12 +165,7 @@ def _max_pool_forward(x: jax.Array, window: tuple[int, int]) -> tuple[jax.Array,
     the largest would miss some and lose their gradient. Whatever the roundings, a place is one of the window's.
     """
     windows = _windows(x, window)
-    entries = [windows[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
-    largest, place = entries[0], jnp.zeros(entries[0].shape, jnp.uint8)
-    for index, entry in enumerate(entries[1:], 1):
-        is_larger = (entry > largest) | jnp.isnan(entry)
-        largest, place = jnp.where(is_larger, entry, largest), jnp.where(is_larger, jnp.uint8(index), place)
-    return largest, place
+    return image_block.largest_and_place([windows[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])])
 
 
 def _max_pool_backward(window: tuple[int, int], place: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
@@ -213,7 +202,7 @@ def _image_block_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, An
         return largest.astype(x.dtype), place
 
     def apart(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-        largest, place = _max_pool_forward(_whole_windows(_native(x, kernel, "VALID", 1)), _IMAGE_WINDOW)
+        largest, place = _max_pool_forward(_whole_windows(forms.native_conv2d(x, kernel)), _IMAGE_WINDOW)
         return largest, place.transpose(3, 0, 1, 2)
 
     largest, place = forms.choose(x, kernel, cpu=joined, default=apart)
@@ -223,7 +212,7 @@ def _image_block_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, An
 def _image_block_backward(saved: tuple[jax.Array, ...], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
     def spread(x: jax.Array, kernel: jax.Array, place: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         def outputs(x: jax.Array, kernel: jax.Array) -> jax.Array:
-            return _whole_windows(_native(x, kernel, "VALID", 1))
+            return _whole_windows(forms.native_conv2d(x, kernel))
 
         return jax.vjp(outputs, x, kernel)[1](_max_pool_backward(_IMAGE_WINDOW, place.transpose(1, 2, 3, 0), grad)[0])
 

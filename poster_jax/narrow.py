@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+from poster_jax import forms
+
 # Measured on 3 -> 4 to 12 and 4 to 12 -> 16 to 31 channels, the widths of the paper's search.
 KERNEL = (3, 3)
 # Up to so many channels an input is taken for an image: its patches are few enough to be written down.
@@ -23,7 +24,7 @@ FEATURE_STEP = 8
 def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """VALID convolution with stride 1 of float32 [B, H, W, C] with [kh, kw, C, D]."""
     if x.shape[3] > IMAGE_CHANNELS:
-        return _native(x, kernel)
+        return forms.native_conv2d(x, kernel)
     shifted = _shifted(kernel, IMAGE_COLUMNS)
     planes = lax.dot_general(shifted.reshape(-1, shifted.shape[3]), _patches(x, kernel), (((0,), (0,)), ((), ())))
     # Without the barrier XLA makes one product of the two, which is slower than product and transposition.
@@ -37,24 +38,20 @@ def gradients(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Arr
     return _input_gradient(x, kernel, grad), product(x, kernel, grad)
 
 
-def _native(x: jax.Array, kernel: jax.Array, columns: int = 1) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, columns), "VALID", dimension_numbers=DIMENSIONS)
-
-
 def _input_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
     """A convolution of the gradient with the turned filter, two columns at once."""
     height, width = kernel.shape[:2]
     turned = _shifted(kernel[::-1, ::-1].transpose(0, 1, 3, 2), GRADIENT_COLUMNS)
     odd = -x.shape[2] % GRADIENT_COLUMNS
     grad = jnp.pad(grad, ((0, 0), (height - 1, height - 1), (width - 1, width - 1 + odd), (0, 0)))
-    return _apart(_native(grad, turned, GRADIENT_COLUMNS), kernel.shape[2])[:, :, : x.shape[2]]
+    return _apart(forms.native_conv2d(grad, turned, strides=(1, GRADIENT_COLUMNS)), kernel.shape[2])[:, :, : x.shape[2]]
 
 
 def _padded_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
     """XLA's own filter gradient, with features of zeros up to a number that it is fast for."""
     features = kernel.shape[3]
     more = ((0, 0), (0, 0), (0, 0), (0, -features % FEATURE_STEP))
-    transposed = jax.linear_transpose(lambda k: _native(x, k), jnp.pad(kernel, more))
+    transposed = jax.linear_transpose(lambda k: forms.native_conv2d(x, k), jnp.pad(kernel, more))
     return transposed(jnp.pad(grad, more))[0][..., :features]
 
 

@@ -78,7 +78,7 @@ def where_members_are(workdir: pathlib.Path, end_epoch: int) -> dict[tuple[int, 
     """{(trial, fold): the snapshot that holds it} of all that trained to `end_epoch`."""
     found = {}
     for path in sorted(folder(workdir).glob(f"cohort_{end_epoch:04d}_*.npz")):
-        found |= {(int(trial), int(fold)): path for trial, fold in store.load_arrays(path)["names"]}
+        found |= {(int(trial), int(fold)): path for trial, fold in store.load_arrays(path, ["names"])["names"]}
     return found
 
 

@@ -40,10 +40,10 @@ def is_remote(path: pathlib.Path) -> bool:
     return not isinstance(path, pathlib.Path)
 
 
-def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; raises what numpy, zipfile and zlib do for a damaged one, and OSError for none."""
-    with np.load(io.BytesIO(path.read_bytes())) as arrays:
-        return dict(arrays)
+def load_arrays(path: pathlib.Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, or those named; raises what numpy, zipfile and zlib do if damaged, OSError for none."""
+    with np.load(io.BytesIO(path.read_bytes()) if is_remote(path) else path) as arrays:
+        return {name: arrays[name] for name in names or arrays.files}
 
 
 class Log:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Rows = list[list[float]]
+from poster_jax import forms
 
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+Rows = list[list[float]]
 
 # Interpolation at 0, 1, -1, 2, -2 and infinity: six products for every tile of six input rows.
 POINTS = (0, 1, -1, 2, -2)
@@ -55,10 +55,6 @@ def _polynomial(roots: list[float]) -> list[float]:
     return coefficients
 
 
-def _valid(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=DIMENSIONS)
-
-
 def _weighted_sum(weights: list[float], parts: list[jax.Array]) -> jax.Array:
     """Sum of weight * part over the weights that are not zero."""
     terms = [p if w == 1 else w * p for w, p in zip(weights, parts, strict=True) if w != 0]
@@ -97,7 +93,7 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """VALID convolution with stride 1, float32, by Winograd over rows: six convolutions with a kernel one row high."""
     _, output_rows, filter_rows = _matrices(kernel.shape[0])
     products = [
-        _flat(_valid(tile, _weighted_sum(weights, list(kernel))[None]))
+        _flat(forms.native_conv2d(tile, _weighted_sum(weights, list(kernel))[None]))
         for weights, tile in zip(filter_rows, _input_tiles(x, kernel.shape[0]), strict=True)
     ]
     outputs = _interleaved([_weighted_sum(weights, products) for weights in output_rows])
@@ -133,7 +129,7 @@ def gradients(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Arr
         grad_tile = lax.optimization_barrier(_image(jnp.pad(grad_tile, ((0, 0), (0, 0), (ends, ends))), features))
         kernel_products.append(_column_products(tile, grad_tile, width))
         filter_row = _weighted_sum(filter_rows[point], list(kernel))
-        x_products.append(_flat(_valid(grad_tile, filter_row[None, ::-1].transpose(0, 1, 3, 2))))
+        x_products.append(_flat(forms.native_conv2d(grad_tile, filter_row[None, ::-1].transpose(0, 1, 3, 2))))
     kernel_gradient = [_weighted_sum([row[i] for row in filter_rows], kernel_products) for i in range(height)]
     # The last rows of a tile are the first rows of the next one.
     sums = [_weighted_sum([row[i] for row in input_rows], x_products) for i in range(TILE)]

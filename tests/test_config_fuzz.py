@@ -246,6 +246,7 @@ def test_what_is_right_begins_the_run(path: str, key: str, text: str, out_of_rea
 
 def test_what_the_checks_list_is_what_the_models_know() -> None:
     assert checks.CHOICES["model.train_from"] == blocks.stage_names()
+    assert checks.CHOICES["model.style_from"] == ("", *blocks.stage_names()[1:-2])
     assert set(checks.WEIGHTS) == set(convert.READERS)
 
 

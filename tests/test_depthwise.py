@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from poster_jax import depthwise, layers
+from poster_jax import depthwise, forms, layers
 
 # x shape, (kh, kw), ((top, bottom), (left, right)), stride. Rows of output: fewer than 8, 8, and 8 with a remainder.
 CASES = [
@@ -156,7 +156,7 @@ def test_pointwise_equals_the_native_convolution_in_float64(channels: int, featu
     generator = np.random.default_rng(0)
     shapes = ((2, 5, 4, channels), (channels, features), (2, 5, 4, features))
     arrays = [jnp.asarray(generator.standard_normal(shape), dtype) for shape in shapes]
-    reference = exact(lambda x, kernel: layers._native(x, kernel[None, None], "VALID", 1), *arrays)
+    reference = exact(lambda x, kernel: forms.native_conv2d(x, kernel[None, None]), *arrays)
     for value, expected in zip(both_passes(layers.pointwise_conv2d, *arrays), reference, strict=True):
         assert value.dtype == dtype
         assert relative_error(value, expected) < (2e-6 if dtype == jnp.float32 else 2**-7)

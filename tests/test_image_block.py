@@ -20,7 +20,7 @@ def drawn(shape, features):
 
 
 def apart(x, kernel):
-    y = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layers.DIMENSIONS)
+    y = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=forms.DIMENSIONS)
     return lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
@@ -98,7 +98,7 @@ def test_a_network_that_pools_before_relu_is_the_one_that_pools_behind_it():
         y = x
         for index in range(2):
             kernel, bias = params[f"Conv_{index}"]["kernel"], params[f"Conv_{index}"]["bias"]
-            y = lax.conv_general_dilated(y, kernel, (1, 1), "VALID", dimension_numbers=layers.DIMENSIONS) + bias.reshape(
+            y = lax.conv_general_dilated(y, kernel, (1, 1), "VALID", dimension_numbers=forms.DIMENSIONS) + bias.reshape(
                 1, 1, 1, -1
             )
             y = lax.reduce_window(jax.nn.relu(y), -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
