@@ -139,7 +139,9 @@ DEFAULTS = {
     "ablation": grid.ABLATION_DEFAULTS,
     "reproduce": {
         "experiments": (),  # (name, config file as --config takes it, ("key=value", ...)) in the order in which they run
-        "overrides": (),  # "key=value" for every experiment, before its own: what a reduced reproduction reduces
+        # What a reduced reproduction reduces: "key=value" for every experiment, before its own settings, or "name:key=value"
+        # for one, after them.
+        "overrides": (),
         "catalog": "",  # CSV of the full set's genre texts, for the paper's counts; empty: they stay untold
     },
 }

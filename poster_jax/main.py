@@ -63,7 +63,7 @@ def _run(argv: list[str]) -> int:
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
 
     # Imported late: a mistyped key is told before jax has loaded.
-    from poster_jax import models, plan, protocols, runtime
+    from poster_jax import models, plan, programs, protocols, runtime
     from poster_jax.report import claims_table, table, transfer, trials
 
     if flags.summary:
@@ -75,7 +75,7 @@ def _run(argv: list[str]) -> int:
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
     workdir = store.as_path(flags.workdir) if flags.workdir else default
     runtime.initialize()
-    with runtime.StopRequest().installed() as stop, processes.only_main_prints():
+    with runtime.StopRequest().installed() as stop, processes.only_main_prints(), programs.shared():
         results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
         if "search" in results:
             print(trials.search_table(results["search"]))

@@ -4,6 +4,7 @@ An experiment is an ordinary run of another protocol, from a config file of its 
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -65,7 +66,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
 
 
 def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:
-    """{name: config} in order: the file's, with the shared keys, then `reproduce.overrides`, then the experiment's own.
+    """{name: config} in order: the file's, then shared keys, `reproduce.overrides`, the experiment's own, and its overrides.
 
     Raises UserError for a key of this config that no experiment would take, and for what `config.load` refuses.
     """
@@ -81,16 +82,27 @@ def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:
             f"add {idle[0]}=VALUE to config.reproduce.overrides, which all of them take."
         )
     flat = config_lib.flatten(config)
+    names = [name for name, _, _ in config.reproduce.experiments]
+    reductions = [parse_reduction(text, names) for text in config.reproduce.overrides]
     experiments = {}
     for name, file, own in config.reproduce.experiments:
         shared = [(key, str(flat[key])) for key in SHARED if key != "model.weights" or "mobilenet" in file]
-        given = [text.partition("=") for text in (*config.reproduce.overrides, *own)]
-        unset = next((key for key, equals, _ in given if not equals), None)
-        if unset is not None:
-            raise errors.UserError(f"config.reproduce.overrides holds {unset!r} without a value: write it as {unset}=VALUE.")
-        overrides = [(key, value) for key, _, value in given]
-        experiments[name] = config_lib.load(file, [*shared, ("seed", str(config.seed)), *overrides])
+        of_all, of_this = ([(key, value) for to, key, value in reductions if to == wanted] for wanted in ("", name))
+        settings = [parse_reduction(text, ())[1:] for text in own]
+        experiments[name] = config_lib.load(file, [*shared, ("seed", str(config.seed)), *of_all, *settings, *of_this])
     return experiments
+
+
+def parse_reduction(text: str, names: Sequence[str]) -> tuple[str, str, str]:
+    """`key=value`, or `name:key=value` for one experiment -> (name or "", key, value). Raises UserError."""
+    target, equals, value = text.partition("=")
+    if not equals:
+        raise errors.UserError(f"config.reproduce.overrides holds {text!r} without a value: write it as {text}=VALUE.")
+    name, _, key = target.rpartition(":")
+    if name and name not in names:
+        known = ", ".join(names)
+        raise errors.UserError(f"config.reproduce.overrides names {name!r}, which is no experiment: take one of {known}.")
+    return name, key, value
 
 
 def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:

@@ -36,6 +36,8 @@ def test_posters_weights_and_reductions_reach_every_experiment_that_takes_them()
         assert config.data.balance_limit == 200, name
         assert config.train.num_epochs == (16 if name == "one_hot_long" else 3), name
     assert experiments["transfer"].model.weights == "keras:file.h5"
+    # For one experiment, after its own settings.
+    assert (experiments["ablation"].num_seeds, experiments["one_hot"].num_seeds, experiments["transfer"].num_seeds) == (1, 3, 3)
     # At least 1,200 posters, all trials and folds.
     assert experiments["search"].search.num_trials == 10 and experiments["search"].search.num_folds == 4
 
@@ -46,6 +48,7 @@ def test_posters_weights_and_reductions_reach_every_experiment_that_takes_them()
         ("train.num_epochs", "3", "config.train.num_epochs has no effect here"),
         ("reproduce.overrides", "('train.num_epochs',)", "train.num_epochs=VALUE"),
         ("reproduce.overrides", "('train.num_epoch=3',)", "did you mean"),
+        ("reproduce.overrides", "('one_hat:train.num_epochs=3',)", "names 'one_hat', which is no experiment"),
         ("reproduce.experiments", "(('one', 'configs/none.py', ()),)", "does not exist"),
         ("reproduce.catalog", "none.csv", "cannot be read"),
     ],

@@ -1,0 +1,89 @@
+"""Programs that are kept while a process runs: found again by equal ones, gone afterwards, the same results."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poster_jax import main, programs
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+HIT = "/jax/compilation_cache/cache_hits"
+
+
+@pytest.fixture
+def hits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Programs that were found again during the test, one entry each; the quickest ones are kept too."""
+    found: list[str] = []
+    listening = [True]
+
+    def listen(event: str, **_: object) -> None:
+        if listening and event == HIT:
+            found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield found
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+    listening.clear()
+
+
+def make_step() -> Callable[[jax.Array], jax.Array]:
+    """The same program under a new name for JAX, as every seed traces its own."""
+    return jax.jit(lambda x: jnp.tanh(x @ x).sum(0) * 3)
+
+
+def test_equal_programs_are_compiled_once(hits: list[str]) -> None:
+    x = jnp.asarray(np.random.default_rng().normal(size=(8, 8)), jnp.float32)
+    jax.block_until_ready(x)
+    with programs.shared():
+        first = make_step()(x)
+        assert not hits
+        second = make_step()(x)
+        assert len(hits) == 1
+    np.testing.assert_array_equal(first, second)
+    # Negative control: outside nothing is kept.
+    make_step()(x)
+    assert len(hits) == 1
+    with programs.shared():
+        make_step()(x)
+    assert len(hits) == 1
+
+
+def test_the_folder_goes_also_when_the_run_fails() -> None:
+    with contextlib.suppress(RuntimeError), programs.shared():
+        folder = pathlib.Path(str(jax.config.jax_compilation_cache_dir))
+        assert folder.is_dir()
+        raise RuntimeError
+    assert not folder.exists()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_folder_of_the_users_stays(tmp_path: pathlib.Path) -> None:
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        with programs.shared():
+            assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_a_second_seed_finds_the_programs_of_the_first_and_the_same_results(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, hits: list[str]
+) -> None:
+    arguments = [f"--config={ROOT}/configs/cnn_onehot.py:smoke", "--config.num_seeds=2", "--config.train.num_epochs=1.0"]
+    assert main.main([*arguments, f"--workdir={tmp_path / 'shared'}"]) == 0
+    assert hits
+    monkeypatch.setattr(programs, "shared", contextlib.nullcontext)
+    hits.clear()
+    assert main.main([*arguments, f"--workdir={tmp_path / 'anew'}"]) == 0
+    assert not hits
+    for seed in ("seed_0", "seed_1"):
+        one, other = (tmp_path / name / seed / "metrics.jsonl" for name in ("shared", "anew"))
+        assert one.read_text() == other.read_text()
