@@ -88,14 +88,14 @@ def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
     results, anchor = many.results, f"many-{_slug(many.name)}"
     if "search" in results:
         curve = _show(histories.search_picture(many, _slug(many.name)), figures)
-        return Section(f"Search {many.name}", anchor, [Plain(trials.search_table(results["search"])), curve])
+        return Section(f"Search: {many.name}", anchor, [Plain(trials.search_table(results["search"])), curve])
     ablation = results["ablation"]
     cells = _to_table(table.ablation_caption(ablation), table.ablation_columns(ablation))
     effects = _to_table(
         "Means over the cells that have the setting; floors as in the table of cells", table.effect_columns(ablation)
     )
     told = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
-    return Section(f"Ablation {many.name}", anchor, [told, cells, *table.ablation_notes(ablation), effects])
+    return Section(f"Ablation: {many.name}", anchor, [told, cells, *table.ablation_notes(ablation), effects])
 
 
 def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> tables.Table:
@@ -117,7 +117,7 @@ def _of_run(run: runs_lib.Run, figures: pathlib.Path) -> Section:
     items += [tables.encoding(run), tables.examples(run), _show(confusions.picture(run, stem), figures)]
     items += [_show(picture, figures) for picture in posters.pictures(run, stem)] or [NO_SAMPLES]
     items.append(tables.refused(run) if run.refused else "Nothing was refused from the data.")
-    return Section(f"Run {run.name}", f"run-{stem}", items)
+    return Section(f"Run: {run.name}", f"run-{stem}", items)
 
 
 def _describe(run: runs_lib.Run) -> str:

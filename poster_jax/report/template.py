@@ -18,6 +18,7 @@ figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; } .dark
 figcaption, caption, .quiet { color: var(--quiet); font-size: .9rem; text-align: left; }
 .wide { overflow-x: auto; margin: 1.5rem 0; } pre { font-size: .8rem; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; } caption { padding-bottom: .4rem; }
+caption span { display: block; position: sticky; left: 0; max-width: min(62rem, calc(100vw - 3rem)); }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td { white-space: nowrap; } tbody th { font-weight: 600; } .text { white-space: normal; min-width: 8.5rem; }
 @media (prefers-color-scheme: dark) {
@@ -29,7 +30,7 @@ td { white-space: nowrap; } tbody th { font-weight: 600; } .text { white-space: 
   body { max-width: none; font-size: 10pt; padding: 0; } nav { display: none; }
   .light { display: inline; } .dark { display: none; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } .wide { overflow: visible; } table { font-size: 6.5pt; }
-  figcaption, caption, .quiet { font-size: 8pt; }
+  figcaption, caption, .quiet { font-size: 8pt; } caption span { max-width: none; }
   th, td { padding: .1rem .25rem; white-space: normal; }
 }
 </style>
@@ -37,7 +38,7 @@ td { white-space: nowrap; } tbody th { font-weight: 600; } .text { white-space: 
 <body>
 {%- macro show_table(table) %}
 <div class="wide"><table>
-<caption>{{ table.caption }}</caption>
+<caption><span>{{ table.caption }}</span></caption>
 <thead><tr>{% for cell in table.header %}<th scope="col">\
 {{ cell|replace("_", "_<wbr>"|safe)|replace("@", "<wbr>@"|safe) }}</th>{% endfor %}</tr></thead>
 <tbody>

@@ -80,7 +80,7 @@ def test_no_score_stands_without_its_floor_and_both_runs_are_there(written: tupl
     for part in ("train", "validation", "test"):
         zeros = results["splits"][part]["metrics"]["binary_accuracy"]
         assert f"{zeros['best_floor']:.3f} {tables.floor(zeros).split()[1]}" in read.texts
-    assert {"Run many", "Run one", "All runs"} <= set(read.texts)
+    assert {"Run: many", "Run: one", "All runs"} <= set(read.texts)
     assert page.NO_SAMPLES in read.texts
     assert "calibration_error (lower is better)" in read.texts
     assert "empty file" in read.texts and "Drama 2, War 1" in read.texts
