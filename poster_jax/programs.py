@@ -18,7 +18,7 @@ def shared() -> Iterator[None]:
     of the user's (JAX_COMPILATION_CACHE_DIR) stays in use instead. Does nothing for one process of several, of which JAX lets
     only the first one write.
     """
-    if jax.config.jax_compilation_cache_dir or processes.count() > 1:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) or processes.count() > 1:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="poster_jax-") as folder:

@@ -13,6 +13,7 @@ from poster_jax import main, programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HIT = "/jax/compilation_cache/cache_hits"
+FOLDER, QUICKEST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
 
 
 @pytest.fixture
@@ -26,11 +27,15 @@ def hits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             found.append(event)
 
     jax.monitoring.register_event_listener(listen)
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    before = getattr(jax.config, QUICKEST, None)
+    jax.config.update(QUICKEST, 0.0)
     yield found
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+    jax.config.update(QUICKEST, before)
     listening.clear()
+
+
+def _folder() -> str | None:
+    return getattr(jax.config, FOLDER, None)
 
 
 def make_step() -> Callable[[jax.Array], jax.Array]:
@@ -57,21 +62,21 @@ def test_equal_programs_are_compiled_once(hits: list[str]) -> None:
 
 def test_the_folder_goes_also_when_the_run_fails() -> None:
     with contextlib.suppress(RuntimeError), programs.shared():
-        folder = pathlib.Path(str(jax.config.jax_compilation_cache_dir))
+        folder = pathlib.Path(str(_folder()))
         assert folder.is_dir()
         raise RuntimeError
     assert not folder.exists()
-    assert jax.config.jax_compilation_cache_dir is None
+    assert _folder() is None
 
 
 def test_a_folder_of_the_users_stays(tmp_path: pathlib.Path) -> None:
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    jax.config.update(FOLDER, str(tmp_path))
     try:
         with programs.shared():
-            assert jax.config.jax_compilation_cache_dir == str(tmp_path)
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+            assert _folder() == str(tmp_path)
+        assert _folder() == str(tmp_path)
     finally:
-        jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update(FOLDER, None)
 
 
 def test_a_second_seed_finds_the_programs_of_the_first_and_the_same_results(
