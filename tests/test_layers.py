@@ -44,6 +44,7 @@ LEVELS = (
     (
         "metrics",
         "runtime",
+        "programs",
         "workdir",
         "models.pretrained",
         "models.convert",

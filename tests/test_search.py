@@ -171,7 +171,7 @@ def test_the_page_of_a_search_is_its_table_and_its_winner(
     monkeypatch.setattr(style, "render", lambda *_: b"")
     text = page.write([lone[1]], tmp_path / "page.html")[0].read_text()
     assert trials_report.search_table(lone[0]["search"]) in html.unescape(text)
-    assert "Search run" in text and "Run winner" in text and "trial 2" in text
+    assert "Search: run" in text and "Run: winner" in text and "trial 2" in text
 
 
 def test_a_finished_search_is_only_read_and_keeps_its_epochs(lone: tuple[dict, pathlib.Path]) -> None:

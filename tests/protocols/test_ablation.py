@@ -202,7 +202,7 @@ def test_the_page_shows_the_table(ended: tuple[dict, pathlib.Path, list], tmp_pa
     text = page.write([workdir], tmp_path / "page.html")[0].read_text()
     entry = results["ablation"]["cells"][2]["metrics"]["mean_average_precision"]
     assert f"<td>{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}] / 0.167</td>" in text
-    assert "Ablation run" in text and "cell 4 diverged" in text and "<td>0 of 1</td>" in text
+    assert "Ablation: run" in text and "cell 4 diverged" in text and "<td>0 of 1</td>" in text
 
 
 def test_more_epochs_are_trained_and_the_shorter_results_do_not_pass_for_them(
