@@ -17,7 +17,7 @@ FOLDER, QUICKEST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compil
 
 
 @pytest.fixture
-def hits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def hits() -> Iterator[list[str]]:
     """Programs that were found again during the test, one entry each; the quickest ones are kept too."""
     found: list[str] = []
     listening = [True]
@@ -45,6 +45,7 @@ def make_step() -> Callable[[jax.Array], jax.Array]:
 
 def test_equal_programs_are_compiled_once(hits: list[str]) -> None:
     x = jnp.asarray(np.random.default_rng().normal(size=(8, 8)), jnp.float32)
+    # Drawing it compiles programs of its own.
     jax.block_until_ready(x)
     with programs.shared():
         first = make_step()(x)

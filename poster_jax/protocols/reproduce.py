@@ -83,26 +83,31 @@ def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:
         )
     flat = config_lib.flatten(config)
     names = [name for name, _, _ in config.reproduce.experiments]
-    reductions = [parse_reduction(text, names) for text in config.reproduce.overrides]
+    reductions = [(*split_target(target, names), value) for target, value in parse_settings(config.reproduce.overrides)]
     experiments = {}
     for name, file, own in config.reproduce.experiments:
         shared = [(key, str(flat[key])) for key in SHARED if key != "model.weights" or "mobilenet" in file]
         of_all, of_this = ([(key, value) for to, key, value in reductions if to == wanted] for wanted in ("", name))
-        settings = [parse_reduction(text, ())[1:] for text in own]
-        experiments[name] = config_lib.load(file, [*shared, ("seed", str(config.seed)), *of_all, *settings, *of_this])
+        overrides = [*shared, ("seed", str(config.seed)), *of_all, *parse_settings(own), *of_this]
+        experiments[name] = config_lib.load(file, overrides)
     return experiments
 
 
-def parse_reduction(text: str, names: Sequence[str]) -> tuple[str, str, str]:
-    """`key=value`, or `name:key=value` for one experiment -> (name or "", key, value). Raises UserError."""
-    target, equals, value = text.partition("=")
-    if not equals:
-        raise errors.UserError(f"config.reproduce.overrides holds {text!r} without a value: write it as {text}=VALUE.")
+def parse_settings(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """`key=value` -> (key, value). Raises UserError for one without a value."""
+    unset = next((text for text in texts if "=" not in text), None)
+    if unset is not None:
+        raise errors.UserError(f"config.reproduce.overrides holds {unset!r} without a value: write it as {unset}=VALUE.")
+    return [(key, value) for key, _, value in (text.partition("=") for text in texts)]
+
+
+def split_target(target: str, names: Sequence[str]) -> tuple[str, str]:
+    """`key` -> ("", key); `name:key`, of one experiment, -> (name, key). Raises UserError for a name that is none of them."""
     name, _, key = target.rpartition(":")
     if name and name not in names:
         known = ", ".join(names)
         raise errors.UserError(f"config.reproduce.overrides names {name!r}, which is no experiment: take one of {known}.")
-    return name, key, value
+    return name, key
 
 
 def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:
