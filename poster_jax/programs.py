@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from poster_jax import processes
+from poster_jax import errors, processes
 
 
 @contextlib.contextmanager
@@ -16,12 +16,18 @@ def shared() -> Iterator[None]:
 
     In a folder that ends with the block, so that nothing is read that another process, or another version, has left. A folder
     of the user's (JAX_COMPILATION_CACHE_DIR) stays in use instead. Does nothing for one process of several, of which JAX lets
-    only the first one write.
+    only the first one write. Raises UserError where no folder for temporary files can be made.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None) or processes.count() > 1:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="poster_jax-") as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="poster_jax-")
+    except OSError as error:
+        raise errors.UserError(
+            f"no folder for temporary files can be made ({error.strerror}): set TMPDIR to one that can be written."
+        ) from error
+    with made as folder:
         compilation_cache.set_cache_dir(folder)
         try:
             yield

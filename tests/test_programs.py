@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poster_jax import main, programs
+from poster_jax import errors, main, programs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HIT = "/jax/compilation_cache/cache_hits"
@@ -78,6 +79,13 @@ def test_a_folder_of_the_users_stays(tmp_path: pathlib.Path) -> None:
         assert _folder() == str(tmp_path)
     finally:
         jax.config.update(FOLDER, None)
+
+
+def test_without_a_folder_for_temporary_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(errors.UserError, match="set TMPDIR to"), programs.shared():
+        pass
+    assert _folder() is None
 
 
 def test_a_second_seed_finds_the_programs_of_the_first_and_the_same_results(
