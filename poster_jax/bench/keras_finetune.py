@@ -258,6 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = make_config(flags.dir, recipe)
     config.seed = flags.seed
     try:
+        peers.keras_on_tensorflow()
         run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
     except errors.UserError as error:
         print(f"poster_jax: {error}", file=sys.stderr)

@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     flags, rest = parser.parse_known_args(argv)
     try:
+        peers.keras_on_tensorflow()
         if flags.repeats < 1:
             raise errors.UserError("--repeats must be 1 or more.")
         overrides = [("model.weights", f"keras:{flags.weights}"), *config_lib.parse_overrides(rest)]

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fits", type=int, default=2, help="networks to train")
     flags, rest = parser.parse_known_args(argv)
     try:
+        peers.keras_on_tensorflow()
         if flags.fits < 1:
             raise errors.UserError("--fits must be 1 or more.")
         config = config_lib.load(flags.config, config_lib.parse_overrides(rest))

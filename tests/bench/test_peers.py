@@ -1,9 +1,12 @@
 """Peers: which there are, and what they are held to."""
 
+import os
+
 import pytest
 
 from poster_jax import errors
-from poster_jax.bench import peers
+from poster_jax.bench import keras_finetune, keras_heads, keras_search, peers
+from poster_jax.data import builder
 
 
 def test_a_network_that_a_framework_lacks_is_refused_in_one_sentence() -> None:
@@ -20,3 +23,35 @@ def test_a_peer_of_another_size_is_told_apart() -> None:
     assert peers.checked(peer, peers.cnn_parameters(6, (150, 101))) is peer
     with pytest.raises(AssertionError, match="6295558 parameters"):
         peers.checked(peer, peers.cnn_parameters(7, (150, 101)))
+
+
+def test_keras_is_at_its_best_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("keras")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    peers.keras_on_tensorflow()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    peers.keras_on_tensorflow()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("bench", "arguments"),
+    [
+        (keras_search, ["--config=configs/search_cnn.py:smoke"]),
+        (keras_heads, ["--config=configs/transfer_mobilenet.py:smoke", "--weights=none.h5"]),
+        (keras_finetune, ["a", "--weights=none.h5", "--dir=none", "--workdir=none"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", "").rpartition(".")[2],
+)
+def test_tensorflow_is_imported_by_keras_and_not_by_the_posters(bench, arguments, monkeypatch, capsys) -> None:
+    def missing() -> None:
+        raise errors.UserError("no Keras")
+
+    def read(*_: object) -> None:
+        pytest.fail("posters were read first")
+
+    monkeypatch.setattr(peers, "keras_on_tensorflow", missing)
+    monkeypatch.setattr(builder, "load_source", read)
+    assert bench.main(arguments) == 2
+    assert capsys.readouterr().err == "poster_jax: no Keras\n"
