@@ -13,8 +13,8 @@ looks (means and deviations of every block's map) beside what the last map shows
 On 9,111 real posters, weights of width 1.0 made for 160 px, 43 to 50 minutes on one CPU core, test part: mean average
 precision 0.616 [0.595, 0.639], 0.614 and 0.617 with seeds 0, 1 and 2 (constant answer 0.267, logistic regression on the frozen
 features 0.576, on the pooled last map alone 0.548), binary accuracy 0.816 to 0.821 (all zeros 0.733). The stronger recipe of
-`bench/keras_finetune.py` has 0.572, 0.562 and 0.564. On 1/8, 1/4 and
-1/2 of the training movies (`--config.data.train_share=0.5`) it has 0.533, 0.565 and 0.594: more data still helps.
+`bench/keras_finetune.py` has 0.572, 0.562 and 0.564. On 1/8, 1/4 and 1/2 of the training movies
+(`--config.data.train_share=0.5`) it has 0.533, 0.565 and 0.594: more data still helps.
 """
 
 from poster_jax import config as config_lib

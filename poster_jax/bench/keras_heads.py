@@ -78,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     flags, rest = parser.parse_known_args(argv)
     try:
-        peers.keras_on_tensorflow()
         if flags.repeats < 1:
             raise errors.UserError("--repeats must be 1 or more.")
         overrides = [("model.weights", f"keras:{flags.weights}"), *config_lib.parse_overrides(rest)]
@@ -88,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{flags.config} trains no softmax heads on a frozen body: give configs/transfer_mobilenet.py."
             )
         epochs = round(config.transfer.head_epochs) * len(config.transfer.learning_rates)
+        peers.keras_on_tensorflow()
         ratios = []
         for number in range(flags.repeats):
             ours = time_ours(config)

@@ -41,6 +41,7 @@ def build_model(config: config_lib.Config, trial: search_space.Trial, num_genres
 
 def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
     """Seconds of each of the first fits: one trial after another, on the first fold."""
+    peers.keras_on_tensorflow()
     source = builder.load_source(config.data)
     rows = dataset.select(source, config.data)
     images = resident.pack(source, config.data.image_size, config.data.cache_dir).images
@@ -74,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fits", type=int, default=2, help="networks to train")
     flags, rest = parser.parse_known_args(argv)
     try:
-        peers.keras_on_tensorflow()
         if flags.fits < 1:
             raise errors.UserError("--fits must be 1 or more.")
         config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
