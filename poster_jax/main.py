@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from poster_jax import config as config_lib
-from poster_jax import errors, hugepages, processes, store
+from poster_jax import errors
+from poster_jax.runtime import hugepages, multihost, storage
 
 EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 # What the machine refuses, as opposed to what the code does wrong.
@@ -37,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _end(told: str, code: int, alone: bool = True) -> int:
     """Says it and returns the code; where the other processes of the run may know nothing of it, the process ends here."""
-    name = "poster_jax" if processes.is_main() else f"poster_jax, process {processes.index()} of {processes.count()}"
+    name = "poster_jax" if multihost.is_main() else f"poster_jax, process {multihost.index()} of {multihost.count()}"
     print(f"{name}: {told}", file=sys.stderr)
-    if alone and processes.count() > 1:
-        from poster_jax import runtime
+    if alone and multihost.count() > 1:
+        from poster_jax.runtime import distributed
 
-        runtime.leave(code)
+        distributed.leave(code)
     return code
 
 
@@ -63,33 +64,36 @@ def _run(argv: list[str]) -> int:
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
 
     # Imported late: a mistyped key is told before jax has loaded.
-    from poster_jax import models, plan, programs, protocols, runtime
-    from poster_jax.report import claims_table, table, transfer, trials
+    from poster_jax import protocols
+    from poster_jax.models import summary
+    from poster_jax.protocols import plan
+    from poster_jax.report.tables import ablation_table, claims_table, run_table, search_table, transfer_table
+    from poster_jax.runtime import compile_cache, distributed, preemption
 
     if flags.summary:
-        print(models.summary(config))
+        print(summary.describe(config))
         return 0
     if flags.plan:
         print(plan.describe(config))
         return 0
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
-    workdir = store.as_path(flags.workdir) if flags.workdir else default
-    runtime.initialize()
-    with runtime.StopRequest().installed() as stop, processes.only_main_prints(), programs.shared():
+    workdir = storage.as_path(flags.workdir) if flags.workdir else default
+    distributed.initialize()
+    with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
         results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
         if "search" in results:
-            print(trials.search_table(results["search"]))
+            print(search_table.search_table(results["search"]))
         if "ledger" in results:
             print(claims_table.ledger_text(results))
         elif "ablation" in results:
-            print(table.ablation_table(results))
+            print(ablation_table.ablation_table(results))
         else:
-            print(table.results_table(results) if "splits" in results else table.seeds_table(results["seeds"]))
+            print(run_table.results_table(results) if "splits" in results else run_table.seeds_table(results["seeds"]))
             seeds = results.get("seeds", [results])
             if "branches" in seeds[0]:
-                print(transfer.transfer_table(seeds))
+                print(transfer_table.transfer_table(seeds))
         print(f"workdir: {workdir}")
-        processes.wait()
+        multihost.wait()
     return 0
 
 

@@ -21,12 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from poster_jax import checkpoint, errors, explain, losses, models, runtime, store
 from poster_jax import config as config_lib
-from poster_jax import step as step_lib
-from poster_jax import workdir as workdir_lib
+from poster_jax import errors, models
 from poster_jax.data import catalog, images
-from poster_jax.report import overlay
+from poster_jax.models import grad_cam as grad_cam_lib
+from poster_jax.report.figures import overlay
+from poster_jax.runtime import sharding, storage
+from poster_jax.train import losses, steps
+from poster_jax.workdir import checkpoint, run_files
 
 EXIT_MISTAKE = 2
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are left out
@@ -35,7 +37,7 @@ PATH_WIDTH = 48
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Predictor:
     """A finished run, ready to score pictures.
 
     Attributes:
@@ -76,32 +78,9 @@ class Unreadable:
     detail: str
 
 
-def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], tuple[str, ...]]:
-    """(config, results.json, K genres) of one network's finished run; WORKDIR/seed_N of a run of several seeds.
-
-    Raises UserError for a folder that is none, a run that has not finished, or one of several networks.
-    """
-    # The folder of one seed has its config in the folder above.
-    home = workdir if (workdir / "config.json").is_file() or not workdir.name.startswith("seed_") else workdir.parent
-    config = workdir_lib.load_config(home)
-    try:
-        results = json.loads((workdir / "results.json").read_text())
-        labels = json.loads((home / "labels.json").read_text()) if "splits" in results else {}
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"the run in {workdir} has not finished: run its command again first.") from error
-    if "seeds" in results:
-        folders = ", ".join(str(workdir / f"seed_{one['seed']}") for one in results["seeds"])
-        raise errors.UserError(f"{workdir} holds several networks: give one of {folders}.")
-    if (workdir / "winner").is_dir():
-        raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / 'winner'}.")
-    if "splits" not in results:
-        raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
-    return config, results, tuple(labels["genres"])
-
-
-def load_network(workdir: pathlib.Path) -> Network:
+def load_network(workdir: pathlib.Path) -> Predictor:
     """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
-    config, results, genres = read_run(workdir)
+    config, results, genres = run_files.read_run(workdir)
     fields, folder = config.model.to_dict(), workdir
     if "branches" in results:
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.
@@ -110,13 +89,13 @@ def load_network(workdir: pathlib.Path) -> Network:
     model = models.build(**fields, num_genres=num_outputs, precision=config.train.precision)
     # What came with the weights is in the results, so that the weights file is not needed again.
     model = model.clone(**config_lib.to_tuples(results["body"]))
-    predict_step = step_lib.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
+    predict_step = steps.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
 
     def score(variables: dict[str, Any], image: jax.Array) -> jax.Array:
         return predict_step(variables, image)[:, : len(genres)]
 
     per_genre = results["splits"]["validation"]["per_genre"]
-    return Network(
+    return Predictor(
         model,
         _load_best(model, folder, config.data.image_size),
         genres,
@@ -130,7 +109,7 @@ def load_network(workdir: pathlib.Path) -> Network:
 def _load_best(model: Any, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
     if not (folder / "checkpoints" / "best").is_dir():
         raise errors.UserError(f"{folder} has no checkpoints/best: copy the whole workdir, or run its command again.")
-    one_device = runtime.make_shardings(jax.devices()[:1]).state
+    one_device = sharding.make_shardings(jax.devices()[:1]).state
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
     wanted = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), wanted)
@@ -157,9 +136,9 @@ def list_pictures(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return found
 
 
-def predict(network: Network, paths: Iterable[pathlib.Path], *, with_maps: bool) -> Iterator[Picture | Unreadable]:
+def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: bool) -> Iterator[Picture | Unreadable]:
     """Every path in order, scored; a batch of pictures is in memory at a time."""
-    grad_cam = explain.make_grad_cam(network.model) if with_maps else None
+    grad_cam = grad_cam_lib.make_grad_cam(network.model) if with_maps else None
     pending = list(paths)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for start in range(0, len(pending), network.batch_size):
@@ -191,12 +170,12 @@ def _read(path: pathlib.Path, image_size: tuple[int, int]) -> tuple[pathlib.Path
         return Unreadable(path, error.reason, error.detail)
 
 
-def decide(network: Network, scores: np.ndarray) -> list[str]:
+def decide(network: Predictor, scores: np.ndarray) -> list[str]:
     """The genres whose probability reaches their threshold, the most probable first."""
     return [network.genres[k] for k in np.argsort(-scores, kind="stable") if scores[k] >= network.thresholds[k]]
 
 
-def save_overlay(network: Network, picture: Picture, folder: pathlib.Path) -> pathlib.Path:
+def save_overlay(network: Predictor, picture: Picture, folder: pathlib.Path) -> pathlib.Path:
     """Writes the picture, in its own size, under its Grad-CAM as NAME-GENRE.png; returns the path."""
     checked = picture.checked
     pixels = images.decode(checked.encoded, (checked.height, checked.width))
@@ -207,11 +186,11 @@ def save_overlay(network: Network, picture: Picture, folder: pathlib.Path) -> pa
     target = next(target for number in numbers if not (target := folder / f"{stem}{number}.png").exists())
     buffer = io.BytesIO()
     Image.fromarray(overlay.blend(pixels, picture.heat)).save(buffer, "PNG")
-    workdir_lib.write_atomic(target, buffer.getvalue())
+    storage.write_atomic(target, buffer.getvalue())
     return target
 
 
-def to_csv(network: Network, pictures: Sequence[Picture]) -> str:
+def to_csv(network: Predictor, pictures: Sequence[Picture]) -> str:
     """Columns path, one probability per genre, decision ("Drama|Crime", or nothing)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -222,7 +201,7 @@ def to_csv(network: Network, pictures: Sequence[Picture]) -> str:
     return buffer.getvalue()
 
 
-def to_json(network: Network, pictures: Sequence[Picture], unreadable: Sequence[Unreadable]) -> str:
+def to_json(network: Predictor, pictures: Sequence[Picture], unreadable: Sequence[Unreadable]) -> str:
     """Thresholds, pictures with probabilities and decision, and what could not be read."""
     told = {
         "thresholds": dict(zip(network.genres, network.thresholds.tolist(), strict=True)),
@@ -239,7 +218,7 @@ def to_json(network: Network, pictures: Sequence[Picture], unreadable: Sequence[
     return json.dumps(told, indent=2) + "\n"
 
 
-def table_line(network: Network, picture: Picture) -> str:
+def table_line(network: Predictor, picture: Picture) -> str:
     """Path, the most probable genres, and the decision."""
     path = str(picture.path)
     path = path if len(path) <= PATH_WIDTH else f"...{path[3 - PATH_WIDTH :]}"
@@ -276,7 +255,7 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--explain", metavar="DIR", help="writes each picture under its Grad-CAM for the top-scored genre")
     flags = parser.parse_args(argv)
     paths = list_pictures([pathlib.Path(path) for path in flags.pictures])
-    network = load_network(store.as_path(flags.workdir))
+    network = load_network(storage.as_path(flags.workdir))
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
 
@@ -294,9 +273,9 @@ def _run(argv: list[str]) -> int:
         # The picture itself is not kept.
         pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
     if flags.csv:
-        workdir_lib.write_atomic(pathlib.Path(flags.csv), to_csv(network, pictures))
+        storage.write_atomic(pathlib.Path(flags.csv), to_csv(network, pictures))
     if flags.json:
-        workdir_lib.write_atomic(pathlib.Path(flags.json), to_json(network, pictures, unreadable))
+        storage.write_atomic(pathlib.Path(flags.json), to_json(network, pictures, unreadable))
     if not pictures:
         raise errors.UserError(f"none of the {len(paths)} pictures could be read: give others.")
     return 0

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from poster_jax import bootstrap, compare, metrics
+from poster_jax import compare
+from poster_jax.metrics import bootstrap, paired, scoring
+from poster_jax.workdir import run_files
 
 GENRES = ("Drama", "Comedy", "Horror")
 PARTS = ("train", "validation", "test")
@@ -41,8 +43,8 @@ def problem(seed: int, skill: float, num_rows: int = 300) -> tuple[np.ndarray, n
 
 def found_in(*folders: pathlib.Path, num_samples: int = 200) -> dict[str, Any]:
     """What `compare` says of workdirs, as main asks it."""
-    runs = [compare.load_run(folder, "test") for folder in folders]
-    return compare.compare(runs, num_samples=num_samples, seed=compare.BOOTSTRAP_SEED)
+    runs = [run_files.load_run(folder, "test") for folder in folders]
+    return paired.compare(runs, num_samples=num_samples, seed=compare.BOOTSTRAP_SEED)
 
 
 def test_a_tiny_case_by_hand(tmp_path: pathlib.Path) -> None:
@@ -64,7 +66,7 @@ def test_a_tiny_case_by_hand(tmp_path: pathlib.Path) -> None:
     assert drama["differences"][0]["other_sign"] == pytest.approx(80 / 240, abs=0.03)
     comedy = found["per_genre"]["Comedy"]["average_precision"]["differences"][0]
     assert (comedy["value"], comedy["low"], comedy["high"], comedy["other_sign"]) == (0.0, 0.0, 0.0, None)
-    assert comedy["verdict"] == compare.APART
+    assert comedy["verdict"] == paired.APART
     mean = found["metrics"]["mean_average_precision"]
     assert mean["values"] == pytest.approx([1.0, (7 / 12 + 1) / 2])
 
@@ -106,9 +108,9 @@ def test_values_and_floors_are_those_of_the_runs_own_results(tmp_path: pathlib.P
     for index in range(2):
         scores, targets = problem(index, 0.4)
         scores = scores.astype(np.float32)
-        tuned = {"tuned": metrics.choose_thresholds(scores, targets)}
+        tuned = {"tuned": scoring.choose_thresholds(scores, targets)}
         keywords: dict[str, Any] = {"genres": GENRES, "thresholds": tuned, "train_labels": targets, "num_samples": 2, "seed": 0}
-        results = metrics.score(scores, targets, np.arange(300), **keywords)
+        results = scoring.score(scores, targets, np.arange(300), **keywords)
         assert list(found["metrics"]) == list(results["metrics"])
         for name, entry in found["metrics"].items():
             assert entry["values"][index] == results["metrics"][name]["value"]
@@ -120,7 +122,7 @@ def test_a_run_compared_with_itself_differs_by_exactly_nothing(tmp_path: pathlib
     again = write_run(tmp_path / "again", *problem(0, 0.3))
     found = found_in(run, again, num_samples=50)
     for entry in [*found["metrics"].values(), *(genre["average_precision"] for genre in found["per_genre"].values())]:
-        assert entry["differences"] == [{"value": 0.0, "low": 0.0, "high": 0.0, "other_sign": None, "verdict": compare.APART}]
+        assert entry["differences"] == [{"value": 0.0, "low": 0.0, "high": 0.0, "other_sign": None, "verdict": paired.APART}]
 
 
 def test_a_better_run_is_told_apart_and_an_equal_one_is_not(tmp_path: pathlib.Path) -> None:
@@ -128,10 +130,10 @@ def test_a_better_run_is_told_apart_and_an_equal_one_is_not(tmp_path: pathlib.Pa
     better = write_run(tmp_path / "better", *problem(1, 0.6))
     equal = write_run(tmp_path / "equal", *problem(2, 0.3))
     entry = found_in(base, better, equal)["metrics"]["mean_average_precision"]
-    assert [gap["verdict"] for gap in entry["differences"]] == [compare.BETTER, compare.APART]
+    assert [gap["verdict"] for gap in entry["differences"]] == [paired.BETTER, paired.APART]
     assert entry["differences"][0]["low"] > 0 and entry["differences"][0]["other_sign"] == 0
     backwards = found_in(better, base)["metrics"]["mean_average_precision"]["differences"][0]
-    assert backwards["verdict"] == compare.WORSE
+    assert backwards["verdict"] == paired.WORSE
     assert backwards["low"] == pytest.approx(-entry["differences"][0]["high"])
 
 
@@ -146,7 +148,7 @@ def test_a_paired_difference_is_narrower_than_its_parts(tmp_path: pathlib.Path) 
     [difference] = found_in(*runs, num_samples=1000)["metrics"]["top1_accuracy"]["differences"]
     keywords: Any = {"genres": GENRES, "thresholds": {}, "train_labels": one_hot, "num_samples": 1000, "seed": 5}
     part_b, part_a = (
-        metrics.score(scores, one_hot, np.arange(400), **keywords)["metrics"]["top1_accuracy"]
+        scoring.score(scores, one_hot, np.arange(400), **keywords)["metrics"]["top1_accuracy"]
         for scores in (scores_b, scores_a)
     )
     assert difference["value"] == pytest.approx(part_a["value"] - part_b["value"])
@@ -164,7 +166,7 @@ def test_of_calibration_error_less_is_better(tmp_path: pathlib.Path) -> None:
     sure = write_run(tmp_path / "sure", np.where(targets > 0, 0.99, 0.01), targets)
     entry = found_in(base, sure, num_samples=50)["metrics"]["calibration_error"]
     assert entry["differences"][0]["value"] == pytest.approx(-0.29, abs=1e-6)
-    assert entry["differences"][0]["verdict"] == compare.BETTER
+    assert entry["differences"][0]["verdict"] == paired.BETTER
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path: pathlib.Path) -> None:

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from poster_jax import config as config_lib
-from poster_jax import main, protocols, runtime
-from poster_jax import workdir as workdir_lib
-from poster_jax.data import builder
+from poster_jax import main, protocols
+from poster_jax.data import cache
+from poster_jax.runtime import preemption
+from poster_jax.workdir import run_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMOKE = f"--config={ROOT}/configs/cnn_onehot.py:smoke"
@@ -98,9 +99,9 @@ def test_a_file_in_place_of_the_workdir_is_refused(tmp_path: pathlib.Path, capsy
 
 def test_a_workdir_in_use_is_refused_and_a_dead_lock_is_not(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = config_lib.load(SMOKE.removeprefix("--config="))
-    with workdir_lib.opened(tmp_path / "run", config):
+    with run_folder.opened(tmp_path / "run", config):
         assert "in use" in refused(capsys, "--workdir=run")
-    with workdir_lib.opened(tmp_path / "run", config):
+    with run_folder.opened(tmp_path / "run", config):
         pass
 
 
@@ -215,12 +216,12 @@ def test_every_config_key_is_read(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workdir_lib, "opened", unlocked)
+    monkeypatch.setattr(run_folder, "opened", unlocked)
     read: set[str] = set()
     path = SMOKE.removeprefix("--config=").replace("cnn_onehot", name)
     config = config_lib.load(path, [("eval.bootstrap_samples", "2"), ("num_seeds", "1"), *overrides])
     recorder = Recorder(config, "", read)
-    protocols.PROTOCOLS[recorder.protocol](recorder, tmp_path / "run", runtime.StopRequest())
+    protocols.PROTOCOLS[recorder.protocol](recorder, tmp_path / "run", preemption.StopRequest())
     unread = {key for key in config_lib.flatten(config) if key not in read and not key.startswith(of_others)}
     assert not unread
     assert "data.no_such_key" not in read
@@ -254,10 +255,10 @@ def test_the_plan_says_what_the_run_then_does_and_writes_nothing(
 
 
 def test_the_cache_is_not_half_written(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(RuntimeError, match="cut"), builder.atomic_directory(tmp_path / "cache") as unfinished:
+    with pytest.raises(RuntimeError, match="cut"), cache.atomic_directory(tmp_path / "cache") as unfinished:
         (unfinished / "images.npy").write_text("half")
         raise RuntimeError("cut")
     assert not list(tmp_path.iterdir())
-    with builder.atomic_directory(tmp_path / "cache") as unfinished:
+    with cache.atomic_directory(tmp_path / "cache") as unfinished:
         (unfinished / "images.npy").write_text("whole")
     assert (tmp_path / "cache" / "images.npy").read_text() == "whole"

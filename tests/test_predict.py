@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_jax import bundle, export, predict
-from poster_jax import workdir as workdir_lib
+from poster_jax import predict
 from poster_jax.data import builder
+from poster_jax.export import __main__ as export
+from poster_jax.export import bundle
+from poster_jax.workdir import run_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SETTINGS = ("eval.baselines=False", "eval.bootstrap_samples=2")
@@ -37,7 +39,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def posters(workdir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The posters of the run's test part, as a user has them: <id>.jpg in a folder."""
     folder = tmp_path_factory.mktemp("posters")
-    source = builder.load_source(workdir_lib.load_config(workdir).data)
+    source = builder.load_source(run_folder.load_config(workdir).data)
     wanted = np.isin(source.table["id"].to_numpy(), predictions(workdir)["test_id"]).nonzero()[0]
     for row, encoded in zip(wanted, source.encoded(wanted), strict=True):
         (folder / f"{source.table['id'][row]}.jpg").write_bytes(encoded)
@@ -84,7 +86,7 @@ def test_a_batch_size_that_does_not_divide_and_unreadable_files_leave_the_others
 
 
 def test_a_genre_is_decided_for_at_its_threshold_and_not_below() -> None:
-    network = predict.Network(None, {}, ("A", "B", "C"), np.array([0.5, 0.2, 0.9]), (1, 1), 1, None)
+    network = predict.Predictor(None, {}, ("A", "B", "C"), np.array([0.5, 0.2, 0.9]), (1, 1), 1, None)
     assert predict.decide(network, np.array([0.5, 0.6, 0.89])) == ["B", "A"]
     assert predict.decide(network, np.array([0.4, 0.1, 0.0])) == []
 

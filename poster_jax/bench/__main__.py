@@ -16,11 +16,12 @@ import ml_collections
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax import errors, hugepages, losses, models, runtime
-from poster_jax import state as state_lib
-from poster_jax import step as step_lib
+from poster_jax import errors, models
 from poster_jax.bench import peers, timing
-from poster_jax.data import feed as feed_lib
+from poster_jax.data import input_pipeline
+from poster_jax.runtime import hugepages, sharding
+from poster_jax.train import losses, optimizers, train_state
+from poster_jax.train import steps as steps_lib
 
 # The paper's Table 2 network at its narrowest (4, 16, 80): the step that leaves the input the least time.
 NARROW_BLOCKS = ((4, 3, 2, False, 0.0), (16, 3, 2, False, 0.0))
@@ -30,19 +31,19 @@ NARROW_DENSE = ((80, False, 0.3),)
 class Steps:
     """The jitted steps of one config on one blank batch, and the state they move."""
 
-    def __init__(self, config: config_lib.Config, shardings: runtime.Shardings, num_genres: int) -> None:
+    def __init__(self, config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> None:
         self.model: Any = models.build(**config.model, num_genres=num_genres, precision=config.train.precision)
-        optimizer = state_lib.build_optimizer(**config.optim, num_steps=1)
+        optimizer = optimizers.build_optimizer(**config.optim, num_steps=1)
         keeps_average = config.train.average_decay > 0
-        self.state = state_lib.create(
+        self.state = train_state.create(
             self.model, optimizer, config.data.image_size, 0, shardings.state, keeps_average=keeps_average
         )
         loss = losses.build(**config.loss, genre_counts=np.ones(num_genres), num_rows=2 * num_genres)
-        train_step = step_lib.make_train_step(
+        train_step = steps_lib.make_train_step(
             self.model, optimizer, loss, augment=config.train.augment.to_dict(), average_decay=config.train.average_decay
         )
         self._train_step = jax.jit(train_step, donate_argnums=0)
-        self._eval_step = jax.jit(step_lib.make_eval_step(self.model, loss, mirror=config.eval.mirror))
+        self._eval_step = jax.jit(steps_lib.make_eval_step(self.model, loss, mirror=config.eval.mirror))
         self._key = jax.random.key(0)
 
     def train(self, batch: dict[str, Any]) -> None:
@@ -85,7 +86,7 @@ def main() -> int:
     flags, rest = parser.parse_known_args()
     try:
         config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
-        shardings = runtime.make_shardings()
+        shardings = sharding.make_shardings()
         device = jax.devices()[0]
         print(f"{len(jax.devices())} x {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}")
         bench_steps(config, shardings, flags.repeats, flags.against)
@@ -97,7 +98,7 @@ def main() -> int:
     return 0
 
 
-def fixed_batch(config: config_lib.Config, shardings: runtime.Shardings, num_genres: int) -> dict[str, Any]:
+def fixed_batch(config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> dict[str, Any]:
     """One batch of noise on the devices."""
     rng = np.random.default_rng(0)
     size = config.train.batch_size
@@ -107,10 +108,10 @@ def fixed_batch(config: config_lib.Config, shardings: runtime.Shardings, num_gen
         "mask": np.ones(size, np.float32),
         "id": np.arange(size, dtype=np.int32),
     }
-    return runtime.put_batch(batch, shardings.batch)
+    return sharding.put_batch(batch, shardings.batch)
 
 
-def bench_steps(config: config_lib.Config, shardings: runtime.Shardings, repeats: int, against: str | None) -> None:
+def bench_steps(config: config_lib.Config, shardings: sharding.Shardings, repeats: int, against: str | None) -> None:
     """Train and evaluation step against their floor and, when asked for, against a peer, in turn."""
     num_genres, size = config.data.num_genres, config.train.batch_size
     steps = Steps(config, shardings, num_genres)
@@ -150,13 +151,13 @@ def bench_steps(config: config_lib.Config, shardings: runtime.Shardings, repeats
             print(f"{ours} against {theirs}, round by round: {middle:.2f} times its rate ({low:.2f} to {high:.2f})")
 
 
-def bench_inputs(config: config_lib.Config, shardings: runtime.Shardings, repeats: int, num_steps: int) -> None:
+def bench_inputs(config: config_lib.Config, shardings: sharding.Shardings, repeats: int, num_steps: int) -> None:
     """Each input path alone, and under the config's network and the narrowest Table 2 network."""
     narrow: Any = ml_collections.ConfigDict(config.to_dict())
     narrow.model = {**config_lib.MODELS["cnn"], "blocks": NARROW_BLOCKS, "dense": NARROW_DENSE}
     print(f"{'input':<12}{'alone images/s':>16}{'network':>12}{'fixed batch ms':>16}{'real data ms':>14}{'ratio':>8}")
     for path in ("resident", "streaming"):
-        feed = feed_lib.open_feed(config.data, shardings, (path, "the benchmark asks for it"))
+        feed = input_pipeline.open_loader(config.data, shardings, (path, "the benchmark asks for it"))
         size, genres = config.train.batch_size, len(feed.rows.genres)
         # Streaming decodes in the first epoch alone, which is told apart.
         first_epoch = _drain(feed.train_batches(size, 0, 0, len(feed.rows.parts["train"]) // size)) / size

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax import errors, metrics
-from poster_jax import workdir as workdir_lib
+from poster_jax import errors
 from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident
+from poster_jax.metrics import scoring
 from poster_jax.models import keras_files
-from poster_jax.protocols import single
-from poster_jax.report import table
+from poster_jax.protocols import measure
+from poster_jax.report.tables import run_table
+from poster_jax.runtime import storage
 
 EVAL_BATCH_SIZE = 64
 
@@ -181,7 +182,7 @@ def train(body: Any, posters: Posters, recipe: Recipe, seed: int) -> Any:
         started = time.perf_counter()
 
         def report(epoch: int, logs: dict[str, float], name: str = name, model: Any = model, since: float = started) -> None:
-            found = metrics.headline(predict(model, posters.images["validation"]), posters.labels("validation"))
+            found = scoring.headline(predict(model, posters.images["validation"]), posters.labels("validation"))
             print(
                 f"{name} epoch {epoch + 1}: loss {logs['loss']:.4f}, validation mAP {found['mean_average_precision']:.4f}, "
                 f"{time.perf_counter() - since:.0f} s",
@@ -209,10 +210,10 @@ def save(
 ) -> dict[str, Any]:
     """Writes labels.json, predictions.npz and results.json as `protocols/single.py` does, and returns the results."""
     rows = posters.rows
-    workdir_lib.write_json(workdir / "labels.json", {"genres": rows.genres, "encoding": config.data.encoding})
-    single.save_predictions(workdir, rows, scores)
-    results = {**head, "data": rows.summary, "splits": single.score_parts(config, rows, scores), "baselines": {}}
-    workdir_lib.write_json(workdir / "results.json", results)
+    storage.write_json(workdir / "labels.json", {"genres": rows.genres, "encoding": config.data.encoding})
+    measure.save_predictions(workdir, rows, scores)
+    results = {**head, "data": rows.summary, "splits": measure.score_parts(config, rows, scores), "baselines": {}}
+    storage.write_json(workdir / "results.json", results)
     return results
 
 
@@ -237,11 +238,11 @@ def run(
         "num_parameters": model.count_params(),
         "wall_secs": time.perf_counter() - started,
     }
-    print(table.results_table(save(workdir, head, config, posters, scores)), flush=True)
+    print(run_table.results_table(save(workdir, head, config, posters, scores)), flush=True)
     if recipe.mirror:
         both = {part: (scores[part] + predict(model, images, mirrored=True)) / 2 for part, images in posters.images.items()}
         head["title"] += ", mirrored too"
-        print(table.results_table(save(mirror_workdir, head, config, posters, both)), flush=True)
+        print(run_table.results_table(save(mirror_workdir, head, config, posters, both)), flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

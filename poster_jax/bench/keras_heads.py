@@ -15,23 +15,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax import errors, features, models, runtime
+from poster_jax import errors, models
 from poster_jax.bench import keras_finetune, peers
-from poster_jax.data import feed as feed_lib
-from poster_jax.protocols import single, transfer
+from poster_jax.data import input_pipeline
+from poster_jax.protocols import stages, transfer
+from poster_jax.runtime import sharding
+from poster_jax.train import features
 
 
 def time_ours(config: config_lib.Config) -> float:
     """Seconds from posters in memory to trained and scored heads of all rates, compilation included."""
-    feed = feed_lib.open_feed(config.data, runtime.make_shardings(), ("resident", "the benchmark asks for it"))
+    feed = input_pipeline.open_loader(config.data, sharding.make_shardings(), ("resident", "the benchmark asks for it"))
     loaded = models.load_pretrained(**config.model)
     started = time.perf_counter()
-    model, _, state = single.start_network(config, config.model, feed, 1, config.seed, loaded, unfreeze_steps=0)
+    model, _, state = stages.start_network(config, config.model, feed, 1, config.seed, loaded, unfreeze_steps=0)
     body = model.clone(train_from="head", bn_mode="frozen")
     with tempfile.TemporaryDirectory() as folder:
         pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, folder)
         statistics = model.head_statistics(pooled.of(feed.rows.parts["train"]))
-        loss, params = single.build_loss(config, feed), state.params["head"]
+        loss, params = stages.build_loss(config, feed), state.params["head"]
         transfer.cached_heads(config, config.seed, feed, model, loss, params, statistics, pooled)
     return time.perf_counter() - started
 

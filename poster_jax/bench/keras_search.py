@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax import errors, search_space
+from poster_jax import errors
 from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident, splits
+from poster_jax.search import space
 
 
-def build_model(config: config_lib.Config, trial: search_space.Trial, num_genres: int) -> Any:
+def build_model(config: config_lib.Config, trial: space.Trial, num_genres: int) -> Any:
     """Table 2's network with the trial's widths, from posters uint8 to a softmax, compiled as the paper does."""
     keras = peers.keras_on_tensorflow()
     layers = keras.layers
@@ -49,7 +50,7 @@ def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
     train, validation = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)[0]
     held = {part: (images[rows.poster[at]], rows.label[at]) for part, at in (("train", train), ("validation", validation))}
     seconds = []
-    for trial in search_space.draw_trials(config.search, config.seed)[:num_fits]:
+    for trial in space.draw_trials(config.search, config.seed)[:num_fits]:
         begun = time.perf_counter()
         model = build_model(config, trial, len(rows.genres))
         fitted = model.fit(
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise errors.UserError(f"{flags.config} is no search: give configs/search_cnn.py.")
         seconds = time_fits(config, flags.fits)
         mean = float(np.mean(seconds))
-        networks = len(search_space.draw_trials(config.search, config.seed)) * config.search.num_folds
+        networks = len(space.draw_trials(config.search, config.seed)) * config.search.num_folds
         minutes = mean * networks / 60
         print(f"{networks} fits one after another: {minutes:.1f} minutes ({mean:.1f} s each, {len(seconds)} measured)")
     except errors.UserError as error:

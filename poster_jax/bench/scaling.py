@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from poster_jax import config as config_lib
-from poster_jax import forms, models
+from poster_jax import models
+from poster_jax.ops import dispatch
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIGS = {"Table 6": "configs/cnn_onehot.py", "MobileNetV2": "configs/finetune_mobilenet.py"}
@@ -88,7 +89,7 @@ def count(config: config_lib.Config) -> Cost:
     model = models.build(**fields, num_genres=num_genres, precision="float32")
     image = jax.ShapeDtypeStruct((1, *config.data.image_size, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, False), image)
-    with forms.plain():
+    with dispatch.portable():
         traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, False))(variables, image)
     operations, activations = count_products(traced.jaxpr)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -6,15 +6,12 @@ array_record is the file format because it is read by index without TensorFlow. 
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import io
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,8 +20,8 @@ import pandas as pd
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from poster_jax import errors, store
-from poster_jax.data import catalog, synthetic
+from poster_jax import errors
+from poster_jax.data import cache, catalog, synthetic
 
 SPLIT = "posters"
 # Part of every cache name: raise it when what is written changes.
@@ -130,18 +127,6 @@ class Source:
         return [record["image"] for record in self._records.__getitems__([int(i) for i in posters])]
 
 
-def cache_root(cache_dir: str) -> pathlib.Path:
-    """`cache_dir`, or $POSTER_JAX_CACHE, or ~/.cache/poster_jax."""
-    chosen = cache_dir or os.environ.get("POSTER_JAX_CACHE", "")
-    return store.as_path(chosen) if chosen else pathlib.Path.home() / ".cache" / "poster_jax"
-
-
-def disk_root(cache_dir: str) -> pathlib.Path:
-    """`cache_root`, or ~/.cache/poster_jax where that is in a store: for what is read by position, or written in place."""
-    root = cache_root(cache_dir)
-    return pathlib.Path.home() / ".cache" / "poster_jax" if store.is_remote(root) else root
-
-
 def fingerprint(variant: str, *, data_dir: str, csv: str, num_posters: int, seed: int) -> str:
     """sha256 hex of what the built set depends on: settings, the CSV's bytes, and name, size and time of every picture.
 
@@ -174,7 +159,7 @@ def _picture_paths(variant: str, csv_path: pathlib.Path) -> list[pathlib.Path]:
 
 def _directory(data: Any) -> tuple[pathlib.Path, str]:
     key = fingerprint(data.variant, data_dir=data.dir, csv=data.csv, num_posters=data.num_posters, seed=data.seed)
-    return disk_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
+    return cache.disk_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
 
 
 def load_source(data: Any) -> Source:
@@ -210,7 +195,7 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
     print(f"reading the posters into {directory.name} ...", flush=True)
     tfds.disable_progress_bar()
     absl_logging.set_verbosity(absl_logging.ERROR)
-    with atomic_directory(directory) as unfinished:
+    with cache.atomic_directory(directory) as unfinished:
         builder: Any = MoviePosters(data_dir=unfinished, config=config, file_format="array_record")
         download = tfds.download.DownloadConfig(manual_dir=manual_dir or None, try_download_gcs=False)
         # TFDS speaks of a download, which there is none of.
@@ -229,51 +214,3 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
         table.to_csv(unfinished / "table.csv", index=False)
         for name in ("refused.csv", "repaired.json"):
             os.replace(built / name, unfinished / name)
-
-
-@contextlib.contextmanager
-def atomic_directory(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary sibling that becomes `directory` when the block ends well and vanishes when it does not.
-
-    When another process finishes the same directory first, its copy stays. What a killed process has left is removed: a living
-    one holds a lock on its own.
-    """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    for left in directory.parent.glob(f".{directory.name}-*"):
-        with _locked(left) as is_ours:
-            if is_ours:
-                shutil.rmtree(left, ignore_errors=True)
-    unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    with _locked(unfinished), _becoming(unfinished, directory):
-        yield unfinished
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[bool]:
-    """Holds the lock of a folder if nobody else does, and says so; the system drops it when the process dies."""
-    try:
-        file = os.open(folder, os.O_RDONLY)
-    except OSError:
-        yield False
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = True
-    except OSError:
-        held = False
-    try:
-        yield held
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def _becoming(unfinished: pathlib.Path, directory: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-        with contextlib.suppress(OSError):
-            os.rename(unfinished, directory)
-        if not directory.is_dir():
-            raise OSError(f"could not move {unfinished} to {directory}")
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poster_jax import errors, store
+from poster_jax import errors
 from poster_jax.data import images
+from poster_jax.runtime import storage
 
 MAX_ID = 2**31 - 1  # the batch contract carries ids as int32
 NUM_THREADS = 4  # Pillow decodes without the interpreter's lock; more threads gain nothing on the machines tried
@@ -159,7 +160,7 @@ def checked(paths: Iterable[str]) -> Iterator[images.CheckedImage | images.BadIm
 
 def write_refused(refused: pd.DataFrame, path: Path) -> None:
     """Write the ledger as UTF-8 CSV; a file of that name is replaced in one step or not at all."""
-    if store.is_remote(path):
+    if storage.is_remote(path):
         path.write_text(refused.to_csv(index=False))
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poster_jax import errors, store
+from poster_jax import errors
 from poster_jax.data import builder, catalog, labels, resident, splits
+from poster_jax.runtime import storage
 
 PARTS = ("train", "validation", "test")
 # Paper, section III-C, Table 5.
@@ -56,7 +57,7 @@ def open_source(data: Any, load: Callable[[Any], builder.Source] = builder.load_
 
     Raises UserError as `load` and `resident.load_packed` do.
     """
-    return resident.load_packed(store.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
+    return resident.load_packed(storage.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
 
 
 def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:

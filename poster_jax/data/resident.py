@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from jax.sharding import NamedSharding
 
-from poster_jax import errors, store
-from poster_jax.data import builder, catalog, images
+from poster_jax import errors
+from poster_jax.data import builder, cache, catalog, images
+from poster_jax.runtime import storage
 
 CHUNK = 256
 ABOUT = "packed.json"  # written last: a folder that holds it is whole
@@ -43,7 +44,7 @@ def packed_directory(source: builder.Source, image_size: tuple[int, int], cache_
     """The cache is named by what it depends on: the source's fingerprint and the size."""
     height, width = image_size
     variant = source.name.split()[0].lower()
-    return builder.cache_root(cache_dir) / f"packed-{variant}-{source.fingerprint[:16]}-{height}x{width}"
+    return cache.cache_root(cache_dir) / f"packed-{variant}-{source.fingerprint[:16]}-{height}x{width}"
 
 
 def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> Packed:
@@ -52,7 +53,7 @@ def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) ->
     Raises UserError when the disk has too little room, before anything is written.
     """
     directory = packed_directory(source, image_size, cache_dir)
-    if store.is_remote(directory):
+    if storage.is_remote(directory):
         return _pack_for_store(source, image_size, directory)
     if not directory.exists():
         needed_mb = num_bytes(len(source.table), image_size) / 2**20
@@ -63,14 +64,14 @@ def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) ->
                 f"the packed posters need {needed_mb:.0f} MB and {directory.parent} has {free_mb:.0f} MB free: "
                 "make room, or name another folder with --config.data.cache_dir."
             )
-        with builder.atomic_directory(directory) as unfinished:
+        with cache.atomic_directory(directory) as unfinished:
             _write(source, image_size, unfinished)
     return load_packed(directory, image_size)
 
 
 def _pack_for_store(source: builder.Source, image_size: tuple[int, int], directory: pathlib.Path) -> Packed:
     if not (directory / ABOUT).is_file():
-        packed_here = builder.disk_root("") / directory.name
+        packed_here = cache.disk_root("") / directory.name
         if not packed_here.exists():
             pack(source, image_size, str(packed_here.parent))
         directory.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Packed:
         raise errors.UserError(f"{directory} is not a packed cache: it has no {ABOUT}; give the folder packed-... of a cache.")
     about = json.loads((directory / ABOUT).read_text())
     # A disk's file is mapped; a store's is read whole, once.
-    remote = store.is_remote(directory)
+    remote = storage.is_remote(directory)
     path = directory / "images.npy"
     packed = np.load(io.BytesIO(path.read_bytes())) if remote else np.load(path, mmap_mode="r")
     if packed.shape[1:3] != tuple(image_size):

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from poster_jax import errors, layers
+from poster_jax import errors
+from poster_jax.models import layers
+from poster_jax.ops import pool as pool_lib
 
 # Where `explain` finds the last convolution's activation and its gradient.
 LAST_MAP, PERTURBATIONS = "last_map", "perturbations"
@@ -73,7 +75,7 @@ class CNN(nn.Module):
                 x = self.perturb(LAST_MAP, x, PERTURBATIONS)
                 self.sow("intermediates", LAST_MAP, x)
             x = self._norm(x, train) if batch_norm else x
-            x = layers.max_pool(x, (pool, pool)) if pool > 1 and not pooled else x
+            x = pool_lib.max_pool(x, (pool, pool)) if pool > 1 and not pooled else x
             x = self._drop(x, dropout, train)
         x = x.reshape(x.shape[0], -1)
         for units, batch_norm, dropout in self.dense:

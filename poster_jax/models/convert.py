@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from poster_jax import errors
-from poster_jax.models import blocks, keras_files, mobilenet_v2, pretrained
+from poster_jax.models import keras_files, layers, mobilenet_v2, pretrained
 
 # keras/src/applications/mobilenet_v2.py; torchvision/models/mobilenetv2.py with torch's BatchNorm2d, whose momentum is the
 # share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py).
@@ -103,7 +103,7 @@ def framework_of(path: pathlib.Path) -> str:
 def _their_layers(framework: str, unit: str) -> tuple[str, str]:
     """Names of a unit's convolution and BatchNorm."""
     block, _, part = unit.partition("/")
-    index = 0 if unit == "stem" else len(blocks.block_rows(1.0, "keras")) + 1
+    index = 0 if unit == "stem" else len(mobilenet_v2.block_rows(1.0, "keras")) + 1
     if framework == "keras":
         if not part:
             return {"stem": ("Conv1", "bn_Conv1"), "last": ("Conv_1", "Conv_1_bn")}[unit]
@@ -122,7 +122,7 @@ def _their_names(framework: str) -> dict[str, str]:
     """{our flat name: the framework's name} of every array, in the order of the forward pass."""
     separator = {"keras": "/", "torchvision": "."}[framework]
     names = {}
-    for unit in blocks.unit_names():
+    for unit in mobilenet_v2.unit_names():
         convolution, norm = _their_layers(framework, unit)
         for (collection, ours), theirs in zip(OUR_LEAVES, THEIR_LEAVES[framework], strict=True):
             names[f"{collection}/{unit}/{ours}"] = separator.join((convolution if ours == "kernel" else norm, theirs))
@@ -142,9 +142,9 @@ def _from_theirs(framework: str, path: pathlib.Path, arrays: Mapping[str, np.nda
     padding = FRAMEWORKS[framework]["padding"]
 
     def mismatches(width: float) -> int:
-        rows = enumerate(blocks.block_rows(width, padding))
+        rows = enumerate(mobilenet_v2.block_rows(width, padding))
         filters = {f"block_{index}/project": row.filters for index, row in rows}
-        filters |= {"stem": blocks.stem_filters(width), "last": blocks.last_filters(width)}
+        filters |= {"stem": mobilenet_v2.stem_filters(width), "last": mobilenet_v2.last_filters(width)}
         scales = {unit: arrays.get(names[f"params/{unit}/scale"]) for unit in filters}
         return sum(scale is not None and scale.shape != (filters[unit],) for unit, scale in scales.items())
 
@@ -174,7 +174,7 @@ def _provenance(path: pathlib.Path, framework: str, resolution: int | None, left
 
 
 def _read_keras(path: pathlib.Path) -> pretrained.Pretrained:
-    layers = [layer for unit in blocks.unit_names() for layer in _their_layers("keras", unit)]
+    layers = [layer for unit in mobilenet_v2.unit_names() for layer in _their_layers("keras", unit)]
     body = keras_files.read(path, layers)
     variables, width = _from_theirs("keras", path, body.arrays)
     fields = dict(FRAMEWORKS["keras"])
@@ -278,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.UserError as error:
         print(f"poster_jax: {error}", file=sys.stderr)
         return EXIT_MISTAKE
-    print(f"{flags.out}: {mobilenet_v2.count(loaded.variables):,} values, {loaded.fields()}, {loaded.provenance}")
+    print(f"{flags.out}: {layers.count_values(loaded.variables):,} values, {loaded.fields()}, {loaded.provenance}")
     return 0
 
 

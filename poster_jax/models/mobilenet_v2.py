@@ -5,6 +5,7 @@ fields without defaults: `convert.load` gives them together with the weights. Ba
 convolution before it, so that its gradients are sums over weights and no activation is kept for them.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -16,8 +17,81 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from poster_jax import depthwise, errors, layers
-from poster_jax.models import blocks
+from poster_jax import errors
+from poster_jax.ops import batch_norm, conv
+from poster_jax.ops import depthwise as depthwise_lib
+
+# Table 2 of the paper: (expansion t, channels c, repeats n, stride of the first s).
+TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STEM_CHANNELS, LAST_CHANNELS = 32, 1280
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One block: the expansion of its input's channels, its filters and its stride."""
+
+    expansion: int
+    filters: int
+    stride: int
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, at least 8, and at most 10 % below `channels`: `_make_divisible` of both frameworks."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def stem_filters(width: float) -> int:
+    """Filters of the first convolution."""
+    return round_channels(STEM_CHANNELS * width)
+
+
+def last_filters(width: float) -> int:
+    """Filters of the last convolution: the number of features, which a width below 1 does not shrink."""
+    return round_channels(LAST_CHANNELS * max(1.0, width))
+
+
+def block_rows(width: float, padding: str) -> tuple[Row, ...]:
+    """The 17 blocks at a width multiplier. Keras cuts the scaled channels to a whole number before it rounds them."""
+    rows = []
+    for expansion, channels, repeats, stride in TABLE:
+        scaled = channels * width
+        filters = round_channels(int(scaled) if padding == "keras" else scaled)
+        rows += [Row(expansion, filters, stride if repeat == 0 else 1) for repeat in range(repeats)]
+    return tuple(rows)
+
+
+def unit_names() -> tuple[str, ...]:
+    """Paths of the 52 convolutions with their BatchNorm, in the order of the forward pass, as `block_3/expand`."""
+    names = ["stem"]
+    for index, row in enumerate(block_rows(1.0, "keras")):
+        names += [
+            f"block_{index}/{part}" for part in ("expand", "depthwise", "project") if row.expansion > 1 or part != "expand"
+        ]
+    return (*names, "last")
+
+
+def stage_names() -> tuple[str, ...]:
+    """What can be frozen as one, in the order of the forward pass: stem, block_0 .. block_16, last, head."""
+    return ("stem", *(f"block_{index}" for index in range(len(block_rows(1.0, "keras")))), "last", "head")
+
+
+def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
+    """{stage: first step that changes it}: a step that never comes below `train_from`, then from the last one down in turn.
+
+    Raises UserError for a stage that there is none of.
+    """
+    names = stage_names()
+    if train_from not in names:
+        raise errors.UserError(f"config.model.train_from={train_from!r} is unknown; it is one of {', '.join(names)}.")
+    first, body = names.index(train_from), len(names) - 1
+    steps = {name: np.iinfo(np.int32).max for name in names[:first]}
+    opened = names[first:body]
+    # With n stages the last opens after 1/n of the time and the first one at its end; without any time all are open.
+    return (
+        steps | {name: unfreeze_steps * (len(opened) - place) // len(opened) for place, name in enumerate(opened)} | {"head": 0}
+    )
+
 
 PADDINGS = ("keras", "torchvision")
 POOLINGS = ("max", "avg")
@@ -57,35 +131,6 @@ def _pads(size: Sequence[int], kernel: int, stride: int, padding: str) -> tuple[
     return tuple((half - fewer, half) for fewer in less)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """float32 [B, H, W, C] normalised by the batch, with `scale` and `bias` [1, 1, 1, C], and the batch's mean and variance.
-
-    Its own gradient because autodiff's passes over the activations are twice as many. None flows through the statistics.
-    """
-    return _batch_norm_forward(y, scale, bias, epsilon)[0]
-
-
-def _batch_norm_forward(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
-    mean = y.mean((0, 1, 2), keepdims=True)
-    var = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
-    inverse = lax.rsqrt(var + epsilon)
-    return ((y - mean) * (scale * inverse) + bias, mean, var), (y, scale, mean, inverse)
-
-
-def _batch_norm_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    y, scale, mean, inverse = saved
-    grad = lax.optimization_barrier(gradients[0])
-    bias_gradient = grad.sum((0, 1, 2), keepdims=True)
-    scale_gradient = (grad * (y - mean)).sum((0, 1, 2), keepdims=True) * inverse
-    count = math.prod(y.shape[:3])
-    centred = grad - bias_gradient / count - (y - mean) * (inverse * scale_gradient / count)
-    return centred * (scale * inverse), scale_gradient, bias_gradient
-
-
-_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
-
-
 class ConvNorm(nn.Module):
     """Convolution without bias, BatchNorm, and relu6 where `activate`.
 
@@ -122,7 +167,7 @@ class ConvNorm(nn.Module):
             y = y + (bias - running_mean.value * factor).astype(self.dtype).reshape(wide)
         else:
             y = self._convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
-            normalised: Any = _batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
+            normalised: Any = batch_norm.batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
             y, mean, var = normalised
             running_mean.value = self._moved(running_mean.value, mean)
             running_var.value = self._moved(running_var.value, var)
@@ -134,18 +179,18 @@ class ConvNorm(nn.Module):
 
     def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if self.kernel_size == 1:
-            return layers.pointwise_conv2d(x, kernel[0, 0])
+            return conv.pointwise_conv2d(x, kernel[0, 0])
         pads = _pads(x.shape[1:3], self.kernel_size, self.stride, self.padding)
         if self.depthwise:
-            return depthwise.depthwise_conv2d(x, kernel, pads, self.stride)
+            return depthwise_lib.depthwise_conv2d(x, kernel, pads, self.stride)
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        return layers.conv2d(x, kernel, padding="VALID", stride=self.stride)
+        return conv.conv2d(x, kernel, padding="VALID", stride=self.stride)
 
 
 class Block(nn.Module):
     """Inverted residual: expand 1x1 (not at expansion 1), depthwise 3x3, project 1x1; the input is added where shapes allow."""
 
-    row: blocks.Row
+    row: Row
     unit: Any  # ConvNorm with what all units share filled in
 
     @nn.compact
@@ -210,8 +255,8 @@ class MobileNetV2(nn.Module):
     precision: str = "float32"
 
     def setup(self) -> None:
-        choices = {"padding": PADDINGS, "pooling": POOLINGS, "bn_mode": tuple(BN_MODES), "train_from": blocks.stage_names()}
-        choices["style_from"] = ("", *blocks.stage_names()[1:-2])
+        choices = {"padding": PADDINGS, "pooling": POOLINGS, "bn_mode": tuple(BN_MODES), "train_from": stage_names()}
+        choices["style_from"] = ("", *stage_names()[1:-2])
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise errors.UserError(
@@ -220,9 +265,9 @@ class MobileNetV2(nn.Module):
         shared = {name: getattr(self, name) for name in ("padding", "epsilon", "momentum", "bn_mode")}
         dtype = jnp.dtype(self.precision)
         unit = functools.partial(ConvNorm, dtype=dtype, **shared)
-        self.stem = unit(blocks.stem_filters(self.width), 3, 2, depthwise=False, activate=True)
-        self.block = [Block(row, unit) for row in blocks.block_rows(self.width, self.padding)]
-        self.last = unit(blocks.last_filters(self.width), 1, 1, depthwise=False, activate=True)
+        self.stem = unit(stem_filters(self.width), 3, 2, depthwise=False, activate=True)
+        self.block = [Block(row, unit) for row in block_rows(self.width, self.padding)]
+        self.last = unit(last_filters(self.width), 1, 1, depthwise=False, activate=True)
         self.standardise = Standardise()
         self.drop = nn.Dropout(self.dropout)
         # Among thousands of standardised features a random draw is noise that the head has to unlearn.
@@ -245,8 +290,8 @@ class MobileNetV2(nn.Module):
             )
         mean, std = (jnp.asarray(value, jnp.float32).reshape(1, 1, 1, 3) for value in (self.input_mean, self.input_std))
         x = ((x.astype(jnp.float32) - mean) / std).astype(jnp.dtype(self.precision))
-        first = blocks.stage_names().index(self.train_from)
-        styled = range(blocks.stage_names().index(self.style_from), len(self.block) + 1) if self.style_from else range(0)
+        first = stage_names().index(self.train_from)
+        styled = range(stage_names().index(self.style_from), len(self.block) + 1) if self.style_from else range(0)
         style: list[jax.Array] = []
         for index, stage in enumerate((self.stem, *self.block, self.last)):
             x = stage(x, train and (index >= first or self.bn_mode == "frozen_moving"))
@@ -284,36 +329,3 @@ def _mean_and_deviation(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def shapes(model: MobileNetV2, image_size: tuple[int, int] = (MIN_SIDE_PX, MIN_SIDE_PX)) -> dict[str, Any]:
     """`params` and `batch_stats` as trees of ShapeDtypeStruct, nothing computed; they do not depend on `image_size`."""
     return jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
-
-
-def count(tree: Any) -> int:
-    """Number of values in a tree of arrays or shapes."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def summary(model: MobileNetV2, image_size: tuple[int, int]) -> str:
-    """The movie paper's Figure 5: layers, output shapes and parameters, then the totals and what BatchNorm does."""
-    variables = shapes(model, image_size)
-    image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
-    last, pooled = jax.eval_shape(lambda v, x: model.apply(v, x, False, method="features"), variables, image)
-    total, head = count(variables), count(variables["params"]["head"])
-    side = str(image_size[0]) if image_size[0] == image_size[1] else f"{image_size[0]}x{image_size[1]}"
-    pooling = {"max": "max", "avg": "average"}[model.pooling]
-    rows = [
-        ("Layer (type)", "Output Shape", "Param #"),
-        (f"mobilenetv2_{model.width:.2f}_{side} (Model)", f"(None, {', '.join(map(str, last.shape[1:]))})", str(total - head)),
-        (f"global_{pooling}_pooling2d (Global)", f"(None, {pooled.shape[1]})", "0"),
-        *([(f"dropout {model.dropout} (Dropout)", f"(None, {pooled.shape[1]})", "0")] if model.dropout else []),
-        ("dense (Dense)", f"(None, {model.num_genres})", str(head)),
-    ]
-    widths = [max(len(row[column]) for row in rows) + 2 for column in range(2)]
-    trainable = count(variables["params"])
-    return "\n".join(
-        [
-            *(f"{layer:{widths[0]}}{shape:{widths[1]}}{number}" for layer, shape, number in rows),
-            f"Total params: {total:,}",
-            f"Body frozen: trainable params {head:,}, non-trainable {total - head:,}",
-            f"All weights: trainable params {trainable:,}, non-trainable {total - trainable:,}",
-            f"BatchNorm in training steps: {model.bn_mode}: {BN_MODES[model.bn_mode]}",
-        ]
-    )

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from poster_jax import errors, workdir
+from poster_jax import errors
 from poster_jax.models import mobilenet_v2
+from poster_jax.runtime import storage
 
 FORMAT = "poster_jax mobilenet_v2 1"
 LISTED = 10  # names told of each kind of mistake
@@ -86,7 +87,7 @@ def save(path: pathlib.Path, pretrained: Pretrained) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, provenance=np.frombuffer(entry.encode(), np.uint8), **arrays)
     try:
-        workdir.write_atomic(path, buffer.getvalue())
+        storage.write_atomic(path, buffer.getvalue())
     except OSError as error:
         raise errors.UserError(f"{path} cannot be written ({error.strerror}): name a file in a folder that can be.") from error
 

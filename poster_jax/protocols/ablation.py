@@ -15,15 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from poster_jax import ablation_results, checkpoint, errors, grid, models, processes, runtime
 from poster_jax import config as config_lib
-from poster_jax import workdir as workdir_lib
+from poster_jax import errors, models
+from poster_jax.config import grid
 from poster_jax.data import builder, dataset
-from poster_jax.protocols import single
+from poster_jax.protocols import ablation_cells, single, stages
+from poster_jax.runtime import multihost, preemption, sharding, storage
+from poster_jax.workdir import checkpoint, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class CellRun:
     """One cell from one seed, with the config of its `single` run."""
 
     cell: grid.Cell
@@ -32,17 +34,17 @@ class Network:
     folder: pathlib.Path
 
 
-def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
     """Trains what has not ended and returns the results; cells that have ended are only read.
 
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
-    if processes.count() > 1:
+    if multihost.count() > 1:
         raise errors.UserError("an ablation runs in one process, on all of its devices: start it once.")
-    with workdir_lib.opened(workdir, config):
+    with run_folder.opened(workdir, config):
         networks = make_networks(config, workdir)
         length = (config.train.num_steps, config.train.num_epochs)
-        outcomes = [ablation_results.read_outcome(network.folder, network.seed, length) for network in networks]
+        outcomes = [ablation_cells.read_outcome(network.folder, network.seed, length) for network in networks]
         print(check_rows(networks, outcomes, builder.load_source)[0], flush=True)
 
         began, num_ended = time.monotonic(), sum(outcome is not None for outcome in outcomes)
@@ -50,7 +52,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
             if outcomes[index] is None:
                 tell(network, outcomes, began, num_ended)
                 outcomes[index] = train(network, stop)
-                ablation_results.write_cells(workdir, summarise_ended(networks, outcomes))
+                ablation_cells.write_cells(workdir, summarise_ended(networks, outcomes))
             # What a network goes on from is three times its weights, for every cell of what may be many.
             checkpoint.forget_latest(network.folder)
 
@@ -62,17 +64,17 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
             "title": f"ablation of {' x '.join(axis.name for axis in axes)}",
             "protocol": config.protocol,
             "data": measured[0]["data"],
-            "ablation": ablation_results.summarise(axes, rows, config.eval.best_metric),
+            "ablation": ablation_cells.summarise(axes, rows, config.eval.best_metric),
         }
-        ablation_results.write_cells(workdir, rows)
-        workdir_lib.write_json(workdir / "results.json", results)
+        ablation_cells.write_cells(workdir, rows)
+        storage.write_json(workdir / "results.json", results)
         return results
 
 
-def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[Network]:
+def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[CellRun]:
     """All cells from all seeds, the seeds of a cell one after another."""
     return [
-        Network(
+        CellRun(
             cell,
             seed,
             config_lib.derive(config, {**cell.values, "protocol": "single", "seed": seed, "num_seeds": 1, "ablation.axes": ()}),
@@ -84,7 +86,7 @@ def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[Netw
 
 
 def check_rows(
-    networks: Sequence[Network], outcomes: Sequence[ablation_results.Outcome | None], load: Callable[[Any], builder.Source]
+    networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None], load: Callable[[Any], builder.Source]
 ) -> tuple[str, dict[str, dataset.Dataset]]:
     """That all cells are measured on the same rows, in words, and the rows by `data_key`.
 
@@ -98,16 +100,16 @@ def check_rows(
         if outcome is not None and outcome["results"] is None:
             continue
         if outcome is not None:
-            digests = ablation_results.measured_digests(network.folder)
+            digests = ablation_cells.measured_digests(network.folder)
         else:
             data, key = network.config.data, data_key(network.config)
             if key not in selected:
                 selected[key] = dataset.select(dataset.open_source(data, load), data)
             rows = selected[key]
             check_network(network, rows)
-            digests = {part: ablation_results.digest(rows.movie_id[at], rows.label[at]) for part, at in rows.parts.items()}
+            digests = {part: ablation_cells.digest(rows.movie_id[at], rows.label[at]) for part, at in rows.parts.items()}
         first = first or (network.cell, digests)
-        if any(digests[part] != first[1][part] for part in ablation_results.SHARED_PARTS):
+        if any(digests[part] != first[1][part] for part in ablation_cells.SHARED_PARTS):
             raise errors.UserError(
                 f"{first[0].title} and {network.cell.title} would be measured on other rows, and their scores could not be "
                 "compared: change no config.data key that draws rows (the encodings first and one_hot draw the same)."
@@ -123,13 +125,13 @@ def data_key(config: config_lib.Config) -> str:
     return json.dumps(config.data.to_dict())
 
 
-def check_network(network: Network, rows: dataset.Dataset) -> None:
+def check_network(network: CellRun, rows: dataset.Dataset) -> None:
     """Raises `UserError`, naming the cell, for batches or layers that do not fit; nothing is computed."""
     config = network.config
     try:
         for name in ("train", "eval"):
-            runtime.check_batch_size(f"{name}.batch_size", config[name].batch_size, runtime.make_shardings().mesh.size)
-        single.make_cadence(config, len(rows.parts["train"]))
+            sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, sharding.make_shardings().mesh.size)
+        stages.make_cadence(config, len(rows.parts["train"]))
         model = models.build(**config.model, num_genres=rows.num_outputs, precision=config.train.precision)
         image = jnp.zeros((1, *config.data.image_size, 3))
         jax.eval_shape(lambda key: model.init(key, image, False), jax.random.key(0))
@@ -137,7 +139,7 @@ def check_network(network: Network, rows: dataset.Dataset) -> None:
         raise errors.UserError(f"{network.cell.title}: {error}") from error
 
 
-def tell(network: Network, outcomes: Sequence[ablation_results.Outcome | None], began: float, num_ended_before: int) -> None:
+def tell(network: CellRun, outcomes: Sequence[ablation_cells.Outcome | None], began: float, num_ended_before: int) -> None:
     """Which network starts, and how long the rest takes at the rate of those that were trained since `began`."""
     ended = sum(outcome is not None for outcome in outcomes)
     here = ended - num_ended_before
@@ -145,28 +147,28 @@ def tell(network: Network, outcomes: Sequence[ablation_results.Outcome | None], 
     print(f"{network.cell.title}, seed {network.seed}: {ended} of {len(outcomes)} networks have ended{left}", file=sys.stderr)
 
 
-def train(network: Network, stop: runtime.StopRequest) -> ablation_results.Outcome:
+def train(network: CellRun, stop: preemption.StopRequest) -> ablation_cells.Outcome:
     """One `single` run, from where it is; a divergence is its outcome."""
     network.folder.mkdir(parents=True, exist_ok=True)
     # Of a shorter run, and it would pass for this one's once the config is written.
     (network.folder / "results.json").unlink(missing_ok=True)
-    outcome: ablation_results.Outcome = {"seed": network.seed, "results": None, "diverged_at": None}
+    outcome: ablation_cells.Outcome = {"seed": network.seed, "results": None, "diverged_at": None}
     try:
         outcome["results"] = single.run(network.config, network.folder, stop)
     except errors.Diverged as diverged:
         print(f"{network.cell.title}, seed {network.seed}: {diverged}", file=sys.stderr)
-        ablation_results.write_diverged(network.folder, diverged.step)
+        ablation_cells.write_diverged(network.folder, diverged.step)
         outcome["diverged_at"] = diverged.step
     return outcome
 
 
-def summarise_ended(networks: Sequence[Network], outcomes: Sequence[ablation_results.Outcome | None]) -> list[dict[str, Any]]:
+def summarise_ended(networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None]) -> list[dict[str, Any]]:
     """The rows of the cells all of whose seeds have ended."""
-    cells: dict[int, tuple[grid.Cell, list[ablation_results.Outcome | None]]] = {}
+    cells: dict[int, tuple[grid.Cell, list[ablation_cells.Outcome | None]]] = {}
     for network, outcome in zip(networks, outcomes, strict=True):
         cells.setdefault(network.cell.number, (network.cell, []))[1].append(outcome)
     return [
-        ablation_results.summarise_cell(cell, ended)
+        ablation_cells.summarise_cell(cell, ended)
         for cell, found in cells.values()
         if len(ended := [outcome for outcome in found if outcome is not None]) == len(found)
     ]

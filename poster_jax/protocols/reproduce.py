@@ -7,17 +7,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-
 from poster_jax import config as config_lib
-from poster_jax import errors, ledger, losses, models, processes, runtime
-from poster_jax import workdir as workdir_lib
-from poster_jax.data import labels
+from poster_jax import errors
+from poster_jax.paper import claims
+from poster_jax.paper import facts as facts_lib
 from poster_jax.protocols import ablation, search, single, transfer
-from poster_jax.report import explain_72
+from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.workdir import run_folder
 
 EXPERIMENTS = {"single": single.run, "transfer": transfer.run, "search": search.run, "ablation": ablation.run}
 # What every experiment takes from this config: where the posters and the pretrained weights come from.
@@ -33,16 +29,16 @@ SHARED = (
 )
 
 
-def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
     """Runs what is not done, builds the ledger and returns the results.
 
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
-    if processes.count() > 1:
+    if multihost.count() > 1:
         raise errors.UserError("a reproduction runs in one process, on all of its devices: start it once.")
     experiments = load_experiments(config)
-    population = describe_population(config.reproduce.catalog)
-    with workdir_lib.opened(workdir, config):
+    population = facts_lib.describe_population(config.reproduce.catalog)
+    with run_folder.opened(workdir, config):
         for number, (name, experiment) in enumerate(experiments.items(), 1):
             done = is_finished(experiment, workdir / name)
             print(f"\n{name}: {number} of {len(experiments)}{', done' if done else ''}", flush=True)
@@ -50,8 +46,8 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
                 EXPERIMENTS[experiment.protocol](experiment, workdir / name, stop)
         facts = {
             "population": population,
-            "parameters": count_parameters(),
-            "softmax_gap": softmax_gap(config.seed),
+            "parameters": facts_lib.count_parameters(),
+            "softmax_gap": facts_lib.softmax_gap(config.seed),
         }
         results = {
             "title": "the paper, rebuilt",
@@ -59,9 +55,9 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
             "experiments": list(experiments),
             "reductions": list(config.reproduce.overrides),
             "facts": facts,
-            "ledger": ledger.build(workdir, facts),
+            "ledger": claims.build(workdir, facts),
         }
-        workdir_lib.write_json(workdir / "results.json", results)
+        storage.write_json(workdir / "results.json", results)
         return results
 
 
@@ -114,41 +110,4 @@ def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:
     """True for a folder that holds the results of this very config."""
     if not (folder / "results.json").exists():
         return False
-    return not config_lib.differences(workdir_lib.load_config(folder), config)
-
-
-def describe_population(catalog: str) -> dict[str, Any] | None:
-    """Movies of a catalog of genre texts and how many list each of its top six, by any mention; None without a catalog."""
-    if not catalog:
-        return None
-    texts = explain_72.load_texts(pathlib.Path(catalog))
-    genres = labels.choose_genres(texts, num_genres=6, genre_rank="first", genres=())
-    counts = labels.genre_counts(labels.encode(texts, genres, "multi_hot").label, len(genres))
-    named = sorted(zip(genres, (int(number) for number in counts), strict=True), key=lambda pair: -pair[1])
-    return {"num_movies": len(texts), "counts": dict(named)}
-
-
-def count_parameters() -> dict[str, int]:
-    """The paper's Figure 5: arrays of the body, batch statistics among them as Keras counts, of all, and of the head."""
-    fields = {**config_lib.base("mobilenet_v2").model, "weights": ""}
-    model = models.build(**fields, num_genres=6, precision="float32")
-    shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, 128, 128, 3)), False), jax.random.key(0))
-    total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes))
-    head = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]["head"]))
-    return {"body": total - head, "total": total, "trainable": head}
-
-
-def softmax_gap(seed: int) -> float:
-    """The largest difference of our softmax loss on one-hot labels from optax's on integers, in values and gradients."""
-    rng = np.random.default_rng(seed)
-    logits = jnp.asarray(rng.normal(size=(64, 6)), jnp.float32)
-    integers = jnp.asarray(rng.integers(0, 6, 64))
-    one_hot = jax.nn.one_hot(integers, 6)
-    outcomes = [
-        jax.value_and_grad(lambda given, loss=loss, label=label: loss(given, label).mean())(logits)
-        for loss, label in (
-            (losses.softmax_loss, one_hot),
-            (optax.softmax_cross_entropy_with_integer_labels, integers),
-        )
-    ]
-    return float(max(jnp.abs(one - other).max() for one, other in zip(*outcomes, strict=True)))
+    return not config_lib.differences(run_folder.load_config(folder), config)

@@ -13,30 +13,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from poster_jax import (
-    checkpoint,
-    cohort,
-    errors,
-    losses,
-    models,
-    population,
-    processes,
-    progress,
-    ranking,
-    runtime,
-    samples,
-    search_files,
-    search_results,
-    search_space,
-)
 from poster_jax import config as config_lib
-from poster_jax import state as state_lib
-from poster_jax import workdir as workdir_lib
-from poster_jax.data import feed as feed_lib
-from poster_jax.data import labels, order, splits
-from poster_jax.protocols import single
-from poster_jax.search_files import Record
-from poster_jax.search_space import Trial
+from poster_jax import errors, models
+from poster_jax.data import input_pipeline, labels, sampler, splits
+from poster_jax.metrics import cross_validation
+from poster_jax.models import layers
+from poster_jax.protocols import measure, samples, stages
+from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.search import ensemble, groups, snapshots, space, summary
+from poster_jax.search import progress as progress_lib
+from poster_jax.search.snapshots import Record
+from poster_jax.search.space import Trial
+from poster_jax.train import losses
+from poster_jax.workdir import checkpoint, run_folder
 
 Records = dict[tuple[int, int], Record]
 
@@ -52,23 +41,23 @@ class Search:
     folds: list[tuple[np.ndarray, np.ndarray]]
     vectorize: str
     group: int
-    run: cohort.Run
-    progress: progress.Progress
+    run: groups.GroupContext
+    progress: progress_lib.Progress
     ended: Records
 
 
-def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequest) -> dict[str, Any]:
+def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
     """Searches and returns the results; a finished search is only read.
 
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
-    with workdir_lib.opened(workdir, config):
+    with run_folder.opened(workdir, config):
         results_path = workdir / "results.json"
-        results = processes.from_main(lambda: json.loads(results_path.read_text()) if results_path.exists() else None)
+        results = multihost.from_main(lambda: json.loads(results_path.read_text()) if results_path.exists() else None)
         if results is not None:
             check_epochs(results["num_epochs"], config)
             return results
-        search = prepare(config, workdir, single.open_feed(config, workdir), stop)
+        search = prepare(config, workdir, stages.open_loader(config, workdir), stop)
 
         # Successive halving: the better half trains on from where it is; without it the first rung is the last.
         active, begin = search.trials, 0
@@ -77,8 +66,8 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: runtime.StopRequ
             active, begin = keep_better_half(search, active, records), end
         train_rung(search, active, begin, search.run.plan.num_epochs)
         results = conclude(search)
-        workdir_lib.write_json(results_path, results)
-        search_files.remove(search_files.folder(workdir).glob("cohort_*.npz"))
+        storage.write_json(results_path, results)
+        snapshots.remove(snapshots.folder(workdir).glob("cohort_*.npz"))
         return results
 
 
@@ -91,7 +80,9 @@ def check_epochs(trained: int, config: config_lib.Config) -> None:
         )
 
 
-def prepare(config: config_lib.Config, workdir: pathlib.Path, feed: feed_lib.Feed, stop: runtime.StopRequest) -> Search:
+def prepare(
+    config: config_lib.Config, workdir: pathlib.Path, feed: input_pipeline.Loader, stop: preemption.StopRequest
+) -> Search:
     """Folds, trials, and how many networks train together; told in words."""
     rows = feed.rows
     pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
@@ -99,15 +90,15 @@ def prepare(config: config_lib.Config, workdir: pathlib.Path, feed: feed_lib.Fee
     plan = make_plan(config, min(len(train) for train, _ in folds))
     counts = labels.genre_counts(rows.label[pool], len(rows.genres))
     loss = losses.build(**config.loss, genre_counts=counts, num_rows=len(pool))
-    task = population.Task(config, len(rows.genres), loss, plan.steps_per_epoch * plan.num_epochs)
-    trials = search_space.draw_trials(config.search, config.seed)
+    task = ensemble.SearchTask(config, len(rows.genres), loss, plan.steps_per_epoch * plan.num_epochs)
+    trials = space.draw_trials(config.search, config.seed)
 
-    vectorize, why = workdir_lib.recall(workdir, "vectorize") or cohort.choose_vectorize(config.search.vectorize)
-    workdir_lib.recall(workdir, "vectorize", (vectorize, why))
-    group, fits = workdir_lib.recall(workdir, "group") or processes.from_main(
-        lambda: cohort.choose_group(task, trials, vectorize, feed)
+    vectorize, why = run_folder.recall(workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
+    run_folder.recall(workdir, "vectorize", (vectorize, why))
+    group, fits = run_folder.recall(workdir, "group") or multihost.from_main(
+        lambda: groups.choose_group(task, trials, vectorize, feed)
     )
-    workdir_lib.recall(workdir, "group", (group, fits))
+    run_folder.recall(workdir, "group", (group, fits))
     print(
         f"search: {len(trials)} trials x {len(folds)} folds x {plan.num_epochs} epochs of {plan.steps_per_epoch} steps\n"
         f"together: {vectorize}, because {why}\nmemory: {fits}",
@@ -118,24 +109,26 @@ def prepare(config: config_lib.Config, workdir: pathlib.Path, feed: feed_lib.Fee
     for begin, end in zip((0, *ends), ends, strict=False):
         total += left * len(folds) * (end - begin)
         left = -(-left // 2)
-    shown = progress.Progress(total, len(trials), config.eval.best_metric)
-    settings = cohort.Run(task, feed, plan, stop, lambda *told: tell(shown, config, *told))
+    shown = progress_lib.Progress(total, len(trials), config.eval.best_metric)
+    settings = groups.GroupContext(task, feed, plan, stop, lambda *told: tell(shown, config, *told))
     return Search(config, workdir, trials, pool, folds, vectorize, int(group), settings, shown, {})
 
 
-def make_plan(config: config_lib.Config, num_train: int) -> cohort.Plan:
+def make_plan(config: config_lib.Config, num_train: int) -> groups.Plan:
     """Durations in steps; raises UserError when the training rows do not fill one batch."""
-    per_epoch = order.steps_per_epoch(num_train, config.train.batch_size)
+    per_epoch = sampler.steps_per_epoch(num_train, config.train.batch_size)
     if not per_epoch:
         raise errors.UserError(
             f"config.train.batch_size={config.train.batch_size} is more than the {num_train} training rows of a fold: "
             "use a smaller one."
         )
     save_steps = config_lib.to_steps(config.checkpoint.every_steps, config.checkpoint.every_epochs, per_epoch)
-    return cohort.Plan(per_epoch, int(config.train.num_epochs), max(1, save_steps // per_epoch))
+    return groups.Plan(per_epoch, int(config.train.num_epochs), max(1, save_steps // per_epoch))
 
 
-def tell(shown: progress.Progress, config: config_lib.Config, group: cohort.Cohort, epoch: int, records: list[Record]) -> None:
+def tell(
+    shown: progress_lib.Progress, config: config_lib.Config, group: groups.Group, epoch: int, records: list[Record]
+) -> None:
     """One epoch of a cohort on the progress line."""
     first, last = group.members[0], group.members[-1]
     span = f"trial {first.trial.number + 1} fold {first.fold + 1}"
@@ -146,59 +139,59 @@ def tell(shown: progress.Progress, config: config_lib.Config, group: cohort.Coho
     shown.advance(len(records), f"{span} epoch {epoch}/{config.train.num_epochs:g}{score}")
 
 
-def make_cohorts(search: Search, trials: Sequence[Trial]) -> Iterator[cohort.Cohort]:
+def make_cohorts(search: Search, trials: Sequence[Trial]) -> Iterator[groups.Group]:
     """The networks of these trials in groups that train together, in an order that depends on nothing else."""
     lots = [[make_member(search, trial, fold, *parts) for fold, parts in enumerate(search.folds)] for trial in trials]
-    widest = search_space.widest(search.trials) if search.vectorize == "all" else None
+    widest = space.widest(search.trials) if search.vectorize == "all" else None
     if widest is not None:
         lots = [[member for lot in lots for member in lot]]
     for lot in lots:
-        compiled: dict[int, cohort.Cohort] = {}
+        compiled: dict[int, groups.Group] = {}
         for start in range(0, len(lot), search.group):
             members = lot[start : start + search.group]
             # Groups of one size share their programs.
             if len(members) not in compiled:
-                compiled[len(members)] = cohort.make_cohort(members, search.run.task, widest, search.run.feed.shardings)
+                compiled[len(members)] = groups.make_group(members, search.run.task, widest, search.run.feed.shardings)
             yield dataclasses.replace(compiled[len(members)], members=members)
 
 
-def make_member(search: Search, trial: Trial, fold: int, train: np.ndarray, validation: np.ndarray) -> cohort.Member:
+def make_member(search: Search, trial: Trial, fold: int, train: np.ndarray, validation: np.ndarray) -> groups.Member:
     """One network with a fixed sample of its training rows."""
     rng = np.random.default_rng((search.config.seed, fold))
     sample = np.sort(rng.choice(train, min(search.config.search.train_sample, len(train)), replace=False))
-    return cohort.Member(trial, fold, train, validation, sample)
+    return groups.Member(trial, fold, train, validation, sample)
 
 
 def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int) -> Records:
     """Trains these trials from the epoch `begin`, where earlier snapshots hold them, to `end`."""
     records: Records = {}
     is_last = end == search.run.plan.num_epochs
-    earlier = processes.from_main(lambda: search_files.where_members_are(search.workdir, begin)) if begin else {}
+    earlier = multihost.from_main(lambda: snapshots.where_members_are(search.workdir, begin)) if begin else {}
     for index, group in enumerate(make_cohorts(search, trials)):
         names = [(member.trial.number, member.fold) for member in group.members]
-        paths = [search_files.member_path(search.workdir, *name) for name in names]
-        done = processes.from_main(lambda paths=paths: [search_files.load_record(path) for path in paths])
+        paths = [snapshots.member_path(search.workdir, *name) for name in names]
+        done = multihost.from_main(lambda paths=paths: [snapshots.load_record(path) for path in paths])
         if is_last and all(done):
             trained: Any = done
             check_epochs(trained[0].history[-1]["epoch"], search.config)
             search.progress.skip(len(names) * (end - begin))
         else:
-            path = search_files.snapshot_path(search.workdir, end, index)
-            start = lambda group=group: cohort.gather(group, earlier) if begin else cohort.begin(group, search.run.task)  # noqa: E731
-            trained, _ = cohort.train(group, end, path, start, search.run)
+            path = snapshots.snapshot_path(search.workdir, end, index)
+            start = lambda group=group: groups.gather(group, earlier) if begin else groups.begin(group, search.run.task)  # noqa: E731
+            trained, _ = groups.train(group, end, path, start, search.run)
         records |= dict(zip(names, trained, strict=True))
         if is_last:
             end_members(search, dict(zip(names, trained, strict=True)))
-            search_files.remove([search_files.snapshot_path(search.workdir, end, index)])
+            snapshots.remove([snapshots.snapshot_path(search.workdir, end, index)])
     return records
 
 
 def keep_better_half(search: Search, trials: Sequence[Trial], records: Records) -> list[Trial]:
     """The better half by mean validation score; the others end here."""
     metric, num_folds = search.config.eval.best_metric, len(search.folds)
-    scores = [search_results.fold_scores(records, trial, num_folds, metric) for trial in trials]
-    means = [ranking.summarise(folds, share=1 / (num_folds - 1))["mean"] for folds in scores]
-    kept = processes.from_main(lambda: sorted(ranking.order(means)[: -(-len(trials) // 2)]))
+    scores = [summary.fold_scores(records, trial, num_folds, metric) for trial in trials]
+    means = [cross_validation.summarise(folds, share=1 / (num_folds - 1))["mean"] for folds in scores]
+    kept = multihost.from_main(lambda: sorted(cross_validation.order(means)[: -(-len(trials) // 2)]))
     left = {trials[at].number for at in kept}
     end_members(search, {name: record for name, record in records.items() if name[0] not in left})
     search.progress.say(f"halving: trials {', '.join(str(number + 1) for number in sorted(left))} train on")
@@ -208,19 +201,19 @@ def keep_better_half(search: Search, trials: Sequence[Trial], records: Records) 
 def end_members(search: Search, records: Records) -> None:
     """Keeps the records of networks that have ended; writes trials.csv and metrics.jsonl when whole trials have."""
     for name, record in records.items():
-        path = search_files.member_path(search.workdir, *name)
+        path = snapshots.member_path(search.workdir, *name)
         if not path.exists():
-            search_files.save_record(path, record)
-            search_files.add_timing(search.workdir, trial=name[0] + 1, fold=name[1] + 1, secs=record.secs)
+            snapshots.save_record(path, record)
+            snapshots.add_timing(search.workdir, trial=name[0] + 1, fold=name[1] + 1, secs=record.secs)
     search.ended.update(records)
     metric, num_folds = search.config.eval.best_metric, len(search.folds)
-    rows = search_results.trial_rows(search.ended, search.trials, num_folds, metric)
+    rows = summary.trial_rows(search.ended, search.trials, num_folds, metric)
     if rows:
-        best = rows[ranking.order([row[f"mean_{metric}"] for row in rows])[0]]
+        best = rows[cross_validation.order([row[f"mean_{metric}"] for row in rows])[0]]
         value = best[f"mean_{metric}"]
         search.progress.note_trials(len(rows), "none" if value is None else f"{metric} {value:.3f} (trial {best['trial']})")
-        search_files.write_trials(search.workdir, rows)
-        search_files.write_metrics(search.workdir, search.ended, [row["trial"] for row in rows])
+        snapshots.write_trials(search.workdir, rows)
+        snapshots.write_metrics(search.workdir, search.ended, [row["trial"] for row in rows])
 
 
 def conclude(search: Search) -> dict[str, Any]:
@@ -230,8 +223,8 @@ def conclude(search: Search) -> dict[str, Any]:
     that did not see them, `test` is scored here and nowhere else.
     """
     config, rows, metric = search.config, search.run.feed.rows, search.config.eval.best_metric
-    table = processes.from_main(
-        lambda: search_results.summarise(
+    table = multihost.from_main(
+        lambda: summary.summarise(
             search.ended, search.trials, search.folds, rows.label, metric=metric, num_genres=len(rows.genres)
         )
     )
@@ -244,26 +237,26 @@ def conclude(search: Search) -> dict[str, Any]:
     parts = {"train": search.pool, "validation": search.pool, "test": rows.parts["test"]}
     feed = dataclasses.replace(search.run.feed, rows=dataclasses.replace(rows, parts=parts))
     scores = {
-        part: cohort.score(group, members, [parts[part]], feed, config.eval.batch_size)[0][0] for part in ("train", "test")
+        part: groups.score(group, members, [parts[part]], feed, config.eval.batch_size)[0][0] for part in ("train", "test")
     }
     if not all(np.isfinite(array).all() for array in scores.values()):
         raise errors.UserError("the best trial diverged when it was trained on train + validation: narrow the learning rates.")
-    scores["validation"] = search_results.out_of_fold(search.ended, winner, search.folds, search.pool)
+    scores["validation"] = summary.out_of_fold(search.ended, winner, search.folds, search.pool)
     state = group.together.take(members)[0]
     measured = {
         "title": f"search: best of {len(search.trials)} trials, trial {table['winner']}, seed {config.seed}",
         "seed": config.seed,
         "num_seeds": 1,
         "num_steps": num_steps,
-        "num_parameters": state_lib.count_parameters(state.params),
-        **single.measure(config, feed, scores, search.workdir),
+        "num_parameters": layers.count_values(state.params),
+        **measure.measure(config, feed, scores, search.workdir),
     }
     value = table["trials"][table["winner"] - 1]["mean"]
     save_winner(search, winner, state.variables(), feed, scores["test"], measured, value)
     return {**measured, "protocol": "search", "num_epochs": search.run.plan.num_epochs, "search": table}
 
 
-def retrain(search: Search, winner: Trial) -> tuple[cohort.Cohort, Any, int]:
+def retrain(search: Search, winner: Trial) -> tuple[groups.Group, Any, int]:
     """The winner trained on all of the pool, as (its cohort of one, the network on the device, steps)."""
     none = np.zeros(0, np.int64)
     member = make_member(search, winner, len(search.folds), search.pool, none)
@@ -271,9 +264,9 @@ def retrain(search: Search, winner: Trial) -> tuple[cohort.Cohort, Any, int]:
     num_steps = plan.steps_per_epoch * plan.num_epochs
     task = dataclasses.replace(search.run.task, num_steps=num_steps)
     settings = dataclasses.replace(search.run, task=task, plan=plan)
-    group = cohort.make_cohort([member], task, None, settings.feed.shardings)
-    path = search_files.folder(search.workdir) / "cohort_winner.npz"
-    _, members = cohort.train(group, plan.num_epochs, path, lambda: cohort.begin(group, task), settings)
+    group = groups.make_group([member], task, None, settings.feed.shardings)
+    path = snapshots.folder(search.workdir) / "cohort_winner.npz"
+    _, members = groups.train(group, plan.num_epochs, path, lambda: groups.begin(group, task), settings)
     return group, members, num_steps
 
 
@@ -281,7 +274,7 @@ def save_winner(
     search: Search,
     winner: Trial,
     variables: Any,
-    feed: feed_lib.Feed,
+    feed: input_pipeline.Loader,
     test_scores: np.ndarray,
     measured: dict[str, Any],
     value: float,
@@ -298,10 +291,10 @@ def save_winner(
         (width, row[1], winner.dropout) for width, row in zip(winner.units, config.model.dense, strict=True)
     )
     config.optim.learning_rate, config.protocol = winner.learning_rate, "single"
-    workdir_lib.write_atomic(folder / "config.json", config_lib.to_json(config) + "\n")
-    if processes.is_main():
+    storage.write_atomic(folder / "config.json", config_lib.to_json(config) + "\n")
+    if multihost.is_main():
         for name in ("labels.json", "refused.csv", "predictions.npz"):
-            workdir_lib.write_atomic(folder / name, (search.workdir / name).read_bytes())
+            storage.write_atomic(folder / name, (search.workdir / name).read_bytes())
     variables = jax.device_put(variables, search.run.feed.shardings.state)
     checkpoints = checkpoint.Checkpoints(folder)
     try:
@@ -312,4 +305,4 @@ def save_winner(
     samples.save(folder, model, variables, feed, test_scores)
     # Trained for all its epochs: the last weights are those that are measured.
     about = {"protocol": "single", "best_step": measured["num_steps"], "body": models.body_fields(model)}
-    workdir_lib.write_json(folder / "results.json", {**measured, **about})
+    storage.write_json(folder / "results.json", {**measured, **about})

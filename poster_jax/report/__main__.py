@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from poster_jax import errors, store
-from poster_jax.report import explain_72, page
+from poster_jax import errors
+from poster_jax.paper import label_floor
+from poster_jax.report import page
+from poster_jax.runtime import storage
 
 EXIT_MISTAKE = 2
 EXPLAIN = "explain-72"
@@ -36,13 +38,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _explain(argv: list[str]) -> str:
-    parser = _Parser(prog=f"python -m poster_jax.report {EXPLAIN}", description=explain_72.__doc__, allow_abbrev=False)
+    parser = _Parser(prog=f"python -m poster_jax.report {EXPLAIN}", description=label_floor.__doc__, allow_abbrev=False)
     parser.add_argument("csv", metavar="CSV", help="a CSV with a column Genre or genres, as Drama|Crime")
     parser.add_argument("--genres", default="", metavar="A,B,...", help="the genres to tell apart")
     parser.add_argument("--num_genres", type=int, default=6, help="without --genres: how many, by first-listed genre")
     flags = parser.parse_args(argv)
     genres = [name.strip() for name in flags.genres.split(",") if name.strip()]
-    return explain_72.describe(pathlib.Path(flags.csv), genres=genres, num_genres=flags.num_genres)
+    return label_floor.describe(pathlib.Path(flags.csv), genres=genres, num_genres=flags.num_genres)
 
 
 def _report(argv: list[str]) -> str:
@@ -52,8 +54,8 @@ def _report(argv: list[str]) -> str:
         "--out", default="", metavar="FILE.html", help="the page; WORKDIR/report.html of the first when not given"
     )
     flags = parser.parse_args(argv)
-    workdirs = [store.as_path(workdir) for workdir in flags.workdirs]
-    if store.is_remote(workdirs[0]) and not flags.out:
+    workdirs = [storage.as_path(workdir) for workdir in flags.workdirs]
+    if storage.is_remote(workdirs[0]) and not flags.out:
         raise errors.UserError(f"the page of {workdirs[0]} is written to a disk: name it with --out=FILE.html.")
     page_path, figures = page.write(workdirs, pathlib.Path(flags.out) if flags.out else workdirs[0] / "report.html")
     return f"page: {page_path}\nfigures: {figures}\n"

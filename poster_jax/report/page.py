@@ -8,21 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from poster_jax import errors
-from poster_jax import workdir as workdir_lib
-from poster_jax.report import (
-    claims_table,
-    confusions,
-    curves,
-    distributions,
-    histories,
-    posters,
-    style,
-    table,
-    tables,
-    template,
-    trials,
-)
 from poster_jax.report import runs as runs_lib
+from poster_jax.report import template
+from poster_jax.report.figures import confusions, curves, distributions, histories, posters, style
+from poster_jax.report.tables import ablation_table, claims_table, page_tables, search_table
+from poster_jax.runtime import storage
 
 NO_SAMPLES = (
     "Posters, mistakes and Grad-CAM are not shown: this run has no samples.npz. Remove results.json from its workdir and run "
@@ -77,7 +67,7 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
         sections += [_together(runs, figures)] if runs else []
         sections += [_of_run(run, figures) for run in runs]
         names = [*(each.name for each in many), *(run.name for run in runs)]
-        workdir_lib.write_atomic(out, _render(names, sections))
+        storage.write_atomic(out, _render(names, sections))
     except OSError as error:
         raise errors.UserError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
     return out, figures
@@ -88,39 +78,41 @@ def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
     results, anchor = many.results, f"many-{_slug(many.name)}"
     if "search" in results:
         curve = _show(histories.search_picture(many, _slug(many.name)), figures)
-        return Section(f"Search: {many.name}", anchor, [Plain(trials.search_table(results["search"])), curve])
+        return Section(f"Search: {many.name}", anchor, [Plain(search_table.search_table(results["search"])), curve])
     ablation = results["ablation"]
-    cells = _to_table(table.ablation_caption(ablation), table.ablation_columns(ablation))
+    cells = _to_table(ablation_table.ablation_caption(ablation), ablation_table.ablation_columns(ablation))
     effects = _to_table(
-        "Means over the cells that have the setting; floors as in the table of cells", table.effect_columns(ablation)
+        "Means over the cells that have the setting; floors as in the table of cells", ablation_table.effect_columns(ablation)
     )
     told = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
-    return Section(f"Ablation: {many.name}", anchor, [told, cells, *table.ablation_notes(ablation), effects])
+    return Section(f"Ablation: {many.name}", anchor, [told, cells, *ablation_table.ablation_notes(ablation), effects])
 
 
-def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> tables.Table:
-    return tables.Table(caption, [header for header, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
+def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> page_tables.Table:
+    return page_tables.Table(
+        caption, [header for header, _ in columns], list(zip(*(cells for _, cells in columns), strict=True))
+    )
 
 
-def _together(runs: Sequence[runs_lib.Run], figures: pathlib.Path) -> Section:
+def _together(runs: Sequence[runs_lib.FinishedRun], figures: pathlib.Path) -> Section:
     shown = [_show(picture, figures) for picture in curves.pictures(runs)]
     title = "All runs" if len(runs) > 1 else "Learning, ranking, calibration"
-    return Section(title, "together", [*([tables.side_by_side(runs)] if len(runs) > 1 else []), *shown])
+    return Section(title, "together", [*([page_tables.side_by_side(runs)] if len(runs) > 1 else []), *shown])
 
 
-def _of_run(run: runs_lib.Run, figures: pathlib.Path) -> Section:
+def _of_run(run: runs_lib.FinishedRun, figures: pathlib.Path) -> Section:
     stem = _slug(run.name)
-    items: list[Any] = [_describe(run), tables.metrics(run), tables.per_genre(run)]
+    items: list[Any] = [_describe(run), page_tables.metrics(run), page_tables.per_genre(run)]
     items += [
         _show(picture, figures) for picture in (*histories.transfer_pictures(run, stem), *distributions.pictures(run, stem))
     ]
-    items += [tables.encoding(run), tables.examples(run), _show(confusions.picture(run, stem), figures)]
+    items += [page_tables.encoding(run), page_tables.examples(run), _show(confusions.picture(run, stem), figures)]
     items += [_show(picture, figures) for picture in posters.pictures(run, stem)] or [NO_SAMPLES]
-    items.append(tables.refused(run) if run.refused else "Nothing was refused from the data.")
+    items.append(page_tables.refused(run) if run.refused else "Nothing was refused from the data.")
     return Section(f"Run: {run.name}", f"run-{stem}", items)
 
 
-def _describe(run: runs_lib.Run) -> str:
+def _describe(run: runs_lib.FinishedRun) -> str:
     """The run in two sentences: what was trained, on what."""
     results, data = run.results, run.results["data"]
     rows = ", ".join(f"{count:,} {part}" for part, count in data["num_rows"].items())
@@ -138,7 +130,7 @@ def _describe(run: runs_lib.Run) -> str:
 
 def _show(picture: style.Picture, figures: pathlib.Path) -> Shown:
     """Writes the PNG of a picture and returns it for the page, photographs as WebP, a tenth of their PNG."""
-    workdir_lib.write_atomic(figures / f"{picture.name}.png", style.render(picture, style.LIGHT, "png"))
+    storage.write_atomic(figures / f"{picture.name}.png", style.render(picture, style.LIGHT, "png"))
     kind, mime = ("webp", "webp") if picture.raster else ("svg", "svg+xml")
     return Shown(picture.caption, *(_uri(mime, style.render(picture, theme, kind)) for theme in (style.LIGHT, style.DARK)))
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from poster_jax import errors, measures, store
-from poster_jax import workdir as workdir_lib
+from poster_jax import errors
+from poster_jax.metrics import definitions
+from poster_jax.runtime import storage
+from poster_jax.workdir import run_folder
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """One trained network.
 
     Attributes:
@@ -46,7 +48,7 @@ class Run:
 
     def targets(self, part: str) -> np.ndarray:
         """bool [N, K], the truth of a part."""
-        return measures.make_targets(self.predictions[f"{part}_label"], len(self.genres))
+        return definitions.make_targets(self.predictions[f"{part}_label"], len(self.genres))
 
     def scores(self, part: str) -> np.ndarray:
         """[N, K] in [0, 1]."""
@@ -105,7 +107,7 @@ def load_reproduction(workdirs: Sequence[pathlib.Path]) -> Reproduction | None:
     return None
 
 
-def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Run]:
+def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[FinishedRun]:
     """The runs of every workdir in order, one per seed, or the first seed of each; of a search its winner, of an ablation none.
 
     Raises UserError for a folder that is no workdir, a run that has not finished, and runs that tell different genres apart.
@@ -122,8 +124,8 @@ def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Run
     return [dataclasses.replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _load_workdir(workdir: pathlib.Path) -> list[Run]:
-    config = workdir_lib.load_config(workdir).to_dict()
+def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
+    config = run_folder.load_config(workdir).to_dict()
     together = _read_results(workdir)
     if "ablation" in together:
         return []
@@ -137,7 +139,7 @@ def _load_workdir(workdir: pathlib.Path) -> list[Run]:
     else:
         raise errors.UserError(f"{workdir} holds no single network: give the workdirs of the runs in it.")
     return [
-        Run(
+        FinishedRun(
             folder.name,
             folder,
             results,
@@ -163,14 +165,14 @@ def _read_results(workdir: pathlib.Path) -> dict[str, Any]:
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in store.read(path).splitlines()]
+        return [json.loads(line) for line in storage.read(path).splitlines()]
     except (OSError, ValueError) as error:
         raise errors.UserError(f"{path} is damaged ({error}): run the command again in a new workdir.") from error
 
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        return store.load_arrays(path)
+        return storage.load_arrays(path)
     except Exception as error:  # numpy and zipfile have no one class for what a damaged file does
         raise errors.UserError(
             f"{path} is missing or damaged: remove results.json beside it and run the command again."

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poster_jax import compare, errors
+from poster_jax import errors
 from poster_jax.bench import keras_finetune
+from poster_jax.workdir import run_files
 
 pytest.importorskip("tensorflow")
 keras: Any = pytest.importorskip("keras")
@@ -128,7 +129,7 @@ def test_a_run_ends_with_averaged_weights_and_files_that_compare_reads(
     printed = capsys.readouterr().out
     assert "head epoch 1:" in printed and "all epoch 2:" in printed and "Keras recipe B, seed 0" in printed
 
-    plain, mirrored = (compare.load_run(tmp_path / name, "test") for name in ("run", "run_mirror"))
+    plain, mirrored = (run_files.load_run(tmp_path / name, "test") for name in ("run", "run_mirror"))
     assert plain.genres == posters.rows.genres
     [scores] = plain.seeds
     np.testing.assert_array_equal(scores.movie_id, posters.rows.movie_id[posters.rows.parts["test"]])

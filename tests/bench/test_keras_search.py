@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import search_space
 from poster_jax.bench import keras_search
+from poster_jax.search import space
 
 pytest.importorskip("keras")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -16,7 +16,7 @@ SEARCH = str(ROOT / "configs" / "search_cnn.py")
 @pytest.mark.parametrize(("arg", "parameters"), [("table3", 2_636_798), ("table4", 1_621_740 + 4 * (12 + 17 + 115))])
 def test_it_is_the_papers_network(arg: str, parameters: int) -> None:
     config = config_lib.load(f"{SEARCH}:{arg}")
-    trial = search_space.draw_trials(config.search, config.seed)[0]
+    trial = space.draw_trials(config.search, config.seed)[0]
     assert keras_search.build_model(config, trial, 6).count_params() == parameters
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import forms, losses, models, runtime
-from poster_jax import state as state_lib
-from poster_jax import step as step_lib
+from poster_jax import models
 from poster_jax.bench import scaling
+from poster_jax.ops import dispatch
+from poster_jax.runtime import sharding
+from poster_jax.train import losses, optimizers, steps, train_state
 
 SMALL = scaling.Device("small", peak=1e9, memory=1e12, host_size=4, within=1e6, between=1e5, hop_secs=1e-3)
 
@@ -60,24 +61,24 @@ def test_a_step_is_the_longer_of_computing_and_moving_and_a_ring_of_the_slowest_
 
 def summed_floats(num_devices: int, norm: bool) -> tuple[int, int]:
     """(float32 entries that the all-reduces of a compiled train step sum, trained parameters)."""
-    shardings = runtime.make_shardings(jax.devices()[:num_devices])
+    shardings = sharding.make_shardings(jax.devices()[:num_devices])
     config = config_lib.load(
         "configs/cnn_onehot.py:smoke", [("model.blocks", f"((8, 3, 2, {norm}, 0.0),)"), ("model.dense", "((16, False, 0.5),)")]
     )
     model = models.build(**config.model, num_genres=6, precision="float32")
-    optimizer = state_lib.build_optimizer(**config.optim, num_steps=1)
-    state = state_lib.create(model, optimizer, config.data.image_size, 0, shardings.state)
+    optimizer = optimizers.build_optimizer(**config.optim, num_steps=1)
+    state = train_state.create(model, optimizer, config.data.image_size, 0, shardings.state)
     loss = losses.build(**config.loss, genre_counts=np.ones(6), num_rows=12)
-    step = jax.jit(step_lib.make_train_step(model, optimizer, loss, augment=config.train.augment.to_dict()), donate_argnums=0)
+    step = jax.jit(steps.make_train_step(model, optimizer, loss, augment=config.train.augment.to_dict()), donate_argnums=0)
     batch = {
         "image": np.zeros((16, *config.data.image_size, 3), np.uint8),
         "label": np.zeros((16, 6), np.float32),
         "mask": np.ones(16, np.float32),
         "id": np.arange(16, dtype=np.int32),
     }
-    placed = runtime.put_batch(batch, shardings.batch)
+    placed = sharding.put_batch(batch, shardings.batch)
     # The CPU's form of a narrow convolution sums a wider product than its gradient.
-    with forms.plain():
+    with dispatch.portable():
         text = step.lower(state, placed, jax.random.key(0)).compile().as_text()
     entries = 0
     for shapes in re.findall(r"= (.*?) all-reduce(?:-start)?\(", text):

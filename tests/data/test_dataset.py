@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import runtime
-from poster_jax.data import builder, dataset, feed
+from poster_jax.data import builder, dataset, input_pipeline
+from poster_jax.runtime import sharding
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -69,7 +69,7 @@ def test_a_smaller_share_of_training_is_part_of_a_larger_one() -> None:
 
 
 def test_a_drawn_validation_is_a_part_of_it_and_leaves_the_rest() -> None:
-    whole = feed.open_feed(load(), runtime.make_shardings(jax.devices()[:1]), ("resident", "the test asks for it"))
+    whole = input_pipeline.open_loader(load(), sharding.make_shardings(jax.devices()[:1]), ("resident", "the test asks for it"))
     drawn, again, other = (whole.sampled_validation(10, seed) for seed in (0, 0, 1))
     assert len(drawn.rows.parts["validation"]) == 10
     assert set(drawn.rows.parts["validation"]) < set(whole.rows.parts["validation"])

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from poster_jax import logbook
-from tests import faults, processes
+from poster_jax.workdir import logbook
+from tests.helpers import faults, processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NUM_STEPS = 24

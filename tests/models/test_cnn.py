@@ -8,13 +8,13 @@ from flax import linen as nn
 
 from poster_jax import config as config_lib
 from poster_jax import models
-from poster_jax import state as state_lib
+from poster_jax.models import layers
 
 
 def count(blocks: tuple, dense: tuple) -> int:
     model = models.build("cnn", blocks=blocks, dense=dense, input_range=(0.0, 1.0), num_genres=6, precision="float32")
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, 150, 101, 3)), False), jax.random.key(0))
-    return state_lib.count_parameters(shapes["params"])
+    return layers.count_values(shapes["params"])
 
 
 def test_table_6_has_the_papers_number_of_parameters() -> None:

@@ -14,7 +14,7 @@ import pytest
 from flax import traverse_util
 
 from poster_jax import errors
-from poster_jax.models import blocks, convert, mobilenet_v2, pretrained
+from poster_jax.models import convert, mobilenet_v2, pretrained
 
 WIDTH = 0.35
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -30,16 +30,16 @@ def keras_arrays(width: float = WIDTH) -> dict[str, np.ndarray]:
         for leaf in ("gamma", "beta", "moving_mean", "moving_variance"):
             arrays[f"{norm}/{leaf}"] = rng.uniform(0.5, 1.5, filters)
 
-    channels = blocks.stem_filters(width)
+    channels = mobilenet_v2.stem_filters(width)
     unit("Conv1", "bn_Conv1", (3, 3, 3, channels), channels)
-    for index, row in enumerate(blocks.block_rows(width, "keras")):
+    for index, row in enumerate(mobilenet_v2.block_rows(width, "keras")):
         prefix, hidden = f"block_{index}" if index else "expanded_conv", row.expansion * channels
         if index:
             unit(f"{prefix}_expand", f"{prefix}_expand_BN", (1, 1, channels, hidden), hidden)
         unit(f"{prefix}_depthwise", f"{prefix}_depthwise_BN", (3, 3, hidden, 1), hidden)
         unit(f"{prefix}_project", f"{prefix}_project_BN", (1, 1, hidden, row.filters), row.filters)
         channels = row.filters
-    last = blocks.last_filters(width)
+    last = mobilenet_v2.last_filters(width)
     unit("Conv_1", "Conv_1_bn", (1, 1, channels, last), last)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from poster_jax import errors
-from poster_jax.models import blocks, convert, mobilenet_v2
+from poster_jax.models import convert, layers, mobilenet_v2, summary
+from poster_jax.ops import batch_norm
 
 KERAS_FIELDS = {"width": 1.0, **convert.FRAMEWORKS["keras"]}
 
@@ -27,21 +28,21 @@ def distance(ours: Any, theirs: Any) -> float:
 
 def test_the_two_frameworks_round_channels_differently() -> None:
     """32 * 0.56 = 17.92 becomes 16 where it is cut to 17 first; else 16 is more than 10 % below, and it becomes 24."""
-    filters = {padding: blocks.block_rows(0.56, padding)[3].filters for padding in mobilenet_v2.PADDINGS}
+    filters = {padding: mobilenet_v2.block_rows(0.56, padding)[3].filters for padding in mobilenet_v2.PADDINGS}
     assert filters == {"keras": 16, "torchvision": 24}
 
 
 def test_the_papers_counts() -> None:
     """Figure 5: 2,257,984 in the body with its batch statistics, 7,686 in the six-way head."""
     variables = mobilenet_v2.shapes(build())
-    head, trainable = mobilenet_v2.count(variables["params"]["head"]), mobilenet_v2.count(variables["params"])
-    assert (head, trainable, mobilenet_v2.count(variables)) == (7_686, 2_231_558, 2_265_670)
-    assert mobilenet_v2.count(variables) - head == 2_257_984
-    assert mobilenet_v2.count(mobilenet_v2.shapes(build(width=0.5))) - head == 706_224  # Keras at alpha 0.5
+    head, trainable = layers.count_values(variables["params"]["head"]), layers.count_values(variables["params"])
+    assert (head, trainable, layers.count_values(variables)) == (7_686, 2_231_558, 2_265_670)
+    assert layers.count_values(variables) - head == 2_257_984
+    assert layers.count_values(mobilenet_v2.shapes(build(width=0.5))) - head == 706_224  # Keras at alpha 0.5
 
 
 def test_the_summary_is_the_papers_figure_5() -> None:
-    lines = mobilenet_v2.summary(build(bn_mode="frozen_moving"), (128, 128)).splitlines()
+    lines = summary.mobilenet_v2_table(build(bn_mode="frozen_moving"), (128, 128)).splitlines()
     assert [line.split("  ") for line in (" ".join(line.split()) for line in lines[1:4])] == [
         ["mobilenetv2_1.00_128 (Model) (None, 4, 4, 1280) 2257984"],
         ["global_max_pooling2d (Global) (None, 1280) 0"],
@@ -53,7 +54,7 @@ def test_the_summary_is_the_papers_figure_5() -> None:
         "All weights: trainable params 2,231,558, non-trainable 34,112",
     ]
     assert "frozen_moving" in lines[7]
-    other = mobilenet_v2.summary(build(pooling="avg", dropout=0.2, num_genres=3), (208, 144))
+    other = summary.mobilenet_v2_table(build(pooling="avg", dropout=0.2, num_genres=3), (208, 144))
     assert "(None, 7, 5, 1280)" in other and "global_average_pooling2d" in other and "dropout 0.2" in other
 
 
@@ -131,7 +132,7 @@ def test_batch_norm_and_its_gradients_equal_autodiff_in_float64(offset: float) -
 
     with jax.enable_x64(True):
         exact = [np.asarray(value) for value in run(plain, np.float64)]
-    values = run(lambda *a: mobilenet_v2._batch_norm(*a, 1e-3), np.float32)
+    values = run(lambda *a: batch_norm.batch_norm(*a, 1e-3), np.float32)
     assert all(distance(*pair) < 1e-6 * (1 + offset) for pair in zip(values, exact, strict=True))
 
 

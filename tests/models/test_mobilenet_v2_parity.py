@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from poster_jax.models import blocks, convert, mobilenet_v2
+from poster_jax.models import convert, mobilenet_v2
 from tests.models.test_mobilenet_v2 import build, distance
 
 TOLERANCE = 1e-4
@@ -163,9 +163,9 @@ def state_dict(width: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         arrays[f"{norm}.running_var"] = rng.uniform(0.2, 2, filters)
         arrays[f"{norm}.num_batches_tracked"] = np.array(7)
 
-    filters = blocks.stem_filters(width)
+    filters = mobilenet_v2.stem_filters(width)
     unit("features.0.0", "features.0.1", filters, 3, 3)
-    for index, row in enumerate(blocks.block_rows(width, "torchvision"), 1):
+    for index, row in enumerate(mobilenet_v2.block_rows(width, "torchvision"), 1):
         at, hidden, place = f"features.{index}.conv", filters * row.expansion, 0
         if row.expansion > 1:
             unit(f"{at}.0.0", f"{at}.0.1", hidden, filters, 1)
@@ -173,7 +173,7 @@ def state_dict(width: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         unit(f"{at}.{place}.0", f"{at}.{place}.1", hidden, 1, 3)
         unit(f"{at}.{place + 1}", f"{at}.{place + 2}", row.filters, hidden, 1)
         filters = row.filters
-    last = blocks.last_filters(width)
+    last = mobilenet_v2.last_filters(width)
     unit("features.18.0", "features.18.1", last, filters, 1)
     arrays |= {"classifier.1.weight": rng.normal(0, 1, (10, last)), "classifier.1.bias": np.zeros(10)}
     return {k: v.astype(np.int64 if k.endswith("tracked") else np.float32) for k, v in arrays.items()}

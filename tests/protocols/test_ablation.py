@@ -11,11 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from poster_jax import ablation_results, compare, errors, grid, logbook, loop, main, plan, predict, protocols, runtime
 from poster_jax import config as config_lib
+from poster_jax import errors, main, predict, protocols
+from poster_jax.config import grid
 from poster_jax.data import builder
-from poster_jax.protocols import ablation, single
-from poster_jax.report import page, table
+from poster_jax.protocols import ablation, ablation_cells, plan, single
+from poster_jax.report import page
+from poster_jax.report.tables import ablation_table
+from poster_jax.runtime import preemption, sharding
+from poster_jax.train import evaluate
+from poster_jax.workdir import logbook, run_files
 
 CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs/ablation_onehot.py") + ":smoke"
 WAYS = (
@@ -41,15 +46,15 @@ def load(axes: Any = WAYS, **more: str) -> config_lib.Config:
 
 
 def run(workdir: pathlib.Path, config: config_lib.Config) -> dict[str, Any]:
-    return protocols.PROTOCOLS[config.protocol](config, workdir, runtime.StopRequest())
+    return protocols.PROTOCOLS[config.protocol](config, workdir, preemption.StopRequest())
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device() -> Iterator[None]:
     """A fraction of the time of eight simulated ones."""
     with pytest.MonkeyPatch.context() as patch:
-        whole = runtime.make_shardings
-        patch.setattr(runtime, "make_shardings", lambda devices=None: whole(devices or jax.devices()[:1]))
+        whole = sharding.make_shardings
+        patch.setattr(sharding, "make_shardings", lambda devices=None: whole(devices or jax.devices()[:1]))
         yield
 
 
@@ -71,7 +76,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pat
     """(results, workdir, cells run at the second start) of four cells, cut after the first epoch of the second one."""
     workdir = tmp_path_factory.mktemp("ablation") / "run"
     evaluations = iter(range(100))
-    whole = loop.evaluate
+    whole = evaluate.evaluate
 
     def cut(*arguments: Any, **more: Any) -> Any:
         # Two epochs and three parts of the first network, then one epoch of the second.
@@ -80,7 +85,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pat
         return whole(*arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "evaluate", cut)
+        patch.setattr(evaluate, "evaluate", cut)
         with pytest.raises(RuntimeError, match="cut"):
             run(workdir, load())
     assert (workdir / FOLDERS[1] / "checkpoints" / "latest").is_dir() and not (workdir / "results.json").exists()
@@ -148,13 +153,13 @@ def test_softmax_on_integers_and_on_one_hot_is_the_same_function(ended: tuple[di
 def test_divergence_is_that_cell_s_result(ended: tuple[dict, pathlib.Path, list]) -> None:
     results, workdir, _ = ended
     row = results["ablation"]["cells"][3]
-    assert [row["metrics"][name]["value"] for name in ablation_results.METRICS] == [None] * 3
+    assert [row["metrics"][name]["value"] for name in ablation_cells.METRICS] == [None] * 3
     assert [(seed["diverged_at"], seed["values"]) for seed in row["seeds"]] == [(5, None)]
     assert read_csv(workdir)[3]["diverged"] == "1" and read_csv(workdir)[3]["top1_accuracy"] == ""
     assert [(effect["num_measured"], effect["num_cells"]) for effect in results["ablation"]["effects"]] == [(1, 1)] * 3 + [
         (0, 1)
     ]
-    assert "cell 4 diverged from seed 0: scores that are not finite at step 5" in table.ablation_table(results)
+    assert "cell 4 diverged from seed 0: scores that are not finite at step 5" in ablation_table.ablation_table(results)
 
 
 def test_when_every_cell_diverges_there_is_no_table(
@@ -172,7 +177,7 @@ def test_when_every_cell_diverges_there_is_no_table(
 
 def test_every_number_of_the_table_is_its_cell_s_and_stands_beside_its_floor(ended: tuple[dict, pathlib.Path, list]) -> None:
     results, workdir, _ = ended
-    text = table.ablation_table(results)
+    text = ablation_table.ablation_table(results)
     for row, folder, line in zip(results["ablation"]["cells"][:3], FOLDERS, read_csv(workdir), strict=False):
         own = json.loads((workdir / folder / "results.json").read_text())["splits"]["test"]["metrics"]
         for name in ("top1_accuracy", "binary_accuracy", "mean_average_precision"):
@@ -187,11 +192,11 @@ def test_every_number_of_the_table_is_its_cell_s_and_stands_beside_its_floor(end
 def test_a_cell_s_folder_is_read_by_what_reads_a_run(ended: tuple[dict, pathlib.Path, list], tmp_path: pathlib.Path) -> None:
     network = predict.load_network(ended[1] / FOLDERS[2])
     assert len(network.genres) == 6 and network.variables["params"]
-    runs = [compare.load_run(ended[1] / folder, "test") for folder in FOLDERS[:2]]
+    runs = [run_files.load_run(ended[1] / folder, "test") for folder in FOLDERS[:2]]
     assert [len(seed.scores) for one in runs for seed in one.seeds] == [30, 30]
     for whole, says in (
         (predict.load_network, "holds no single network"),
-        (lambda path: compare.load_run(path, "test"), "run"),
+        (lambda path: run_files.load_run(path, "test"), "run"),
     ):
         with pytest.raises(errors.UserError, match=says):
             whole(ended[1])
@@ -209,10 +214,10 @@ def test_more_epochs_are_trained_and_the_shorter_results_do_not_pass_for_them(
     ended: tuple[dict, pathlib.Path, list], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ended[1] / FOLDERS[0]
-    assert ablation_results.read_outcome(folder, 0, (0, 2.0)) is not None
-    assert ablation_results.read_outcome(folder, 0, (0, 3.0)) is None
-    assert ablation_results.read_outcome(folder, 0, (7, 0.0)) is None
-    assert ablation_results.read_outcome(tmp_path, 0, (0, 2.0)) is None
+    assert ablation_cells.read_outcome(folder, 0, (0, 2.0)) is not None
+    assert ablation_cells.read_outcome(folder, 0, (0, 3.0)) is None
+    assert ablation_cells.read_outcome(folder, 0, (7, 0.0)) is None
+    assert ablation_cells.read_outcome(tmp_path, 0, (0, 2.0)) is None
 
     shutil.copytree(ended[1], tmp_path / "run")
     network = ablation.make_networks(load(**{"train.num_epochs": "3"}), tmp_path / "run")[0]
@@ -223,29 +228,29 @@ def test_more_epochs_are_trained_and_the_shorter_results_do_not_pass_for_them(
 
     monkeypatch.setattr(single, "run", stop)
     with pytest.raises(errors.Interrupted):
-        ablation.train(network, runtime.StopRequest())
-    assert ablation_results.read_outcome(network.folder, 0, (0, 3.0)) is None
+        ablation.train(network, preemption.StopRequest())
+    assert ablation_cells.read_outcome(network.folder, 0, (0, 3.0)) is None
 
 
 def test_over_seeds_a_value_is_the_mean_with_its_range_and_none_where_one_diverged() -> None:
-    def outcome(seed: int, value: float | None) -> ablation_results.Outcome:
+    def outcome(seed: int, value: float | None) -> ablation_cells.Outcome:
         entry = {"value": value, "low": 0.0, "high": 1.0, "best_floor": 0.25, "floors": {"all_zeros": 0.25, "priors": 0.2}}
         results = {
             "num_parameters": 7,
             "best_step": 5,
             "data": {"num_rows": {"train": 9, "validation": 3, "test": 3}},
-            "splits": {"test": {"metrics": dict.fromkeys(ablation_results.METRICS, entry)}},
+            "splits": {"test": {"metrics": dict.fromkeys(ablation_cells.METRICS, entry)}},
         }
         return {"seed": seed, "results": None if value is None else results, "diverged_at": 5 if value is None else None}
 
     cell = grid.Cell(0, {"rate": "1"}, {"optim.learning_rate": 1.0})
-    good = ablation_results.summarise_cell(cell, [outcome(0, 0.5), outcome(1, 0.25), outcome(2, 0.75)])
+    good = ablation_cells.summarise_cell(cell, [outcome(0, 0.5), outcome(1, 0.25), outcome(2, 0.75)])
     assert good["metrics"]["top1_accuracy"] == {
         "value": 0.5, "low": 0.25, "high": 0.75, "best_floor": 0.25, "floors": {"all_zeros": 0.25, "priors": 0.2}
     }  # fmt: skip
-    sick = ablation_results.summarise_cell(cell, [outcome(0, 0.5), outcome(1, None)])
+    sick = ablation_cells.summarise_cell(cell, [outcome(0, 0.5), outcome(1, None)])
     assert [sick["metrics"]["top1_accuracy"][key] for key in ("value", "low", "high", "best_floor")] == [None] * 3 + [0.25]
-    alone = ablation_results.summarise_cell(cell, [outcome(0, 0.5)])
+    alone = ablation_cells.summarise_cell(cell, [outcome(0, 0.5)])
     assert [alone["metrics"]["top1_accuracy"][key] for key in ("value", "low", "high")] == [0.5, 0.0, 1.0]
 
 
@@ -276,7 +281,7 @@ def test_cells_that_cannot_be_compared_or_trained_are_one_sentence(
 
 
 def test_an_axis_may_change_the_training_rows_and_it_is_said(tmp_path: pathlib.Path) -> None:
-    def check(config: config_lib.Config) -> tuple[str, list[ablation.Network]]:
+    def check(config: config_lib.Config) -> tuple[str, list[ablation.CellRun]]:
         networks = ablation.make_networks(config, tmp_path)
         return ablation.check_rows(networks, [None] * len(networks), builder.load_source)[0], networks
 
@@ -290,7 +295,7 @@ def test_rows_of_cells_that_have_ended_count_too(ended: tuple[dict, pathlib.Path
     """The posters changed between two starts: what has ended was measured on other rows than the rest would be."""
     shutil.copytree(ended[1], tmp_path / "run")
     networks = ablation.make_networks(load(), tmp_path / "run")
-    outcomes = [ablation_results.read_outcome(network.folder, 0, (0, 2.0)) for network in networks]
+    outcomes = [ablation_cells.read_outcome(network.folder, 0, (0, 2.0)) for network in networks]
     assert "(checked)" in ablation.check_rows(networks, [outcomes[0], None, None, None], builder.load_source)[0]
     arrays = predictions(networks[0].folder)
     np.savez(networks[0].folder / "predictions.npz", **{**arrays, "test_id": arrays["test_id"][::-1]})

@@ -6,6 +6,7 @@ import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import errors
+from poster_jax.paper import facts
 from poster_jax.protocols import reproduce
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -71,12 +72,12 @@ def test_what_is_done_is_known_by_its_config(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_facts_are_those_of_the_paper(tmp_path: pathlib.Path) -> None:
-    assert reproduce.count_parameters() == {"body": 2_257_984, "total": 2_265_670, "trainable": 7_686}
-    assert reproduce.softmax_gap(0) < 1e-6
+    assert facts.count_parameters() == {"body": 2_257_984, "total": 2_265_670, "trainable": 7_686}
+    assert facts.softmax_gap(0) < 1e-6
     catalog = tmp_path / "catalog.csv"
     names = ("Drama", "Comedy", "Action", "Crime", "Horror", "Documentary")
     rows = [f"{number},{names[number % 6]}{'|Drama' if number % 6 == 1 else ''}" for number in range(12)]
     catalog.write_text("\n".join(["id,genres", *rows]) + "\n")
-    assert reproduce.describe_population("") is None
-    found = reproduce.describe_population(str(catalog))
+    assert facts.describe_population("") is None
+    found = facts.describe_population(str(catalog))
     assert found is not None and found["num_movies"] == 12 and list(found["counts"].items())[0] == ("Drama", 4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import metrics
+from poster_jax.metrics import scoring
 
 GENRES = ("Drama", "Comedy", "Horror")
 NUM_ROWS = {"train": 40, "validation": 30, "test": 60}
@@ -31,9 +31,9 @@ def draw(encoding: str, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.
 
 def results_of(encoding: str, labels: Any, scores: Any, seed: int) -> dict[str, Any]:
     """results.json of one network."""
-    tuned = metrics.choose_thresholds(scores["validation"], labels["validation"])
+    tuned = scoring.choose_thresholds(scores["validation"], labels["validation"])
     splits = {
-        part: metrics.score(
+        part: scoring.score(
             scores[part], labels[part], np.arange(rows), genres=GENRES, thresholds={"tuned": tuned},
             train_labels=labels["train"], num_samples=20, seed=0,
         )
@@ -70,7 +70,7 @@ def write_network(folder: pathlib.Path, encoding: str, seed: int, samples: bool)
             spread=np.arange(10) < 5,
         )  # fmt: skip
     lines = [{"step": step, "part": "train", "loss": 0.7 - 0.01 * step} for step in (10, 20)]
-    lines += [{"step": step, "part": "validation", "loss": 0.6, **metrics.headline(scores["validation"], labels["validation"])}
+    lines += [{"step": step, "part": "validation", "loss": 0.6, **scoring.headline(scores["validation"], labels["validation"])}
               for step in (10, 20)]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     results = results_of(encoding, labels, scores, seed)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from poster_jax.report import curves, histories, overlay, posters, runs, style, tables
+from poster_jax.report import runs
+from poster_jax.report.figures import curves, histories, overlay, posters, style
+from poster_jax.report.tables import cells, page_tables
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 SIGHTS = {
@@ -77,16 +79,16 @@ def test_the_text_under_a_poster(tmp_path: pathlib.Path, write_workdir: Callable
 
 def test_tables_say_what_the_labels_are(tmp_path: pathlib.Path, write_workdir: Callable[..., pathlib.Path]) -> None:
     (run,) = runs.load([write_workdir(tmp_path / "run", encoding="first", samples=False)])
-    assert [list(row) for row in tables.encoding(run).rows] == [
+    assert [list(row) for row in page_tables.encoding(run).rows] == [
         ["Drama", "0", "1", "0", "0"], ["Comedy", "1", "0", "1", "0"], ["Horror", "2", "0", "0", "1"],
     ]  # fmt: skip
     first = run.predictions["test_label"][0]
-    assert tables.examples(run).rows[0] == ["7", *("1" if k == first else "0" for k in range(3))]
-    assert tables.value({"value": None, "low": None, "high": None}) == "-"
-    assert tables.value({"value": 0.12345, "low": None, "high": None}) == "0.123"
+    assert page_tables.examples(run).rows[0] == ["7", *("1" if k == first else "0" for k in range(3))]
+    assert cells.value({"value": None, "low": None, "high": None}) == "-"
+    assert cells.value({"value": 0.12345, "low": None, "high": None}) == "0.123"
 
 
-def add_lines(workdir: pathlib.Path, **found: object) -> runs.Run:
+def add_lines(workdir: pathlib.Path, **found: object) -> runs.FinishedRun:
     """The first run of a workdir with more in its results."""
     run = runs.load([workdir])[0]
     return dataclasses.replace(run, results={**run.results, **found})

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_jax.report import __main__ as command
-from poster_jax.report import curves, page, runs, style, tables
+from poster_jax.report import __main__ as report
+from poster_jax.report import page, runs
+from poster_jax.report.figures import curves, style
+from poster_jax.report.tables import cells
 
 WriteWorkdir = Callable[..., pathlib.Path]
 PICTURES = {"learning", "precision-recall", "calibration"}
@@ -79,7 +81,7 @@ def test_no_score_stands_without_its_floor_and_both_runs_are_there(written: tupl
     assert f"{value} / {entry['best_floor']:.3f} constant" in read.texts
     for part in ("train", "validation", "test"):
         zeros = results["splits"][part]["metrics"]["binary_accuracy"]
-        assert f"{zeros['best_floor']:.3f} {tables.floor(zeros).split()[1]}" in read.texts
+        assert f"{zeros['best_floor']:.3f} {cells.floor(zeros).split()[1]}" in read.texts
     assert {"Run: many", "Run: one", "All runs"} <= set(read.texts)
     assert page.NO_SAMPLES in read.texts
     assert "calibration_error (lower is better)" in read.texts
@@ -156,7 +158,7 @@ def test_a_bad_workdir_is_one_sentence_and_exit_code_2(
 ) -> None:
     workdir = write_workdir(tmp_path / "run")
     spoil(workdir)
-    assert command.main([str(workdir), f"--out={tmp_path / 'page.html'}"]) == 2
+    assert report.main([str(workdir), f"--out={tmp_path / 'page.html'}"]) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1 and said.startswith("poster_jax: ")
     assert not (tmp_path / "page.html").exists()
@@ -180,8 +182,8 @@ def test_mixed_genres_no_workdir_and_a_bad_target_are_refused(
         ([str(one), f"--out={tmp_path / 'file' / 'page.html'}"], "--out"),
         ([str(one), "--colour=red"], "--colour"),
     ):
-        assert command.main(arguments) == 2
+        assert report.main(arguments) == 2
         said = capsys.readouterr().err
         assert says in said and said.count("\n") == 1
-    assert command.main([str(one)]) == 0
+    assert report.main([str(one)]) == 0
     assert str(one / "report.html") in capsys.readouterr().out and (one / "report.html").is_file()

@@ -1,0 +1,164 @@
+"""Every config key with its default."""
+
+import copy
+from typing import Any
+
+import ml_collections
+
+from poster_jax.config import grid, validate_search
+
+# A ConfigDict. To a type checker ml_collections gives every entry a union of seven types, which nobody can read from.
+Config = Any
+
+# Paper, Table 6: four 3 x 3 convolutions; (filters, kernel, pool, batch norm, dropout) per block.
+TABLE_6_BLOCKS = ((32, 3, 1, False, 0.0), (64, 3, 2, False, 0.0), (128, 3, 1, False, 0.0), (64, 3, 2, False, 0.25))
+# (units, batch norm, dropout) per dense layer.
+TABLE_6_DENSE = ((128, False, 0.5),)
+
+# `config.model` of each network; the values of the CNN are Table 6.
+MODELS = {
+    "cnn": {
+        "name": "cnn",
+        "blocks": TABLE_6_BLOCKS,
+        "dense": TABLE_6_DENSE,
+        "input_range": (0.0, 1.0),
+    },
+    "mobilenet_v2": {
+        "name": "mobilenet_v2",
+        "weights": "keras:imagenet",  # or keras:FILE, torchvision:FILE, poster_jax:FILE; empty: none
+        "width": 1.0,  # multiplier of the channels
+        "input_range": (),  # what black and white are mapped to; empty: what the weights were made with
+        "pooling": "max",  # max | avg
+        "style_from": "",  # block_0 .. block_16: means and deviations of the maps from there on are features too; empty: none
+        "dropout": 0.0,  # before the head
+        "bn_mode": "frozen",  # frozen | frozen_moving | training
+        "train_from": "stem",  # stem, block_0 .. block_16, last, head: what stands before it is frozen
+    },
+}
+
+
+# Every key there is. The values are the paper's one-hot CNN (section III-C, Table 6).
+DEFAULTS = {
+    "protocol": "single",
+    "seed": 0,  # initial weights, order of examples, dropout, augmentation
+    "num_seeds": 1,  # runs with seed, seed + 1, ...: reported as mean and range
+    "data": {
+        "variant": "synthetic",  # synthetic | kaggle | csv | packed
+        "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; packed: a packed cache folder
+        "csv": "",  # csv: file with the columns path and genres
+        "num_posters": 1500,  # synthetic only
+        "seed": 0,  # drawing of the synthetic posters, balancing, splits
+        "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE
+        "image_size": (150, 101),  # height, width in pixels
+        "genres": (),  # a given list wins over num_genres and genre_rank
+        "num_genres": 6,
+        "genre_rank": "first",  # rank genres by first-listed mention, or by any
+        "num_auxiliary": 0,  # at most so many further genres, by any mention, that are learnt and not measured; multi_hot only
+        "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
+        "encoding": "multi_hot",  # first | one_hot (first, learnt as K numbers) | exploded | multi_hot
+        "balance": "equal",  # none | cap | equal
+        "balance_limit": 0,  # most movies per genre; 0 is no limit
+        "balance_before_split": True,  # as the paper did; False balances the training part only
+        "split": (0.6, 0.2, 0.2),  # train, validation, test
+        "split_grouped": True,  # False lets rows of one movie fall on both sides: the paper's leak
+        "train_share": 1.0,  # share of the training part that is used; a smaller share is part of every larger one
+        "path": "auto",  # auto | resident | streaming
+    },
+    "model": MODELS["cnn"],
+    "optim": {
+        "name": "adam",  # adam | adamw | sgd (momentum 0.9)
+        "learning_rate": 1e-4,
+        "schedule": "constant",  # constant | cosine
+        "warmup_steps": 0,  # linear, from 0
+        "weight_decay": 0.0,  # adamw only
+        "head_factor": 1.0,  # of a pretrained network's head, its rate over the body's
+    },
+    "loss": {
+        "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric
+        "label_smoothing": 0.0,
+        "positive_weights": False,  # a genre's positives weigh as much as its negatives
+        "focal_gamma": 2.0,  # focal only
+        "asymmetric_gammas": (1.0, 4.0),  # asymmetric only: positives, negatives
+        "asymmetric_clip": 0.05,  # asymmetric only
+    },
+    "train": {
+        "batch_size": 32,  # over all devices
+        "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
+        "num_steps": 0,
+        "average_decay": 0.0,  # moving average of the weights, which is what is evaluated; 0 is none
+        "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
+        "augment": {
+            "flip": False,  # mirror half of the posters
+            "shift": 0.0,  # largest shift as a share of the side
+            "zoom": 0.0,  # random crop of at least 1 - zoom of the side, resized back
+            "brightness": 0.0,  # largest change, as a share of full white
+            "contrast": 0.0,  # factor in [1 - x, 1 + x]
+            "saturation": 0.0,  # factor in [1 - x, 1 + x]
+        },
+        "log_every_steps": 20,
+        "tensorboard": False,
+    },
+    "eval": {
+        "batch_size": 64,
+        "every_steps": 0,  # one of every_steps and every_epochs is 0
+        "every_epochs": 1.0,
+        "parts": ("validation",),  # scored while training; ("train", "validation") scores training in inference mode too
+        "validation_steps": 0,  # batches of the training size that validation is drawn down to; 0 is all of it, 20 the paper's
+        "best_metric": "mean_average_precision",  # on validation: chooses the weights that are measured
+        "mirror": False,  # scores are the mean over the poster and its mirror image
+        "bootstrap_samples": 1000,
+        "baselines": True,  # logistic regression on colour histograms in the same table
+    },
+    "checkpoint": {
+        "every_steps": 0,  # one of every_steps and every_epochs is 0
+        "every_epochs": 1.0,
+    },
+    "transfer": {
+        "input_ranges": ((),),  # runs side by side, as `model.input_range`; the last one is the run's result
+        "learning_rates": (1e-4, 1e-3, 1e-2),  # heads over the frozen body, trained together; the best one is fine-tuned
+        "head_epochs": 20.0,
+        "cached": True,  # heads train on features computed once; False: through the frozen body, one after another
+        "augment": False,  # heads see augmented posters; needs cached=False
+        "bn_mode": "frozen",  # of the frozen body; frozen_moving needs cached=False
+        "unfreeze_epochs": 0.0,  # the body opens stage by stage over so many epochs, the last stage first; 0: all at once
+    },
+    "search": validate_search.SEARCH_DEFAULTS,
+    "ablation": grid.ABLATION_DEFAULTS,
+    "reproduce": {
+        "experiments": (),  # (name, config file as --config takes it, ("key=value", ...)) in the order in which they run
+        # What a reduced reproduction reduces: "key=value" for every experiment, before its own settings, or "name:key=value"
+        # for one, after them.
+        "overrides": (),
+        "catalog": "",  # CSV of the full set's genre texts, for the paper's counts; empty: they stay untold
+    },
+}
+
+
+def base(model: str = "cnn") -> Config:
+    """A fresh copy of every key with its default, for a network of `MODELS`."""
+    return ml_collections.ConfigDict(copy.deepcopy({**DEFAULTS, "model": MODELS[model]}))
+
+
+def make_smoke(config: Config) -> Config:
+    """Shrinks a config to seconds on a CPU: few small synthetic posters, narrow layers, two epochs."""
+    config.data.variant = "synthetic"
+    config.data.num_posters = 180
+    config.data.min_movies = 8
+    config.data.image_size = (38, 26)
+    if config.model.name == "cnn":
+        config.model.blocks, config.model.dense = narrow(config.model.blocks, 4), narrow(config.model.dense, 8)
+    else:
+        config.data.image_size = (40, 32)
+        config.model.width, config.model.weights = 0.35, ""
+        config.transfer.head_epochs = 2.0
+        config.transfer.unfreeze_epochs = min(1.0, config.transfer.unfreeze_epochs)
+    config.train.batch_size = 16
+    config.train.num_epochs = 2.0
+    config.train.log_every_steps = 2
+    config.eval.bootstrap_samples = 50
+    return config
+
+
+def narrow(rows: tuple[tuple, ...], width: int) -> tuple[tuple, ...]:
+    """`model.blocks` or `model.dense` with `width` filters or units in every row."""
+    return tuple((width, *row[1:]) for row in rows)

@@ -1,0 +1,163 @@
+"""From a config file and the command line to a checked config, and from a config to JSON and back.
+
+`config_flags` of ml_collections is not used: it loads files with a deprecated call, cannot override lists, and answers a
+mistyped key with a traceback.
+"""
+
+import ast
+import importlib.util
+import json
+import pathlib
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ml_collections
+
+from poster_jax import errors
+from poster_jax.config import defaults, grid, validate, validate_search
+
+# The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
+RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
+
+
+def parse_arg(arg: str, **flags: bool) -> defaults.Config:
+    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag.
+
+    Raises `UserError` for a word that is not among `flags`.
+    """
+    result = ml_collections.ConfigDict(dict(flags))
+    for word in filter(None, arg.split(",")):
+        if word not in flags:
+            raise errors.UserError(
+                f"the config argument {word!r} is unknown{validate.nearest(word, flags)}; "
+                f"this file knows: {', '.join(sorted(flags))}."
+            )
+        result[word] = True
+    return result
+
+
+def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> defaults.Config:
+    """Loads `file.py` or `file.py:arg`, applies overrides in order, checks and locks the result.
+
+    Args:
+        path_and_arg: the value of `--config`.
+        overrides: (dotted key, text) pairs, as `("train.batch_size", "64")` from `--config.train.batch_size=64`.
+    Raises:
+        UserError: no such file, an unknown key, a value of another type, or a value that cannot be.
+    """
+    path_text, _, arg = path_and_arg.partition(":")
+    path = pathlib.Path(path_text)
+    if not path.is_file():
+        raise errors.UserError(
+            f"the config file {path_text!r} does not exist; configs/ holds those that come with the project."
+        )
+    spec = importlib.util.spec_from_file_location(f"poster_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise errors.UserError(f"the config file {path_text!r} is not a Python file; give one that defines get_config(arg).")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise errors.UserError(
+            f"the config file {path_text!r} has no get_config(arg); see configs/cnn_onehot.py for one that has."
+        )
+    config = module.get_config(arg)
+    config.lock()
+    for key, text in overrides:
+        override(config, key, text)
+    validate.validate(flatten(config))
+    if config.protocol == "search":
+        validate_search.check_search(flatten(config))
+    if config.protocol == "ablation":
+        grid.check_axes(flatten(config))
+    return config
+
+
+def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
+    """(dotted key, text) of each `--config.KEY=VALUE`, in order; raises UserError for anything else."""
+    pairs = []
+    for argument in arguments:
+        key, equals, text = argument.removeprefix("--config.").partition("=")
+        if not argument.startswith("--config.") or not key:
+            raise errors.UserError(f"{argument} is unknown here: only --config.KEY=VALUE may follow the flags; see --help.")
+        if not equals:
+            raise errors.UserError(f"{argument} has no value: write it as {argument}=VALUE.")
+        pairs.append((key, text))
+    return pairs
+
+
+def override(config: defaults.Config, key: str, text: str) -> None:
+    """Sets one dotted key from text, in the type that the key has."""
+    flat = flatten(config)
+    if key not in flat:
+        raise errors.UserError(f"the config has no key {key!r}{validate.nearest(key, flat)}.")
+    old = flat[key]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a backslash in a text, which would be a second line
+            value = text if isinstance(old, str) else ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what literal_eval raises for odd texts
+        value = text
+    if isinstance(old, tuple) and isinstance(value, (str, int, float)):
+        value = tuple(part for part in text.split(",") if part) if key == "data.genres" else value
+    _assign(config, key, validate.fit(key, old, value))
+
+
+def derive(config: defaults.Config, values: Mapping[str, Any]) -> defaults.Config:
+    """A copy of a config with other values of some dotted keys."""
+    derived = config.copy_and_resolve_references()
+    for key, value in values.items():
+        _assign(derived, key, value)
+    return derived
+
+
+def _assign(config: defaults.Config, key: str, value: Any) -> None:
+    parent, _, leaf = key.rpartition(".")
+    node = config
+    for part in filter(None, parent.split(".")):
+        node = node[part]
+    node[leaf] = value
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value} of a nested config, in order."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, (Mapping, ml_collections.ConfigDict)):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def to_json(config: defaults.Config) -> str:
+    """Readable JSON; tuples become lists and come back as tuples through `from_json`."""
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_json(text: str) -> defaults.Config:
+    """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
+    return ml_collections.ConfigDict(to_tuples(json.loads(text)))
+
+
+def to_tuples(value: Any) -> Any:
+    """A value of JSON with tuples for its lists, at every depth."""
+    if isinstance(value, list):
+        return tuple(to_tuples(item) for item in value)
+    return {key: to_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def differences(old: defaults.Config, new: defaults.Config) -> list[str]:
+    """`key: old -> new` for every key whose value differs."""
+    before, after = flatten(old), flatten(new)
+    absent = "(absent)"
+    return [
+        f"{key}: {before.get(key, absent)!r} -> {after.get(key, absent)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def to_steps(num_steps: int, num_epochs: float, steps_per_epoch: int) -> int:
+    """The one conversion of a duration given as steps or as epochs; at least 1 step."""
+    return max(1, num_steps or round(num_epochs * steps_per_epoch))

@@ -1,0 +1,94 @@
+"""What became of every address of a download: an append-only file of JSON lines that a crash leaves readable.
+
+The last line about an address holds. A line that a crash cut off is removed at the next start; one that cannot be read for
+another reason is passed over, and its address is asked again.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+from poster_jax import errors
+
+KEPT, LOST, FAILED = "kept", "lost", "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One outcome: `kept` (a file of `size` bytes lies there), `lost` (asking again is no use) or `failed` (it may help).
+
+    `url` is the one of the CSV, "" for a picture that was there before; `content_hash` is that of `images.CheckedImage`.
+    """
+
+    id: int
+    url: str
+    state: str
+    reason: str = ""
+    detail: str = ""
+    content_hash: str = ""
+    size: int = 0
+    attempts: int = 0
+
+
+class Journal:
+    """The file, its lock and the latest entry of every (id, url)."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Reads the file, or begins it; raises `UserError` while another process holds it."""
+        self._file = open(path, "a+b")
+        try:
+            # The operating system drops this lock when the process dies, however it dies.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise errors.UserError(f"{path} is in use by another download: wait for it or name another folder.") from error
+        self.num_unreadable = 0
+        self._entries: dict[int, dict[str, Entry]] = {}
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._file.truncate(len(whole))
+        for line in whole.splitlines():
+            entry = _parse(line)
+            if entry is None:
+                self.num_unreadable += 1
+            else:
+                self._note(entry)
+
+    def add(self, entry: Entry) -> None:
+        """Appends one line; it is with the operating system when this returns."""
+        self._file.write(json.dumps(dataclasses.asdict(entry)).encode() + b"\n")
+        self._file.flush()
+        self._note(entry)
+
+    def of_movie(self, id_: int) -> dict[str, Entry]:
+        """{url: latest entry} of a movie."""
+        return self._entries.get(id_, {})
+
+    def entries(self) -> Iterator[Entry]:
+        """The latest entry of every address."""
+        for by_url in self._entries.values():
+            yield from by_url.values()
+
+    def close(self) -> None:
+        """Writes what is left to write and gives up the lock."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _note(self, entry: Entry) -> None:
+        self._entries.setdefault(entry.id, {})[entry.url] = entry
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        value = json.loads(line)
+        entry = Entry(**value)
+    except (ValueError, TypeError):  # not JSON, not UTF-8, no such field
+        return None
+    kinds = {field.name: field.type for field in dataclasses.fields(Entry)}
+    good = all(type(getattr(entry, name)) is kind for name, kind in kinds.items())
+    return entry if good and entry.state in (KEPT, LOST, FAILED) else None

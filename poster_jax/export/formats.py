@@ -1,0 +1,123 @@
+"""A network as TFLite and as ONNX: for phones and for runtimes that know nothing of jax, each held against the checkpoint.
+
+Both converters read a trace without our CPU forms (`forms.plain`), in float32. TFLite takes one poster a call: a batch of any
+size does not pass from jax to this TensorFlow. ONNX takes any number.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from poster_jax import errors, predict
+from poster_jax.ops import dispatch
+
+# File names in a bundle.
+FILES = {"tflite": "program.tflite", "onnx": "program.onnx"}
+ONNX_OPSET = 21
+
+
+def build(kind: str, network: predict.Predictor, precision: str) -> bytes:
+    """The network as `kind` of FILES: uint8 [B, H, W, 3] -> float32 [B, K] in [0, 1], B = 1 for TFLite.
+
+    Raises UserError where the converter is not installed, and for a network that computes in bfloat16, which neither has.
+    """
+    if precision != "float32":
+        raise errors.UserError(f"a network of config.train.precision={precision!r} has no form in {kind}: leave --{kind} out.")
+    return BUILDERS[kind](_posters_to_genres(network), network.image_size)
+
+
+def run(kind: str, program: bytes, image: np.ndarray) -> np.ndarray:
+    """Scores float32 [B, K] of posters uint8 [B, H, W, 3] by the format's own runtime; raises UserError without one."""
+    return RUNNERS[kind](program, image)
+
+
+def _posters_to_genres(network: predict.Predictor) -> Callable[[jax.Array], jax.Array]:
+    weights = jax.tree.map(np.asarray, network.variables)
+    # What lies under the jit, whose trace may hold CPU forms.
+    score = network.score.__wrapped__
+
+    def posters_to_genres(image: jax.Array) -> jax.Array:
+        with dispatch.portable():
+            return score(weights, image)
+
+    return posters_to_genres
+
+
+def _import(kind: str, load: Callable[[], Any]) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the guests' own
+            return load()
+    except ImportError as error:
+        raise errors.UserError(f"--{kind} needs {error.name}: {INSTALL[kind]}.") from error
+
+
+INSTALL = {
+    "tflite": "pip install 'poster_jax[tflite]'",
+    "onnx": "pip install 'poster_jax[onnx]', then pip install --no-deps jax2onnx, which asks for an older orbax",
+}
+
+
+def _build_tflite(function: Callable[[Any], Any], image_size: tuple[int, int]) -> bytes:
+    def load() -> Any:
+        import tensorflow
+        from jax.experimental import jax2tf
+
+        return tensorflow, jax2tf
+
+    tf, jax2tf = _import("tflite", load)
+    signature = [tf.TensorSpec((1, *image_size, 3), tf.uint8)]
+    converted = tf.function(jax2tf.convert(function, with_gradient=False), input_signature=signature, autograph=False)
+    concrete = converted.get_concrete_function()
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
+
+
+def _build_onnx(function: Callable[[Any], Any], image_size: tuple[int, int]) -> bytes:
+    def load() -> Any:
+        import jax2onnx
+
+        return jax2onnx
+
+    jax2onnx = _import("onnx", load)
+    image = jax.ShapeDtypeStruct(("B", *image_size, 3), np.uint8)
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant's shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its layouts
+        model = jax2onnx.to_onnx(function, [image], opset=ONNX_OPSET)
+    return model.SerializeToString()
+
+
+def _run_tflite(program: bytes, image: np.ndarray) -> np.ndarray:
+    def load() -> Any:
+        from ai_edge_litert import interpreter
+
+        return interpreter
+
+    runtime = _import("tflite", load).Interpreter(model_content=program)
+    runtime.allocate_tensors()
+    [given], [found] = runtime.get_input_details(), runtime.get_output_details()
+    rows = []
+    for poster in image:
+        runtime.set_tensor(given["index"], poster[None])
+        runtime.invoke()
+        rows.append(runtime.get_tensor(found["index"])[0].copy())
+    return np.stack(rows)
+
+
+def _run_onnx(program: bytes, image: np.ndarray) -> np.ndarray:
+    def load() -> Any:
+        import onnxruntime
+
+        return onnxruntime
+
+    session = _import("onnx", load).InferenceSession(program, providers=["CPUExecutionProvider"])
+    [given] = session.get_inputs()
+    return session.run(None, {given.name: image})[0]
+
+
+BUILDERS = {"tflite": _build_tflite, "onnx": _build_onnx}
+RUNNERS = {"tflite": _run_tflite, "onnx": _run_onnx}

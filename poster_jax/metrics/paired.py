@@ -1,0 +1,157 @@
+"""The paired bootstrap: every run is measured on the same resamples of the movies that all runs share."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from poster_jax import errors
+from poster_jax.metrics import bootstrap, definitions, floors, scoring
+
+TUNED = "@tuned"
+AVERAGE_PRECISION = "average_precision"
+BETTER, WORSE, APART, UNDEFINED = "better", "worse", "cannot be told apart", "undefined"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """One network's scores [N, K] of one part, beside targets bool [N, K] and movie ids [N]; thresholds [K] from validation."""
+
+    movie_id: npt.NDArray
+    targets: npt.NDArray
+    scores: npt.NDArray
+    thresholds: npt.NDArray
+    train_targets: npt.NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A workdir: one network, or one for each of its seeds."""
+
+    name: str
+    genres: tuple[str, ...]
+    seeds: tuple[Scores, ...]
+
+
+def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
+    """(sorted ids of the movies that all runs have, the runs with the rows of those movies, in one order).
+
+    Raises UserError when the runs have other genres, no movie in common, or a movie with other labels.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.genres != first.genres:
+            raise errors.UserError(
+                f"{run.name} has the genres {', '.join(run.genres)}, and {first.name} has {', '.join(first.genres)}: "
+                "compare runs of the same genres in the same order."
+            )
+    shared = functools.reduce(np.intersect1d, [seed.movie_id for run in runs for seed in run.seeds])
+    if not len(shared):
+        raise errors.UserError(
+            f"{', '.join(run.name for run in runs)} have no movie in common in this part: "
+            "compare runs of one data set and split."
+        )
+    aligned = [dataclasses.replace(run, seeds=tuple(_shared_rows(seed, shared) for seed in run.seeds)) for run in runs]
+    for run in aligned:
+        for seed in run.seeds:
+            differing = _first_difference(aligned[0].seeds[0], seed)
+            if differing is not None:
+                raise errors.UserError(
+                    f"movie {differing} has other labels in {run.name} than in {first.name}: "
+                    "compare runs whose labels are encoded and balanced alike."
+                )
+    return shared, aligned
+
+
+def _shared_rows(seed: Scores, shared: npt.NDArray) -> Scores:
+    """The rows of the shared movies by id, and those of one movie by their labels."""
+    order = np.lexsort((*seed.targets.T, seed.movie_id))
+    order = order[np.isin(seed.movie_id[order], shared)]
+    return dataclasses.replace(seed, movie_id=seed.movie_id[order], targets=seed.targets[order], scores=seed.scores[order])
+
+
+def _first_difference(one: Scores, other: Scores) -> int | None:
+    """The first movie whose rows of labels are not the same in both, None where there is no such movie."""
+    num_rows = min(len(one.movie_id), len(other.movie_id))
+    ids = np.stack([one.movie_id[:num_rows], other.movie_id[:num_rows]])
+    unlike = (ids[0] != ids[1]) | (one.targets[:num_rows] != other.targets[:num_rows]).any(axis=1)
+    if unlike.any():
+        return int(ids[:, unlike.argmax()].min())
+    longer = one if len(one.movie_id) > num_rows else other
+    return int(longer.movie_id[num_rows]) if len(longer.movie_id) > num_rows else None
+
+
+def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[str, Any]:
+    """Every metric of every run, and its difference to the first run with a 95 % interval, ready for JSON.
+
+    Raises UserError as `align` does. Thresholds named @tuned are each network's own, chosen on its validation part. The floor
+    is the best constant answer, which knows the training labels of the first run. None where a value is undefined.
+    """
+    shared, aligned = align(runs)
+    rows = aligned[0].seeds[0]
+    networks = [network for run in aligned for network in run.seeds]
+    measured = [_make_measure(network) for network in networks]
+    plain = [definitions.plain(measure, len(rows.targets)) for measure in measured]
+    resampled = bootstrap.resample(measured, rows.movie_id, num_samples=num_samples, seed=seed)
+    ends = np.cumsum([len(run.seeds) for run in aligned])
+    owned = [slice(end - len(run.seeds), end) for run, end in zip(aligned, ends, strict=True)]
+
+    def entry(name: str, column: Any, floor: float | npt.NDArray) -> dict[str, Any]:
+        by_seed = [[float(values[name][column]) for values in plain[own]] for own in owned]
+        samples = [np.mean([drawn[name][(slice(None), *column)] for drawn in resampled[own]], axis=0) for own in owned]
+        values = [float(np.mean(each)) for each in by_seed]
+        better = -1 if name in definitions.LOWER_IS_BETTER else 1
+        return {
+            "floor": _number(floor),
+            "values": [_number(value) for value in values],
+            "seeds": [[_number(value) for value in each] for each in by_seed],
+            "differences": [_difference(values[i] - values[0], samples[i] - samples[0], better) for i in range(1, len(runs))],
+        }
+
+    constants = floors.constant_values(rows.targets, rows.train_targets, ["", TUNED]).values()
+    headlines = {}
+    for name in scoring.headline_names(["", TUNED]):
+        best = np.min if name in definitions.LOWER_IS_BETTER else np.max
+        headlines[name] = entry(name, (), best([constant[name] for constant in constants]))
+    counts = rows.targets.sum(axis=0)
+    return {
+        "num_movies": len(shared),
+        "num_rows": len(rows.targets),
+        "num_samples": num_samples,
+        "genres": list(aligned[0].genres),
+        "runs": [
+            {"name": run.name, "num_seeds": len(run.seeds), "num_left_out": _num_movies(run) - len(shared)} for run in runs
+        ],
+        "metrics": headlines,
+        "per_genre": {
+            genre: {"count": int(counts[k]), AVERAGE_PRECISION: entry(AVERAGE_PRECISION, (k,), counts[k] / len(rows.targets))}
+            for k, genre in enumerate(aligned[0].genres)
+        },
+    }
+
+
+def _make_measure(network: Scores) -> definitions.Measure:
+    decisions = {"": network.scores >= scoring.UNTUNED_THRESHOLD, TUNED: network.scores >= network.thresholds}
+    return definitions.make_measure(network.scores, network.targets, decisions)
+
+
+def _num_movies(run: Candidate) -> int:
+    return len(functools.reduce(np.union1d, [seed.movie_id for seed in run.seeds]))
+
+
+def _number(value: float | npt.NDArray) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _difference(value: float, samples: npt.NDArray, better: int) -> dict[str, Any]:
+    """`other_sign` is the share of resamples in which the difference has the other sign, or none; None for no difference."""
+    low, high = bootstrap.interval(samples)
+    if np.isnan(value) or np.isnan(low):
+        return {"value": None, "low": None, "high": None, "other_sign": None, "verdict": UNDEFINED}
+    defined = samples[~np.isnan(samples)]
+    verdict = APART if low <= 0 <= high else BETTER if value * better > 0 else WORSE
+    other_sign = float((defined * np.sign(value) <= 0).mean()) if value else None
+    return {"value": value, "low": low, "high": high, "other_sign": other_sign, "verdict": verdict}

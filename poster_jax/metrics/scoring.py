@@ -1,0 +1,209 @@
+"""Scores and labels -> every metric with its floors, its ceiling and its interval, as one JSON-ready dict.
+
+The definitions are in `measures`, the constant predictors and ceilings in `floors`, the resampling in
+`bootstrap`. A bare "accuracy" does not exist here: with one label in six genres, answering "no" to
+everything has a binary accuracy of 0.83.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from poster_jax.metrics import bootstrap, definitions, floors
+
+HEADLINES = (
+    "binary_accuracy",
+    "top1_accuracy",
+    "exact_match",
+    "macro_f1",
+    "micro_f1",
+    "mean_average_precision",
+    "macro_auc",
+    "calibration_error",
+)
+THRESHOLDED = ("binary_accuracy", "exact_match", "macro_f1", "micro_f1")
+UNTUNED_THRESHOLD = 0.5
+
+
+def headline_names(suffixes: Sequence[str]) -> list[str]:
+    """The headline metrics in table order; those that need a threshold appear once per suffix."""
+    return [name + suffix for name in HEADLINES for suffix in (suffixes if name in THRESHOLDED else ("",))]
+
+
+def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray:
+    """The threshold [K], float64, that maximises each genre's F1 when a score at or above it is a yes.
+
+    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]: those of the validation split. Candidates are the
+    scores themselves. Of thresholds with equal F1 the highest wins (fewest yes answers); a genre without
+    positives keeps 0.5.
+    """
+    scores = definitions.check_scores(scores)
+    targets = definitions.make_targets(labels, scores.shape[1])
+    _check_rows(scores, targets)
+    thresholds = np.full(scores.shape[1], UNTUNED_THRESHOLD)
+    for k in range(scores.shape[1]):
+        if not targets[:, k].any():
+            continue
+        order = np.argsort(-scores[:, k], kind="stable")
+        ranked = scores[order, k]
+        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        hits = np.cumsum(targets[order, k])
+        f1 = 2 * hits[last] / (last + 1 + hits[-1])
+        thresholds[k] = ranked[last[f1.argmax()]]
+    return thresholds
+
+
+def headline(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | None]:
+    """Every headline metric at threshold 0.5, without intervals: what is watched while a network trains.
+
+    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]; None where a metric is undefined.
+    """
+    scores = definitions.check_scores(scores)
+    targets = definitions.make_targets(labels, scores.shape[1])
+    _check_rows(scores, targets)
+    measure = definitions.make_measure(scores, targets, {"": scores >= UNTUNED_THRESHOLD})
+    values = definitions.plain(measure, len(scores))
+    return {name: _number(values[name]) for name in HEADLINES}
+
+
+def explain_labels(labels: npt.ArrayLike, num_genres: int) -> dict[str, float]:
+    """Genres per row, k, and what they alone give to a model that answers no to everything: 1 - k / K."""
+    targets = definitions.make_targets(labels, num_genres)
+    labels_per_row = float(targets.sum(axis=1).mean())
+    return {"labels_per_row": labels_per_row, "all_zeros_binary_accuracy": 1 - labels_per_row / num_genres}
+
+
+def confusion(scores: npt.ArrayLike, labels: npt.ArrayLike) -> list:
+    """Counts. Single label: [K][K], rows the true genre, columns the top-scored one (the first of tied ones).
+
+    Multi-hot: per genre [[true no, false yes], [false no, true yes]] at the threshold 0.5.
+    """
+    scores = definitions.check_scores(scores)
+    num_genres = scores.shape[1]
+    targets = definitions.make_targets(labels, num_genres)
+    if np.ndim(labels) == 1:
+        cells = targets.argmax(axis=1) * num_genres + scores.argmax(axis=1)
+        return np.bincount(cells, minlength=num_genres**2).reshape(num_genres, num_genres).tolist()
+    cells = 2 * targets + (scores >= UNTUNED_THRESHOLD)
+    return [np.bincount(cells[:, k], minlength=4).reshape(2, 2).tolist() for k in range(num_genres)]
+
+
+def score(
+    scores: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    genres: Sequence[str],
+    thresholds: Mapping[str, npt.ArrayLike],
+    train_labels: npt.ArrayLike,
+    num_samples: int,
+    seed: int,
+) -> dict:
+    """Everything that is said about one split, with plain floats and None where a value is undefined.
+
+    scores [N, K] in [0, 1]; labels int [N] or 0/1 [N, K]; groups int [N], the movie of each row; thresholds
+    maps a name to [K] chosen by `choose_thresholds` on validation: its metrics are called name@key, beside
+    those at 0.5; train_labels are the labels of the training split, in the same encoding, for the floors.
+    num_samples resamples of the movies give the 95 % intervals. Equal inputs give equal bits. Raises
+    ValueError for NaN scores and shapes that do not fit.
+    """
+    scores = definitions.check_scores(scores)
+    num_genres = len(genres)
+    targets = definitions.make_targets(labels, num_genres)
+    train_targets = definitions.make_targets(train_labels, num_genres)
+    groups = np.asarray(groups)
+    _check_rows(scores, targets, groups)
+    if np.ndim(labels) != np.ndim(train_labels):
+        raise ValueError(f"labels have {np.ndim(labels)} dimensions, train_labels {np.ndim(train_labels)}")
+    limits = _limits(thresholds, num_genres)
+    measure = definitions.make_measure(scores, targets, {suffix: scores >= limit for suffix, limit in limits.items()})
+    values = definitions.plain(measure, len(scores))
+    (samples,) = bootstrap.resample([measure], groups, num_samples=num_samples, seed=seed)
+    return {
+        "num_rows": len(scores),
+        "num_movies": len(np.unique(groups)),
+        "labels_per_row": float(targets.sum(axis=1).mean()),
+        "metrics": _headlines(values, samples, targets, train_targets, groups, list(limits)),
+        "per_genre": _per_genre(values, samples, targets, genres, limits),
+        "confusion": confusion(scores, labels),
+    }
+
+
+def _check_rows(scores: npt.NDArray, *others: npt.NDArray) -> None:
+    for other in others:
+        if len(other) != len(scores):
+            raise ValueError(f"{len(scores)} rows of scores beside {len(other)} rows of labels or groups")
+
+
+def _limits(thresholds: Mapping[str, npt.ArrayLike], num_genres: int) -> dict[str, npt.NDArray]:
+    limits = {"": np.full(num_genres, UNTUNED_THRESHOLD)}
+    for key, chosen in thresholds.items():
+        limits[f"@{key}"] = np.asarray(chosen, np.float64)
+        if limits[f"@{key}"].shape != (num_genres,):
+            raise ValueError(f"thresholds {key!r} have shape {limits[f'@{key}'].shape}, expected [{num_genres}]")
+    return limits
+
+
+def _number(value: float | npt.NDArray) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _with_interval(value: float | npt.NDArray, samples: npt.NDArray) -> dict[str, float | None]:
+    if np.isnan(value):
+        return {"value": None, "low": None, "high": None}
+    low, high = bootstrap.interval(samples)
+    return {"value": float(value), "low": _number(low), "high": _number(high)}
+
+
+def _headlines(
+    values: dict,
+    samples: dict,
+    targets: npt.NDArray,
+    train_targets: npt.NDArray,
+    groups: npt.NDArray,
+    suffixes: list[str],
+) -> dict[str, dict]:
+    constants = floors.constant_values(targets, train_targets, suffixes)
+    ceilings = floors.ceilings(targets, groups, suffixes)
+    headlines = {}
+    for name in headline_names(suffixes):
+        floor = {predictor: _number(constant[name]) for predictor, constant in constants.items()}
+        defined = [value for value in floor.values() if value is not None]
+        best = min if name in definitions.LOWER_IS_BETTER else max
+        entry = _with_interval(values[name], samples[name])
+        if name == "calibration_error":
+            # A resample's bins are noisier than the sample's, so its error is larger and percentiles miss the value.
+            entry |= {"low": None, "high": None}
+        entry |= {
+            "floors": floor,
+            "best_floor": best(defined, default=None),
+            "ceiling": _number(ceilings[name]),
+        }
+        metric, _, key = name.partition("@")
+        if metric in definitions.MACRO_METRICS:
+            averaged = values[definitions.MACRO_METRICS[metric] + ("@" + key if key else "")]
+            entry["num_skipped"] = int(np.isnan(averaged).sum())
+        headlines[name] = entry
+    return headlines
+
+
+def _per_genre(
+    values: dict, samples: dict, targets: npt.NDArray, genres: Sequence[str], limits: dict[str, npt.NDArray]
+) -> dict[str, dict]:
+    """Floors: prevalence p for average precision, 0.5 for AUC, and for F1 the constant yes, 2p / (1 + p)."""
+    prevalence = targets.mean(axis=0)
+    floor = {"average_precision": prevalence, "auc": np.full(len(genres), 0.5)}
+    floor |= {"f1" + suffix: 2 * prevalence / (1 + prevalence) for suffix in limits}
+    table = {}
+    for k, genre in enumerate(genres):
+        entry: dict = {"count": int(targets[:, k].sum()), "prevalence": float(prevalence[k])}
+        for name, floor_values in floor.items():
+            entry[name] = _with_interval(values[name][k], samples[name][:, k])
+            entry[name]["floor"] = None if entry[name]["value"] is None else float(floor_values[k])
+        for suffix, limit in limits.items():
+            entry["precision" + suffix] = _number(values["precision" + suffix][k])
+            entry["recall" + suffix] = _number(values["recall" + suffix][k])
+            entry["threshold" + suffix] = float(limit[k])
+        table[genre] = entry
+    return table

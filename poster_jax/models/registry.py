@@ -1,0 +1,61 @@
+"""`build` turns `config.model` into a flax module, `load_pretrained` reads the weights that it starts from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from poster_jax import errors
+from poster_jax.models import cnn, convert, mobilenet_v2, pretrained
+
+MODELS = {"cnn": cnn.CNN, "mobilenet_v2": mobilenet_v2.MobileNetV2}
+
+
+def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretrained.Pretrained | None:
+    """`load_pretrained(**config.model)`: what `model.weights` names, or None where it names nothing."""
+    return convert.load(weights) if weights else None
+
+
+def build(
+    name: str,
+    *,
+    num_genres: int,
+    precision: str,
+    weights: str = "",
+    loaded: pretrained.Pretrained | None = None,
+    **fields: Any,
+) -> Any:
+    """`build(**config.model, num_genres=K, precision="float32", loaded=load_pretrained(**config.model))`.
+
+    What comes with the weights (padding, epsilon, momentum, input range) is theirs; without weights it is what Keras has.
+    `input_range` of the config wins where it is given. Fields that the model does not have raise TypeError, another width than
+    the weights' UserError.
+    """
+    if name == "mobilenet_v2":
+        given = loaded.fields() if loaded else {**convert.FRAMEWORKS["keras"], "width": fields["width"]}
+        if given["width"] != fields["width"]:
+            raise errors.UserError(
+                f"config.model.width={fields['width']:g} and the weights {weights} are of width {given['width']:g}: "
+                f"set --config.model.width={given['width']:g}, or give other weights."
+            )
+        fields = {**given, **fields, "input_range": fields["input_range"] or given["input_range"]}
+    return MODELS[name](num_genres=num_genres, precision=precision, **fields)
+
+
+def body_fields(model: Any) -> dict[str, Any]:
+    """The fields that pretrained weights decide, as a network has them; none for a network without such weights."""
+    if not isinstance(model, mobilenet_v2.MobileNetV2):
+        return {}
+    return {name: getattr(model, name) for name in (*convert.FRAMEWORKS["keras"], "width")}
+
+
+def first_steps(model: Any, unfreeze_steps: int) -> Callable[[Any], Any] | None:
+    """For `state.build_optimizer`: the step from which each parameter is changed, or None where all change from the start.
+
+    Units of the body below `model.train_from` never change; those from there on open one after another, the last one first,
+    evenly over `unfreeze_steps`; the head is open from the start.
+    """
+    if not isinstance(model, mobilenet_v2.MobileNetV2) or (model.train_from == "stem" and not unfreeze_steps):
+        return None
+    starts = mobilenet_v2.first_steps(model.train_from, unfreeze_steps)
+    return lambda params: {unit: jax.tree.map(lambda _, unit=unit: starts[unit], tree) for unit, tree in params.items()}

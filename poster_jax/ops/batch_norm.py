@@ -1,0 +1,38 @@
+"""BatchNorm over a batch with a gradient of its own, which takes half the passes over the activations that autodiff takes."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """float32 [B, H, W, C] normalised by the batch, with `scale` and `bias` [1, 1, 1, C], and the batch's mean and variance.
+
+    Its own gradient because autodiff's passes over the activations are twice as many. None flows through the statistics.
+    """
+    return _batch_norm_forward(y, scale, bias, epsilon)[0]
+
+
+def _batch_norm_forward(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
+    mean = y.mean((0, 1, 2), keepdims=True)
+    var = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
+    inverse = lax.rsqrt(var + epsilon)
+    return ((y - mean) * (scale * inverse) + bias, mean, var), (y, scale, mean, inverse)
+
+
+def _batch_norm_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    y, scale, mean, inverse = saved
+    grad = lax.optimization_barrier(gradients[0])
+    bias_gradient = grad.sum((0, 1, 2), keepdims=True)
+    scale_gradient = (grad * (y - mean)).sum((0, 1, 2), keepdims=True) * inverse
+    count = math.prod(y.shape[:3])
+    centred = grad - bias_gradient / count - (y - mean) * (inverse * scale_gradient / count)
+    return centred * (scale * inverse), scale_gradient, bias_gradient
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

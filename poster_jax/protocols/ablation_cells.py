@@ -1,0 +1,143 @@
+"""What the cells of an ablation left in their folders -> the rows of cells.csv and the JSON of its table."""
+
+import csv
+import hashlib
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from poster_jax.config import grid
+from poster_jax.runtime import storage
+from poster_jax.workdir import run_folder
+
+METRICS = ("top1_accuracy", "binary_accuracy", "mean_average_precision")
+PART = "test"
+# Equal in all cells, or their scores could not be compared.
+SHARED_PARTS = ("validation", "test")
+
+Outcome = dict[str, Any]  # {"seed", "results": results.json or None where it diverged, "diverged_at": step or None}
+
+
+def read_outcome(folder: pathlib.Path, seed: int, length: tuple[int, float]) -> Outcome | None:
+    """How one network ended; None where it has not, or where it ended after another `length` (num_steps, num_epochs)."""
+    diverged = folder / "diverged.json"
+    if diverged.exists():
+        return {"seed": seed, "results": None, "diverged_at": json.loads(diverged.read_text())["step"]}
+    if not (folder / "results.json").exists():
+        return None
+    train = run_folder.load_config(folder).train
+    if (train.num_steps, train.num_epochs) != length:
+        return None
+    return {"seed": seed, "results": json.loads((folder / "results.json").read_text()), "diverged_at": None}
+
+
+def write_diverged(folder: pathlib.Path, step: int) -> None:
+    """Notes in the folder of a network that its scores were not finite at this step."""
+    storage.write_json(folder / "diverged.json", {"step": step})
+
+
+def digest(movie_id: np.ndarray, label: np.ndarray) -> str:
+    """Equal for equal rows in equal order: movies int32 [N] with what is measured on them, int [N] or 0/1 [N, K]."""
+    sha = hashlib.sha256(f"{label.shape} {label.dtype}".encode())
+    sha.update(np.ascontiguousarray(movie_id).tobytes())
+    sha.update(np.ascontiguousarray(label).tobytes())
+    return sha.hexdigest()
+
+
+def measured_digests(folder: pathlib.Path) -> dict[str, str]:
+    """The digest of every part's rows as a finished network was measured on them."""
+    arrays = storage.load_arrays(folder / "predictions.npz")
+    parts = [name.removesuffix("_id") for name in arrays if name.endswith("_id")]
+    return {part: digest(arrays[f"{part}_id"], arrays[f"{part}_label"]) for part in parts}
+
+
+def summarise_cell(cell: grid.Cell, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """One row of the table, of one seed or of several.
+
+    A metric is {"value", "low", "high", "best_floor", "floors"}: with its bootstrap interval for one seed, mean and range for
+    several; None for all but the floors where a seed diverged.
+    """
+    measured = [outcome["results"] for outcome in outcomes if outcome["results"] is not None]
+    return {
+        "cell": cell.number + 1,
+        "settings": cell.settings,
+        "folder": f"cells/{cell.folder}",
+        "num_parameters": measured[0]["num_parameters"] if measured else None,
+        "num_rows": measured[0]["data"]["num_rows"] if measured else None,
+        "metrics": {name: _metric(name, measured, len(outcomes)) for name in METRICS},
+        "seeds": [
+            {
+                "seed": outcome["seed"],
+                "diverged_at": outcome["diverged_at"],
+                "best_step": outcome["results"]["best_step"] if outcome["results"] else None,
+                "values": {name: _entry(outcome["results"], name)["value"] for name in METRICS} if outcome["results"] else None,
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _metric(name: str, measured: Sequence[Mapping[str, Any]], num_seeds: int) -> dict[str, Any]:
+    entries = [_entry(results, name) for results in measured]
+    values = [entry["value"] for entry in entries]
+    spread: dict[str, Any] = dict.fromkeys(("value", "low", "high"))
+    if len(entries) == num_seeds and None not in values:
+        if num_seeds == 1:
+            spread = {key: entries[0][key] for key in spread}
+        else:
+            spread = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
+    # Rows, and so floors, are those of every seed.
+    floors = {key: entries[0][key] if entries else None for key in ("best_floor", "floors")}
+    return {**spread, **floors}
+
+
+def _entry(results: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return results["splits"][PART]["metrics"][name]
+
+
+def summarise(axes: Sequence[grid.Axis], rows: Sequence[Mapping[str, Any]], best_metric: str) -> dict[str, Any]:
+    """results["ablation"] from the rows of all cells, the same for equal runs.
+
+    `effects` are means over the cells that have a setting and did not diverge: over a full grid the other axes are balanced
+    in them.
+    """
+    effects = []
+    for axis in axes:
+        for label, _ in axis.settings:
+            own = [row for row in rows if row["settings"][axis.name] == label]
+            kept = [row for row in own if None not in [row["metrics"][name]["value"] for name in METRICS]]
+            means = {
+                name: float(np.mean([row["metrics"][name]["value"] for row in kept])) if kept else None for name in METRICS
+            }
+            effects.append(
+                {"axis": axis.name, "setting": label, "num_cells": len(own), "num_measured": len(kept), "means": means}
+            )
+    return {
+        "part": PART,
+        "best_metric": best_metric,
+        "seeds": [seed["seed"] for seed in rows[0]["seeds"]],
+        "axes": [
+            {"name": axis.name, "keys": list(axis.keys), "settings": [label for label, _ in axis.settings]} for axis in axes
+        ],
+        "cells": list(rows),
+        "effects": effects,
+    }
+
+
+def write_cells(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """cells.csv, one row per cell that has ended; a score that is not defined is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = {"": "value", "_low": "low", "_high": "high", "_floor": "best_floor"}
+    names = [f"{name}{suffix}" for name in METRICS for suffix in keys]
+    if rows:
+        writer.writerow(["cell", *rows[0]["settings"], "num_parameters", "seeds", "diverged", *names])
+    for row in rows:
+        diverged = sum(seed["diverged_at"] is not None for seed in row["seeds"])
+        scores = [row["metrics"][name][key] for name in METRICS for key in keys.values()]
+        writer.writerow([row["cell"], *row["settings"].values(), row["num_parameters"], len(row["seeds"]), diverged, *scores])
+    storage.write_atomic(workdir / "cells.csv", text.getvalue())

@@ -1,0 +1,105 @@
+"""How a score, its interval and its floor are written in a text table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from poster_jax.metrics import definitions
+
+WIDTH = 110
+GAP = "  "
+MAX_GENRE_WIDTH = 20
+NO_VALUE = "-"
+LOWER_IS_BETTER = "calibration_error"
+
+Column = list[str]  # the cells of one column, without its header
+
+
+def block(columns: Sequence[tuple[str, Column]], num_fixed: int) -> list[str]:
+    """Lines of aligned columns; those that would pass WIDTH go below, behind the first num_fixed ones."""
+    fixed = [_stacked(header, cells) for header, cells in columns[:num_fixed]]
+    blocks, current = [], list(fixed)
+    for header, cells in columns[num_fixed:]:
+        column = _stacked(header, cells)
+        if len(current) > num_fixed and sum(len(kept[0]) + len(GAP) for kept in current) + len(column[0]) > WIDTH:
+            blocks.append(current)
+            current = list(fixed)
+        current.append(column)
+    blocks.append(current)
+    lines: list[str] = []
+    for block in blocks:
+        height = max(len(column) for column in block)
+        raised = [[" " * len(column[0])] * (height - len(column)) + column for column in block]
+        lines += ([""] if lines else []) + [GAP.join(row) for row in zip(*raised, strict=True)]
+    return lines
+
+
+def _stacked(header: str, cells: Column) -> Column:
+    """Header and cells, padded; a header wider than its cells is broken at underscores and spaces."""
+    width = max(map(len, cells), default=0)
+    words = [header] if len(header) <= width else header.replace("_", " ").split()
+    width = max(width, *map(len, words))
+    return [text.ljust(width) for text in (*words, *cells)]
+
+
+def floor_name(entry: Mapping) -> str:
+    """The predictor that sets the floor, the first of several; "constant" where all are equal."""
+    if len(set(entry["floors"].values())) == 1:
+        return "constant"
+    return next(name for name, value in entry["floors"].items() if value == entry["best_floor"])
+
+
+def mean_floor(entries: Sequence[Mapping]) -> str:
+    names = {floor_name(entry) for entry in entries if entry["best_floor"] is not None}
+    average = mean(entries, "best_floor")
+    return average if not names else f"{average} {names.pop() if len(names) == 1 else 'various'}"
+
+
+def values(split: Mapping, metrics: Sequence[str]) -> Column:
+    """A metric that the split lacks (a baseline without tuned thresholds) is shown as having no value."""
+    return [number(split["metrics"][metric]["value"]) if metric in split["metrics"] else NO_VALUE for metric in metrics]
+
+
+def values_and_floors(split: Mapping, metrics: Sequence[str]) -> Column:
+    """A balanced training split has other floors than the test split, so each value of it carries its own."""
+    entries = [split["metrics"][metric] for metric in metrics]
+    return [f"{number(entry['value'])}/{number(entry['best_floor'])}" for entry in entries]
+
+
+def defined(entries: Sequence[Mapping], key: str) -> list[float]:
+    return [entry[key] for entry in entries if entry[key] is not None]
+
+
+def mean(entries: Sequence[Mapping], key: str) -> str:
+    known = defined(entries, key)
+    return number(sum(known) / len(known)) if known else NO_VALUE
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shortened(genre: str) -> str:
+    return genre if len(genre) <= MAX_GENRE_WIDTH else genre[: MAX_GENRE_WIDTH - 1] + "~"
+
+
+def number(value: float | None) -> str:
+    """Three decimals."""
+    return NO_VALUE if value is None else f"{value:.3f}"
+
+
+def value(entry: Mapping[str, Any]) -> str:
+    """A value with its interval, where it has one."""
+    if entry["value"] is None or entry["low"] is None:
+        return number(entry["value"])
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def floor(entry: Mapping[str, Any]) -> str:
+    """The best constant answer and its name; "constant" where all are equal."""
+    if entry["best_floor"] is None:
+        return NO_VALUE
+    return f"{number(entry['best_floor'])} {floor_name(entry)}"
+
+
+def direction(name: str) -> str:
+    return f"{name} (lower is better)" if name in definitions.LOWER_IS_BETTER else name

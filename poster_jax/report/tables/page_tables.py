@@ -1,0 +1,97 @@
+"""The report's tables as rows of text; no score stands without its floor."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from poster_jax.report import runs as runs_lib
+from poster_jax.report.tables import cells
+
+NO_VALUE = "-"
+PARTS = ("test", "validation", "train")
+NUM_EXAMPLES = 3  # as many rows as the paper's Table 5
+NUM_GENRES_TOLD = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A caption, column headers, and rows of as many cells, of which the first names the row."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
+    """Test metrics of several runs, each value with its interval and its own floor."""
+    tests = [run.results["splits"]["test"]["metrics"] for run in runs]
+    names = list(dict.fromkeys(name for test in tests for name in test))
+    rows = []
+    for name in names:
+        row = [f"{cells.value(test[name])} / {cells.floor(test[name])}" if name in test else NO_VALUE for test in tests]
+        rows.append([cells.direction(name), *row])
+    caption = "Test value [95 % interval, bootstrap over movies] / floor, the best constant answer on the same rows"
+    return Table(caption, ["metric", *(run.name for run in runs)], rows)
+
+
+def metrics(run: runs_lib.FinishedRun) -> Table:
+    """Every metric of every part with floor and ceiling, and of the baselines on the test part."""
+    splits, baselines = run.results["splits"], run.results["baselines"]
+    header = ["metric"]
+    for part in PARTS:
+        header += [part, f"{part} floor", f"{part} ceiling"]
+    header += [name.replace("_", " ") for name in baselines]
+    rows = []
+    for name in splits["test"]["metrics"]:
+        row = [cells.direction(name)]
+        for part in PARTS:
+            entry = splits[part]["metrics"][name]
+            row += [cells.value(entry), cells.floor(entry), cells.number(entry["ceiling"])]
+        rows.append([*row, *(cells.value(each["test"]["metrics"][name]) for each in baselines.values())])
+    caption = (
+        "All metrics with 95 % intervals (bootstrap over movies), the best constant answer on the same rows, and the best that "
+        "the labels allow. @tuned: at the threshold of each genre chosen on validation; else at 0.5. Baselines: test part."
+    )
+    return Table(caption, header, rows)
+
+
+def per_genre(run: runs_lib.FinishedRun) -> Table:
+    """Ranking and yes/no answers of every genre on the test part."""
+    names = ("average_precision", "auc", "f1", "f1@tuned")
+    header = ["genre", "posters"]
+    for name in names:
+        header += [name, "floor"]
+    header += ["precision@tuned", "recall@tuned", "threshold@tuned"]
+    rows = []
+    for genre, entry in run.results["splits"]["test"]["per_genre"].items():
+        row = [genre, f"{entry['count']:,}"]
+        for name in names:
+            row += [cells.value(entry[name]), cells.number(entry[name]["floor"])]
+        rows.append([*row, *(cells.number(entry[f"{name}@tuned"]) for name in ("precision", "recall", "threshold"))])
+    return Table("Test part by genre", header, rows)
+
+
+def encoding(run: runs_lib.FinishedRun) -> Table:
+    """Each genre as an integer and as one-hot (the paper's Figure 4 and Table 5)."""
+    names = run.genres
+    rows = [[genre, str(k), *(str(int(k == other)) for other in range(len(names)))] for k, genre in enumerate(names)]
+    return Table("Each genre as an integer and as a one-hot row", ["genre", "integer", *names], rows)
+
+
+def examples(run: runs_lib.FinishedRun) -> Table:
+    """Labels of the first posters of the test part, as this run was trained on them."""
+    ids = run.predictions["test_id"][:NUM_EXAMPLES]
+    rows = [[str(number_), *(str(int(has)) for has in row)] for number_, row in zip(ids, run.targets("test"), strict=False)]
+    kind = run.results["data"]["encoding"].replace("_", "-")
+    return Table(f"The first labels of the test part ({kind})", ["poster", *run.genres], rows)
+
+
+def refused(run: runs_lib.FinishedRun) -> Table:
+    """Rows of the catalog that were not used, by reason, and the genres they list."""
+    rows = []
+    for reason, (count, genres) in run.refused.items():
+        told = [f"{genre} {number_:,}" for genre, number_ in list(genres.items())[:NUM_GENRES_TOLD]]
+        rest = sum(list(genres.values())[NUM_GENRES_TOLD:])
+        rows.append(
+            [reason.replace("_", " "), f"{count:,}", ", ".join([*told, *([f"others {rest:,}"] if rest else [])]) or NO_VALUE]
+        )
+    return Table("Rows of the catalog that were refused", ["reason", "rows", "genres they list"], rows)

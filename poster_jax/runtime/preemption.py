@@ -1,0 +1,88 @@
+"""Stopping on a signal, on one process or on all of a run together."""
+
+import collections
+import contextlib
+import functools
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from poster_jax import errors
+from poster_jax.runtime import multihost
+from poster_jax.runtime import sharding as sharding_lib
+
+# Steps between asking whether a signal came to any process and reading the answer, so that no step waits for it.
+STOP_LAG = 2
+
+
+class StopRequest:
+    """SIGTERM and Ctrl-C as something to ask for: at once outside `deferred`, at the next safe point inside.
+
+    Inside, a signal to one process is one to all of several: they find it at the same check, a few steps after it came.
+    """
+
+    def __init__(self) -> None:
+        self._deferred = False
+        self._received = ""
+        self._asked: collections.deque[jax.Array] = collections.deque()
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator["StopRequest"]:
+        """Catches both signals for the length of the block; a second Ctrl-C is an ordinary KeyboardInterrupt."""
+        kinds = (signal.SIGTERM, signal.SIGINT)
+        before = {kind: signal.signal(kind, self._handle) for kind in kinds}
+        try:
+            yield self
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a signal only sets a flag that `check` reads."""
+        self._deferred = True
+        try:
+            self.check()
+            yield
+            self._read(0)
+        finally:
+            self._deferred = False
+            self._asked.clear()
+
+    def check(self) -> None:
+        """Raises `Interrupted` if a signal has come; of several processes all come here, equally often."""
+        if multihost.count() > 1:
+            self._asked.append(_anywhere(bool(self._received)))
+            self._read(STOP_LAG)
+        elif self._received:
+            raise errors.Interrupted(self._received)
+
+    def _read(self, lag: int) -> None:
+        """Reads what was asked more than `lag` checks ago."""
+        while len(self._asked) > lag:
+            if int(self._asked.popleft()):
+                raise errors.Interrupted(self._received or "a signal to another process")
+
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._received = signal.Signals(number).name
+        if not self._deferred:
+            raise errors.Interrupted(self._received, alone=True)
+
+
+def _anywhere(flag: bool) -> jax.Array:
+    """How many devices' processes say so, int32 [] on all of them; returns before it is known."""
+    summed, sharding = _counter()
+    return summed(jax.make_array_from_process_local_data(sharding, np.full(jax.local_device_count(), flag, np.int32)))
+
+
+@functools.cache
+def _counter() -> tuple[Any, NamedSharding]:
+    shardings = sharding_lib.make_shardings()
+    return jax.jit(jnp.sum, out_shardings=shardings.replicated), shardings.batch

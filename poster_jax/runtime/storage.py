@@ -1,0 +1,136 @@
+"""Disks and object stores: where a path of the user's leads, and the little that differs between the two.
+
+A path on a disk is a `pathlib.Path`, one of gs:// or s3:// an `etils.epath.Path`, which has the same methods. A store writes an
+object whole or not at all, cannot append to one, and knows no locks.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from poster_jax import errors
+from poster_jax.runtime import multihost
+
+# What speaks to a store, by scheme, and the extra of pyproject.toml that brings it.
+CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
+PART_DIGITS = 6
+
+
+def as_path(text: str) -> pathlib.Path:
+    """The path that a text names, of a disk or a store; raises UserError for other schemes and for a missing client."""
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return pathlib.Path(text)
+    if scheme not in CLIENTS:
+        raise errors.UserError(f"{text} is of no store known here: give a folder, or a path of gs:// or s3://.")
+    client, extra = CLIENTS[scheme]
+    if importlib.util.find_spec(client) is None:
+        raise errors.UserError(f"{text} needs {client}: pip install 'poster_jax[{extra}]'.")
+    path: Any = epath.Path(text)
+    return path
+
+
+def is_remote(path: pathlib.Path) -> bool:
+    """True for a path of a store."""
+    return not isinstance(path, pathlib.Path)
+
+
+def load_arrays(path: pathlib.Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, or those named; raises what numpy, zipfile and zlib do if damaged, OSError for none."""
+    with np.load(io.BytesIO(path.read_bytes()) if is_remote(path) else path) as arrays:
+        return {name: arrays[name] for name in names or arrays.files}
+
+
+class Log:
+    """A file of lines that only grows: on a disk one file, on a store numbered parts beside the file until `close`.
+
+    A process that writes opens one `Log`; `read` is for all others.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._next: int | None = None
+
+    def append(self, line: dict[str, Any]) -> None:
+        """One line of JSON; NaN is refused because it is not JSON."""
+        text = json.dumps(line, allow_nan=False) + "\n"
+        if not is_remote(self._path):
+            with open(self._path, "a") as file:
+                file.write(text)
+            return
+        if self._next is None:
+            self._next = 1 + max((int(part.name.rpartition(".")[2]) for part in _parts(self._path)), default=-1)
+        self._path.with_name(f"{self._path.name}.{self._next:0{PART_DIGITS}}").write_text(text)
+        self._next += 1
+
+    def close(self) -> None:
+        """Makes one file of a store's parts. Killed in between, parts are left that `read` knows to be in it."""
+        parts = _parts(self._path)
+        if parts:
+            self._path.write_text(read(self._path))
+            remove(parts)
+        self._next = None
+
+
+def read(path: pathlib.Path) -> str:
+    """The text of a log, "" where there is none. On a disk a crash may have cut its last line."""
+    text = path.read_text() if path.exists() else ""
+    # No two lines of a log are equal, so a part whose line is there was left by a crash in `close`.
+    return text + "".join(line for part in _parts(path) if (line := part.read_text()) not in text)
+
+
+def remove(paths: Iterable[pathlib.Path]) -> None:
+    """Removes files."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _parts(path: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.parent.glob(f"{path.name}.{'[0-9]' * PART_DIGITS}")) if is_remote(path) else []
+
+
+def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
+    """Replaces a file by one rename, so that a reader finds the old or the new one, whole; of several processes 0 writes it.
+
+    A store replaces an object like that by itself.
+    """
+    if not multihost.is_main():
+        return
+    if is_remote(path):
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """JSON by `write_atomic`; NaN is refused because it is not JSON."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_folder(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
+    """Makes a folder of files appear by one rename, whole or not at all; raises OSError where `path` holds something."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir()
+        for name, content in files.items():
+            write_atomic(unfinished / name, content)
+        os.rename(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""Scores of one part in inference mode; no example is dropped."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from poster_jax.data import input_pipeline
+from poster_jax.runtime import preemption
+from poster_jax.workdir import logbook
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """All rows of one part: scores float32 [N, K], and means over rows such as {"loss": 0.5}."""
+
+    scores: np.ndarray
+    means: dict[str, float]
+
+
+def evaluate(
+    eval_step: Callable[..., Any],
+    variables: dict[str, Any],
+    feed: input_pipeline.Loader,
+    part: str,
+    batch_size: int,
+    stop: preemption.StopRequest | None = None,
+) -> Evaluation:
+    """Scores [N, K] of every row of a part, in the order of the part; padding is dropped by its mask, nothing else is.
+
+    Raises `Interrupted` between batches when `stop` has been asked for.
+    """
+    scores, masks, window = [], [], logbook.Window()
+    for batch in feed.eval_batches(part, batch_size):
+        if stop is not None:
+            stop.check()
+        batch_scores, sums = eval_step(variables, batch)
+        window.add(sums)
+        scores.append(batch_scores)
+        masks.append(batch["mask"])
+    measured = len(feed.rows.genres)
+    kept = np.concatenate([gather(mask) for mask in masks]) > 0
+    return Evaluation(np.concatenate([gather(part_scores) for part_scores in scores])[kept, :measured], window.take_means())
+
+
+def gather(array: jax.Array | np.ndarray) -> np.ndarray:
+    """A global array as numpy on every process."""
+    if isinstance(array, np.ndarray) or array.is_fully_addressable:
+        return np.asarray(array)
+    return multihost_utils.process_allgather(array, tiled=True)

@@ -1,0 +1,77 @@
+"""The pooled features of a frozen body, computed once per poster and kept on disk: a data set of their own.
+
+They are what the head sees only while the body stays as it is and sees the posters as they are: `checks` refuses augmentation
+and a moving BatchNorm for heads that train on them.
+"""
+
+import dataclasses
+import hashlib
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from poster_jax.data import cache, input_pipeline
+from poster_jax.models import layers, mobilenet_v2
+from poster_jax.runtime import multihost, storage
+from poster_jax.train import evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """`array` float32 [P, D], a row per poster in use, and `index` int64 [N], the row of each example's poster."""
+
+    array: np.ndarray
+    index: np.ndarray
+
+    def of(self, positions: np.ndarray) -> np.ndarray:
+        """float32 [n, D] of examples at `positions`."""
+        return self.array[self.index[positions]]
+
+
+def extract(model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, batch_size: int, cache_dir: str) -> Features:
+    """Features of every poster that `feed` has a row of, from the cache folder or computed and put there.
+
+    Args:
+        model: a network with `features`, `pooling` and `input_range`.
+        variables: its weights and statistics; the head's are not used.
+    """
+    posters, first_rows, index = np.unique(feed.rows.poster, return_index=True, return_inverse=True)
+    path = cache.cache_root(cache_dir) / f"features-{_fingerprint(model, variables, feed, posters)}.npy"
+    if multihost.all_agree(path.exists()):
+        return Features(np.load(io.BytesIO(path.read_bytes())), index)
+
+    body = {collection: {k: v for k, v in tree.items() if k not in mobilenet_v2.HEAD} for collection, tree in variables.items()}
+    pooled_of = jax.jit(
+        lambda weights, image: model.apply(weights, layers.normalise(image, model.input_range), False, method="features")[1]
+    )
+    rows = []
+    for batch in feed.row_batches(first_rows, batch_size):
+        rows.append(evaluate.gather(pooled_of(body, batch["image"]))[evaluate.gather(batch["mask"]) > 0])
+    array = np.concatenate(rows).astype(np.float32)
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_atomic(path, buffer.getvalue())
+    return Features(array, index)
+
+
+def _fingerprint(model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, posters: np.ndarray) -> str:
+    """Names what features depend on: posters, their size, pooling, range, and every other field and weight of the body."""
+    fields = {
+        field.name: getattr(model, field.name)
+        for field in dataclasses.fields(model)
+        # What the head alone depends on, and what only training steps do.
+        if field.name not in ("parent", "name", "num_genres", "dropout", "bn_mode", "train_from")
+    }
+    digest = hashlib.sha256(repr(sorted(fields.items())).encode())
+    for name, array in sorted(traverse_util.flatten_dict(variables, sep="/").items()):
+        if name.split("/")[1] not in mobilenet_v2.HEAD:
+            digest.update(name.encode())
+            digest.update(np.asarray(array).tobytes())
+    height, width = feed.image_size
+    data = hashlib.sha256(feed.rows.fingerprint.encode() + posters.astype(np.int64).tobytes()).hexdigest()
+    low, high = model.input_range
+    return f"{data[:12]}-{height}x{width}-{model.pooling}-{low:g}to{high:g}-{digest.hexdigest()[:16]}"

@@ -1,0 +1,155 @@
+"""Dense heads on cached features: one for every learning rate, trained together by one program.
+
+Each head goes through the steps that `loop.fit` would take through the frozen body with Adam: the same order of examples,
+the same dropout, the same updates. There is no convolution in it, so an epoch may be one `lax.scan` and the rates one `vmap`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from poster_jax.data import dataset, sampler
+from poster_jax.metrics import scoring
+from poster_jax.train import features as features_lib
+from poster_jax.train import losses, train_state
+
+Scores = dict[str, np.ndarray]
+# What is scored after every epoch, validation last: it chooses the epoch. Test is measured once.
+WATCHED = ("train", "validation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One learning rate's outcome.
+
+    Attributes:
+        params: {kernel [D, K], bias [K]} after the epoch that was best on validation.
+        best_value: what it reached there.
+        history: a row per epoch and part: {"epoch", "part", "loss", metric: value, ...}, in inference mode.
+    """
+
+    learning_rate: float
+    params: Any
+    best_epoch: int
+    best_value: float
+    history: list[dict[str, Any]]
+
+
+def train(
+    model: Any,
+    params: Any,
+    statistics: Any,
+    features: features_lib.Features,
+    rows: dataset.Dataset,
+    loss: losses.Loss,
+    *,
+    learning_rates: Sequence[float],
+    num_steps: int,
+    batch_size: int,
+    seed: int,
+    best_metric: str,
+) -> list[Head]:
+    """Trains a head per rate from the same `params` ({kernel, bias}); training and validation are scored after each epoch.
+
+    Args:
+        model: a network whose `classify(pooled, train)` is the head.
+        statistics: the `batch_stats` that `classify` needs, or {}.
+        num_steps: in all; the last epoch may be cut.
+        seed: of order and dropout, as in `loop.fit`.
+    """
+    held = {part: jnp.asarray(features.of(rows.parts[part])) for part in WATCHED}
+    target = {part: jnp.asarray(rows.target[rows.parts[part]]) for part in WATCHED}
+    count, measured = len(held["train"]), len(rows.genres)
+    per_epoch = sampler.steps_per_epoch(count, batch_size)
+    rates = jnp.asarray(learning_rates, jnp.float32)
+    step = make_step(model, statistics, loss)
+    run_steps = jax.jit(functools.partial(_run_steps, step, held["train"], target["train"], jax.random.key(seed)))
+    scored = jax.jit(jax.vmap(_make_score(model, statistics, loss), in_axes=(0, None, None)))
+
+    states = jax.vmap(make_state)(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * len(rates)), params))
+    histories: list[list[dict[str, Any]]] = [[] for _ in learning_rates]
+    best: list[Any] = [None] * len(learning_rates)
+    for start in range(0, num_steps, per_epoch):
+        steps = range(start, min(start + per_epoch, num_steps))
+        states = run_steps(states, rates, np.stack([sampler.batch_positions(count, batch_size, seed, at) for at in steps]))
+        for part in WATCHED:
+            scores, mean_losses = (np.asarray(out) for out in scored(states.params, held[part], target[part]))
+            for index, history in enumerate(histories):
+                values = scoring.headline(scores[index][:, :measured], rows.label[rows.parts[part]])
+                history.append({"epoch": steps.stop / per_epoch, "part": part, "loss": float(mean_losses[index]), **values})
+        for index, rate in enumerate(learning_rates):
+            value = histories[index][-1][best_metric]
+            if best[index] is None or value > best[index].best_value:
+                kept = jax.tree.map(lambda leaf, index=index: np.asarray(leaf[index]), states.params)
+                best[index] = Head(float(rate), kept, -(-steps.stop // per_epoch), value, histories[index])
+    return best
+
+
+def score(
+    model: Any, params: Any, statistics: Any, features: features_lib.Features, rows: dataset.Dataset, loss: losses.Loss
+) -> Scores:
+    """{part: scores float32 [N, K] in [0, 1]} of one head, in inference mode."""
+    scored = jax.jit(_make_score(model, statistics, loss))
+    scores = {part: np.asarray(scored(params, features.of(at), rows.target[at])[0]) for part, at in rows.parts.items()}
+    return {part: values[:, : len(rows.genres)] for part, values in scores.items()}
+
+
+def make_state(params: Any) -> train_state.TrainState:
+    """A head's state at step 0."""
+    return train_state.TrainState(jnp.int32(0), params, {}, _adam().init(params), None)
+
+
+def make_step(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., train_state.TrainState]:
+    """`step(state, learning_rate, pooled [B, D], label, key) -> state`: Adam on the head alone, the rate traced."""
+
+    def step(
+        state: train_state.TrainState, rate: jax.Array, pooled: jax.Array, label: jax.Array, key: jax.Array
+    ) -> train_state.TrainState:
+        dropout_key, _ = jax.random.split(jax.random.fold_in(key, state.step))
+
+        def loss_fn(head: Any) -> jax.Array:
+            variables = {"params": {"head": head}, "batch_stats": statistics}
+            logits = model.apply(variables, pooled, True, method="classify", rngs={"dropout": dropout_key})
+            return loss.per_example(logits, label).mean()
+
+        updates, opt_state = _adam().update(jax.grad(loss_fn)(state.params), state.opt_state, state.params)
+        params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
+        return train_state.TrainState(state.step + 1, params, {}, opt_state, None)
+
+    return step
+
+
+def _adam() -> optax.GradientTransformation:
+    return optax.scale_by_adam(eps=1e-7)
+
+
+def _run_steps(
+    step: Callable[..., Any],
+    held: jax.Array,
+    label: jax.Array,
+    key: jax.Array,
+    states: Any,
+    rates: jax.Array,
+    positions: jax.Array,
+) -> Any:
+    """States after the steps whose rows are `positions` int [S, B]."""
+    every = jax.vmap(step, in_axes=(0, 0, None, None, None))
+
+    def one(carried: Any, rows: jax.Array) -> tuple[Any, None]:
+        return every(carried, rates, held[rows], label[rows], key), None
+
+    return jax.lax.scan(one, states, positions)[0]
+
+
+def _make_score(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    def score(head: Any, pooled: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = model.apply({"params": {"head": head}, "batch_stats": statistics}, pooled, False, method="classify")
+        return loss.probabilities(logits), loss.per_example(logits, label).mean()
+
+    return score

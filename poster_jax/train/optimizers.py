@@ -1,0 +1,81 @@
+"""Optimizer and learning-rate schedule, as Keras has them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+# A first step that never comes: what starts there is frozen.
+NEVER = np.iinfo(np.int32).max
+
+
+def build_schedule(*, schedule: str, learning_rate: float, warmup_steps: int, num_steps: int) -> optax.Schedule:
+    """The learning rate as a function of the step: constant or cosine to 0, after a linear warm-up from 0."""
+    after = max(1, num_steps - warmup_steps)
+    body = optax.cosine_decay_schedule(learning_rate, after) if schedule == "cosine" else optax.constant_schedule(learning_rate)
+    warmup = optax.linear_schedule(0.0, learning_rate, max(1, warmup_steps))
+    return optax.join_schedules([warmup, body], [warmup_steps])
+
+
+def build_optimizer(
+    *,
+    name: str,
+    learning_rate: float,
+    schedule: str,
+    warmup_steps: int,
+    weight_decay: float,
+    num_steps: int,
+    head_factor: float = 1.0,
+    first_steps: Callable[[Any], Any] | None = None,
+) -> optax.GradientTransformation:
+    """`build_optimizer(**config.optim, num_steps=N)`: adam and sgd as Keras has them (epsilon 1e-7).
+
+    adamw decays kernels only, not biases or BatchNorm. What is called `head` moves at `head_factor` times the rate.
+    `first_steps` gives, for a tree of parameters, the step from which each is changed; before it a parameter stays bit for bit
+    as it is, `NEVER` freezes it.
+    """
+    rate = build_schedule(schedule=schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
+    if name == "sgd":
+        optimizer = optax.sgd(rate, momentum=0.9)
+    elif name == "adamw":
+        optimizer = optax.adamw(rate, eps=1e-7, weight_decay=weight_decay, mask=_is_kernel)
+    else:
+        optimizer = optax.adam(rate, eps=1e-7)
+    if head_factor != 1:
+        optimizer = optax.chain(optimizer, _scale_head(head_factor))
+    return optimizer if first_steps is None else optax.chain(optimizer, _hold_until(first_steps))
+
+
+def _is_kernel(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _scale_head(factor: float) -> optax.GradientTransformation:
+    def scale(updates: Any, params: Any) -> Any:
+        return {**updates, "head": jax.tree.map(lambda update: factor * update, updates["head"])}
+
+    return optax.stateless(scale)
+
+
+class _HoldState(NamedTuple):
+    count: jax.Array
+
+
+def _hold_until(first_steps: Callable[[Any], Any]) -> optax.GradientTransformation:
+    """Zeroes updates before their first step. Moments run from the start, so that a late starter's are warm."""
+
+    def init(params: Any) -> _HoldState:
+        return _HoldState(jnp.int32(0))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _HoldState]:
+        held = jax.tree.map(
+            lambda update, first: update if first == 0 else jnp.where(state.count < first, 0.0, update),
+            updates,
+            first_steps(updates),
+        )
+        return held, _HoldState(state.count + 1)
+
+    return optax.GradientTransformation(init, update)

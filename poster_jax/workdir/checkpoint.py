@@ -1,0 +1,197 @@
+"""Orbax checkpoints of a workdir: `latest` to go on from and `best` to measure, each in a folder of its own.
+
+The two latest are kept, so that a damaged one has a good one behind it. A digest of the arrays lies beside them, because orbax
+restores flipped bytes without a word. What is in `best` is the best: its value lies beside it, and a checkpoint beyond the
+restored step is removed, because that step will be taken again.
+"""
+
+import contextlib
+import gc
+import hashlib
+import inspect
+import logging
+import pathlib
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging as absl_logging
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from poster_jax import errors
+from poster_jax.runtime import multihost, storage
+
+# Reads that orbax leaves behind when it gives up on a damaged checkpoint end within this time.
+SETTLE_SECS = 0.5
+
+
+class Checkpoints:
+    """Opens, or makes, the checkpoints of one workdir."""
+
+    def __init__(self, workdir: pathlib.Path) -> None:
+        # Orbax tells every save in several lines on the root logger.
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        logging.getLogger("orbax").setLevel(logging.WARNING)
+        absl_logging.get_absl_logger().addFilter(_is_news)
+        root = (workdir if storage.is_remote(workdir) else workdir.resolve()) / "checkpoints"
+        self._latest = _open(root / "latest", keep=2)
+        self._best = _open(root / "best", keep=1)
+
+    def save(self, step: int, state: Any, window: dict[str, list[float]]) -> None:
+        """Saves a state and the sums of the open log window, in the background; a second save waits for the first."""
+        about: Any = {"window": window, "sha256": digest(state)}
+        self._latest.save_checkpointables_async(step, {"state": state}, custom_metadata=about, force=True, overwrite=True)
+
+    def restore_latest(self, abstract_state: Any) -> tuple[Any, int, dict[str, list[float]]] | None:
+        """(state, step, window) of the newest checkpoint that can be read, or None where there is none.
+
+        Args:
+            abstract_state: shapes, dtypes and shardings to restore into; any number of devices.
+        Raises:
+            UserError: there are checkpoints and none is whole.
+        """
+        known = multihost.from_main(lambda: sorted((one.step for one in self._latest.checkpoints), reverse=True))
+        for position, step in enumerate(known):
+            state, window, reason = None, {}, "another process could not"
+            try:
+                state = _load(self._latest, step, "state", abstract_state)
+                window = _custom(self._latest, step)["window"]
+            except Exception as error:  # whatever orbax raises on damaged files: it has no one class for it
+                state = None
+                reason = _first_line(error)
+            if not multihost.all_agree(state is not None):
+                behind = f"falling back to step {known[position + 1]}" if position + 1 < len(known) else "nothing is behind it"
+                absl_logging.warning("the checkpoint of step %d cannot be read (%s); %s", step, reason, behind)
+                self._latest.delete(step, missing_ok=True)
+                continue
+            self._forget_best_after(step)
+            return jax.block_until_ready(state), step, window
+        if known:
+            raise errors.UserError("no checkpoint of this workdir can be read: remove the workdir to start again.")
+        self._forget_best_after(-1)
+        return None
+
+    def best_value(self) -> float | None:
+        """The value that the best checkpoint was saved with, or None."""
+        latest = self._best.latest
+        return None if latest is None else _custom(self._best, latest.step)["value"]
+
+    def save_best(self, step: int, variables: Any, value: float) -> None:
+        """Replaces the best checkpoint; returns when it is on disk, so that its metrics line is never ahead of it."""
+        # Of several processes, those that save two things at once would meet at each other's barriers: they share their names.
+        self._latest.wait()
+        self._best.save_checkpointables(
+            step,
+            {"variables": variables},
+            custom_metadata={"value": value, "sha256": digest(variables)},
+            force=True,
+            overwrite=True,
+        )
+
+    def restore_best(self, abstract_variables: Any) -> tuple[Any, int]:
+        """(variables, step) of the best checkpoint; raises UserError where there is none, or it is damaged."""
+        latest = self._best.latest
+        if latest is None:
+            raise errors.UserError("this workdir holds no best checkpoint: the run was not evaluated yet; run it further.")
+        try:
+            return _load(self._best, latest.step, "variables", abstract_variables), latest.step
+        except Exception as error:  # as in `restore_latest`
+            raise errors.UserError(
+                f"the best checkpoint of this workdir is damaged ({_first_line(error)}): train again in another workdir."
+            ) from error
+
+    def _forget_best_after(self, step: int) -> None:
+        for checkpoint in list(self._best.checkpoints):
+            if checkpoint.step > step:
+                self._best.delete(checkpoint.step, missing_ok=True)
+
+    def close(self) -> None:
+        """Waits for saves under way, and raises what one of them raised."""
+        self._latest.close()
+        self._best.close()
+
+
+def forget_latest(workdir: pathlib.Path) -> None:
+    """Removes what a run goes on from, optimizer state and all; the best weights stay. A longer run starts from step 0 then."""
+    latest = epath.Path(workdir) / "checkpoints" / "latest"
+    if latest.exists():
+        latest.rmtree()
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a tree of arrays that every process holds whole: their paths, dtypes, shapes and bytes. 2 GB take a second."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        found.update(array.data)
+    return found.hexdigest()
+
+
+def _load(checkpointer: Any, step: int, name: str, abstract: Any) -> Any:
+    """The arrays of a step; raises ValueError where they are not the ones that were saved, and whatever orbax raises."""
+    with _without_stray_errors():
+        loaded = checkpointer.load_checkpointables(step, {name: abstract})[name]
+        about = _custom(checkpointer, step) or {}
+    if digest(loaded) != about.get("sha256"):
+        raise ValueError("its arrays are not the ones that were saved")
+    return loaded
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What a thread of orbax raises it logs, traceback and all, and raises again from our next call, where it is told once."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
+@contextlib.contextmanager
+def _without_stray_errors() -> Iterator[None]:
+    """At the first damaged array orbax closes its event loop; reads still under way then print tracebacks that nobody can use.
+
+    Only those are muted, until they have ended; the error itself is raised.
+    """
+    hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
+
+    def tell(stray: Any) -> None:
+        closed = isinstance(stray.exc_value, RuntimeError) and "Event loop is closed" in str(stray.exc_value)
+        if not closed and not inspect.iscoroutine(stray.object):
+            hook(stray)
+
+    level = logger.level
+    sys.unraisablehook = tell
+    logger.setLevel(logging.CRITICAL)  # "Task exception was never retrieved"
+    try:
+        yield
+    except Exception:
+        time.sleep(SETTLE_SECS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of coroutines that were never awaited
+            gc.collect()
+        raise
+    finally:
+        sys.unraisablehook = hook
+        logger.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _custom(checkpointer: Any, step: int) -> Any:
+    """What was saved beside the arrays of a step."""
+    return checkpointer.metadata(step).custom_metadata
+
+
+def _open(directory: Any, keep: int) -> Any:
+    policies: Any = ocp.training
+    return ocp.training.Checkpointer(
+        directory,
+        # Orbax's own policy is to save as often as it can; the loop decides here.
+        save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
+        preservation_policy=policies.preservation_policies.LatestN(keep),
+        cleanup_tmp_directories=True,
+    )

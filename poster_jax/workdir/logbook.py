@@ -1,0 +1,125 @@
+"""What a run writes while it goes: metrics.jsonl (equal for equal runs), timings.jsonl (all that differs), progress.
+
+metrics.jsonl is the truth; TensorBoard files are a copy of it, made when the config asks for one.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from poster_jax.runtime import multihost, storage
+
+
+class Window:
+    """Sums of step metrics since the last log line, in float64 and in step order, so that a resumed sum is the same sum."""
+
+    def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
+        self._sums = {name: list(pair) for name, pair in (sums or {}).items()}
+        self._pending: list[dict[str, tuple[Any, Any]]] = []
+
+    def add(self, sums: dict[str, tuple[Any, Any]]) -> None:
+        """Takes {name: (sum, count)} device scalars without waiting for them."""
+        self._pending.append(sums)
+
+    def sums(self) -> dict[str, list[float]]:
+        """{name: [sum, count]} so far, ready for JSON; waits for the device."""
+        for sums in self._pending:
+            for name, (total, count) in sums.items():
+                pair = self._sums.setdefault(name, [0.0, 0.0])
+                pair[0] += float(np.asarray(total))
+                pair[1] += float(np.asarray(count))
+        self._pending = []
+        return self._sums
+
+    def take_means(self) -> dict[str, float]:
+        """Means since the last call; the window is empty afterwards."""
+        means = {name: total / count for name, (total, count) in self.sums().items()}
+        self._sums = {}
+        return means
+
+
+class Logbook:
+    """Appends lines to a workdir; a line is whole or absent after any crash. Of several processes 0 writes, and all know."""
+
+    def __init__(self, workdir: pathlib.Path, *, last_step: int, total_steps: int, tensorboard: bool) -> None:
+        """Opens the logs and drops every line beyond `last_step`: those steps will be taken again."""
+        path = workdir / "metrics.jsonl"
+        self._writes = multihost.is_main()
+        self._metrics, self._timings = storage.Log(path), storage.Log(workdir / "timings.jsonl")
+        if self._writes:
+            self._metrics.close()
+        lines = multihost.from_main(lambda: read_lines(path))
+        self._lines = [line for line in lines if line["step"] <= last_step]
+        storage.write_atomic(path, "".join(json.dumps(line) + "\n" for line in self._lines))
+        self._writer = _tensorboard_writer(workdir, last_step) if tensorboard and self._writes else None
+        self._bar = tqdm.tqdm(
+            total=total_steps,
+            initial=last_step,
+            unit="step",
+            disable=not (self._writes and sys.stderr.isatty()),
+            dynamic_ncols=True,
+        )
+
+    def has(self, step: int, part: str) -> bool:
+        """True when the line of this step and part is written."""
+        return any(line["step"] == step and line["part"] == part for line in self._lines)
+
+    def metrics(self, step: int, part: str, values: dict[str, float]) -> None:
+        """One line: {"step", "part", name: value, ...}; not-a-number becomes null."""
+        clean = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
+        line = {"step": step, "part": part, **clean}
+        self._lines.append(line)
+        self._append(self._metrics, line)
+        if self._writer is not None:
+            for name, value in clean.items():
+                if value is not None:
+                    self._writer.add_scalar(f"{part}/{name}", value, step)
+        self.say(f"step {step:>6} {part:<10} " + "  ".join(f"{name} {_short(value)}" for name, value in clean.items()))
+
+    def timing(self, event: str, **values: float | int | str) -> None:
+        """One line of what differs between equal runs: seconds, rates."""
+        self._append(self._timings, {"event": event, **values, "at_secs": round(time.time(), 3)})
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar."""
+        self._bar.update(step - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """A plain line for a person, above the progress bar where there is one."""
+        if self._writes:
+            self._bar.write(text, file=sys.stderr)
+            sys.stderr.flush()
+
+    def _append(self, log: storage.Log, line: dict[str, Any]) -> None:
+        if self._writes:
+            log.append(line)
+
+    def close(self) -> None:
+        self._bar.close()
+        if self._writes:
+            self._metrics.close()
+            self._timings.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; a last line cut by a crash is dropped. No file, no lines."""
+    text = storage.read(path)
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _short(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _tensorboard_writer(workdir: pathlib.Path, last_step: int) -> Any:
+    import tensorboardX
+
+    # purge_step tells TensorBoard to forget what a crashed run wrote beyond the restored step.
+    return tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1)

@@ -1,0 +1,72 @@
+"""TFLite and ONNX of a finished run: the scores of predict by their own runtimes, and what is refused."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from poster_jax import errors, predict
+from poster_jax.export import __main__ as export
+from poster_jax.export import formats
+from tests.helpers.made_run import cnn_config, make_workdir, mobilenet_config
+
+NOISE = np.random.default_rng(5).integers(0, 256, (7, 40, 32, 3), np.uint8)
+RUNTIMES = {"tflite": ("tensorflow", "ai_edge_litert"), "onnx": ("jax2onnx", "onnxruntime")}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converters' own
+@pytest.mark.parametrize("make_config", [cnn_config, mobilenet_config])
+@pytest.mark.parametrize("kind", sorted(RUNTIMES))
+def test_other_formats_give_the_scores_of_predict(
+    kind: str, make_config: Callable[[], Any], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for guest in RUNTIMES[kind]:
+        pytest.importorskip(guest, reason=f"{guest} makes or runs {kind}")
+    workdir = make_workdir(tmp_path / "run", make_config())
+    assert export.main([str(workdir), str(tmp_path / "bundle"), f"--{kind}"]) == 0
+    name = formats.FILES[kind]
+    assert name in capsys.readouterr().out and f"`{name}` is the same" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    program = (tmp_path / "bundle" / name).read_bytes()
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["sha256"][name] == hashlib.sha256(program).hexdigest()
+    network = predict.load_network(workdir)
+    for size in (1, 7):
+        found = formats.run(kind, program, NOISE[:size])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, np.asarray(network.score(network.variables, NOISE[:size])), atol=2e-6)
+    # The same program is not that of other weights, and then nothing is written.
+    other = jax.tree.map(lambda leaf: leaf * 1.01, network.variables)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formats, "build", lambda *_: program)
+        patch.setattr(predict, "load_network", lambda _: dataclasses.replace(network, variables=other))
+        with pytest.raises(RuntimeError, match="differ from the checkpoint"):
+            export.main([str(workdir), str(tmp_path / "other"), f"--{kind}"])
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "bundle"}
+
+
+@pytest.mark.parametrize("kind", sorted(RUNTIMES))
+def test_a_format_that_cannot_be_is_refused_and_nothing_is_written(
+    kind: str,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workdir = make_workdir(tmp_path / "run", cnn_config())
+    network = predict.load_network(workdir)
+    with pytest.raises(errors.UserError, match=f"no form in {kind}"):
+        formats.build(kind, network, "bfloat16")
+    for guest in RUNTIMES[kind]:
+        monkeypatch.setitem(sys.modules, guest, None)
+    assert export.main([str(workdir), str(tmp_path / "bundle"), f"--{kind}"]) == 2
+    said = capsys.readouterr().err
+    assert f"--{kind} needs {RUNTIMES[kind][0]}: pip install 'poster_jax[{kind}]'" in said and said.count("\n") == 1
+    with pytest.raises(errors.UserError, match=f"needs {RUNTIMES[kind][1]}"):
+        formats.run(kind, b"", NOISE[:1])
+    assert list(tmp_path.iterdir()) == [workdir]

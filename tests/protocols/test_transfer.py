@@ -1,0 +1,142 @@
+"""The transfer protocol as a process: its results and its refusals."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from poster_jax import config as config_lib
+from poster_jax import errors, main
+from poster_jax.report.tables import transfer_table
+from tests.helpers import processes
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TRANSFER = f"{ROOT}/configs/transfer_mobilenet.py:smoke"
+# One branch, an evaluation and a checkpoint every third step of twelve.
+ARGUMENTS = (
+    f"--config={TRANSFER}",
+    "--config.transfer.input_ranges=((),)",
+    "--config.train.num_epochs=0.0",
+    "--config.train.num_steps=12",
+    "--config.checkpoint.every_epochs=0.0",
+    "--config.checkpoint.every_steps=3",
+    "--config.eval.every_epochs=0.0",
+    "--config.eval.every_steps=3",
+    "--config.eval.bootstrap_samples=10",
+    "--config.train.average_decay=0.9",
+    "--config.model.dropout=0.2",
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, str]:
+    workdir = tmp_path_factory.mktemp("transfer") / "run"
+    code, said = processes.finish(processes.start(ARGUMENTS, workdir))
+    assert code == 0, said
+    return workdir, said
+
+
+def test_results_hold_every_stage_beside_baselines_on_the_same_features(uninterrupted: tuple[pathlib.Path, str]) -> None:
+    workdir, out = uninterrupted
+    results = json.loads((workdir / "results.json").read_text())
+    [branch] = results["branches"]
+    assert [head["learning_rate"] for head in branch["frozen"]] == [1e-4, 1e-3, 1e-2]
+    for head in branch["frozen"]:
+        assert [(row["epoch"], row["part"]) for row in head["history"]] == [
+            (epoch, part) for epoch in (1.0, 2.0) for part in ("train", "validation")
+        ]
+    best = max(
+        branch["frozen"], key=lambda head: max(row["top1_accuracy"] for row in head["history"] if row["part"] == "validation")
+    )
+    assert branch["chosen_learning_rate"] == best["learning_rate"]
+    assert {row["part"] for row in branch["tuned"]["history"]} == {"train", "validation"}
+    assert set(results["baselines"]) == {"color_histogram_logistic", "feature_neighbours", "feature_logistic"}
+    assert results["splits"] == branch["tuned"]["splits"]
+    assert transfer_table.transfer_table([results]).strip() in out
+    assert (workdir / "samples.npz").exists()
+
+
+def test_a_finished_run_is_only_read(uninterrupted: tuple[pathlib.Path, str], capsys: pytest.CaptureFixture) -> None:
+    before = (uninterrupted[0] / "results.json").stat().st_mtime_ns
+    assert main.main([*ARGUMENTS, f"--workdir={uninterrupted[0]}"]) == 0
+    assert (uninterrupted[0] / "results.json").stat().st_mtime_ns == before
+    assert "fine-tuned, training" in capsys.readouterr().out
+
+
+def result(test: float, chosen: float, encoding: str = "first") -> dict[str, Any]:
+    metric = {"value": test, "low": test - 0.1, "high": test + 0.1, "best_floor": 0.167}
+    splits = {part: {"metrics": {"top1_accuracy": metric, "mean_average_precision": metric}} for part in transfer_table.PARTS}
+    branch = {
+        "input_range": [0.0, 1.0],
+        "bn_mode": "training",
+        "frozen": [{"learning_rate": 1e-3, "splits": splits}],
+        "chosen_learning_rate": chosen,
+        "tuned": {"learning_rate": 1e-5, "splits": splits},
+    }
+    return {"data": {"encoding": encoding}, "splits": splits, "baselines": {"feature_neighbours": splits}, "branches": [branch]}
+
+
+def test_the_table_says_floor_interval_and_how_often_a_rate_was_chosen() -> None:
+    lines = transfer_table.transfer_table([result(0.3, 1e-3), result(0.4, 1e-4)]).splitlines()
+    assert "floor 0.167" in lines[0]
+    assert "range over 2 seeds" in lines[0]
+    assert "chosen 1 of 2" in lines[2]
+    assert lines[2].endswith("0.350  [0.300, 0.400]")
+    single = transfer_table.transfer_table([result(0.3, 1e-3, "multi_hot")])
+    assert single.startswith("mean_average_precision")
+    assert "[0.200, 0.400]" in single
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ((("transfer.learning_rates", "()"),), "one or more"),
+        ((("transfer.learning_rates", "(0.0,)"),), "above zero"),
+        ((("transfer.input_ranges", "((1.0, 0.0),)"),), "low below high"),
+        ((("transfer.unfreeze_epochs", "1.0"),), "bn_mode=frozen"),
+        ((("model.bn_mode", "froze"),), 'did you mean "frozen"'),
+        ((("data.num_auxiliary", "3"),), "multi_hot"),
+        ((("transfer.head_epochs", "0.0"),), "above zero"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(overrides: tuple[tuple[str, str], ...], says: str) -> None:
+    with pytest.raises(errors.UserError, match=says):
+        config_lib.load(TRANSFER, overrides)
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--config.model.weights=keras:none.h5", "does not exist"),
+        ("--config.model.weights=nonsense", "is unknown"),
+        ("--config.model.train_from=block_17", "is unknown"),
+        ("--config.data.image_size=(31, 40)", "32 px a side"),
+    ],
+)
+def test_bad_weights_and_sizes_end_with_exit_code_2(
+    argument: str, says: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main.main([f"--config={TRANSFER}", argument, f"--workdir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert says in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_weights_of_another_width_are_refused(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture, shared_dir: pathlib.Path
+) -> None:
+    weights = f"keras:{shared_dir}/weights/mobilenetv2_1.00_160_keras.h5"
+    arguments = [f"--config={TRANSFER}", f"--config.model.weights={weights}", f"--workdir={tmp_path / 'run'}"]
+    assert main.main(arguments) == 2
+    assert "--config.model.width=1" in capsys.readouterr().err
+
+
+def test_the_summary_is_the_paper_s_figure_5(capsys: pytest.CaptureFixture) -> None:
+    assert main.main([f"--config={ROOT}/configs/transfer_mobilenet.py", "--summary"]) == 0
+    out = capsys.readouterr().out
+    for number in ("2257984", "7686", "2,265,670", "2,231,558"):
+        assert number in out
+    assert main.main([f"--config={ROOT}/configs/cnn_onehot.py", "--summary"]) == 0
+    assert "6,295,558" in capsys.readouterr().out

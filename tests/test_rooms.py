@@ -1,0 +1,92 @@
+"""One direction of imports between rooms, heavy guests in named files, and modules that load without jax, read by `ast`."""
+
+import ast
+import pathlib
+from collections.abc import Mapping
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
+# A file imports from its own room, without a circle, or from a room that stands before it.
+ROOMS = "errors ops cli metrics runtime config data models workdir train search paper compare report".split()
+ROOMS += "protocols predict main bench export".split()
+NEVER = {("models", "data"), ("report", "train"), ("protocols", "report")}  # what the order alone would allow
+WITHOUT_JAX = "errors cli metrics config paper compare report workdir.run_folder workdir.run_files workdir.logbook".split()
+WITHOUT_JAX += "runtime.multihost runtime.storage runtime.hugepages data.download data.catalog data.images data.labels".split()
+WITHOUT_JAX += "data.splits data.synthetic data.sampler data.cache search.space search.snapshots search.summary".split()
+WITHOUT_JAX += "protocols.ablation_cells export.model_card".split()
+JAX = {"jax", "flax", "optax", "orbax"}
+NEEDS_JAX = {"paper.facts"}
+# Who may import a guest, and inside functions only.
+GUESTS = {
+    "tensorflow": "data.streaming bench.peers bench.keras_finetune export.formats",
+    "keras": "bench.peers bench.keras_finetune models.convert",
+    "torch": "bench.peers models.convert",
+    "jax2onnx": "export.formats",
+    "onnxruntime": "export.formats",
+    "ai_edge_litert": "export.formats",
+    "h5py": "models.keras_files",
+    "matplotlib": "report.figures.style report.figures.overlay report.figures.confusions",
+    "jinja2": "report.page",
+    "tensorboardX": "workdir.logbook",
+}
+CODE = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+    for path in PACKAGE.rglob("*.py")
+    if path.parent != PACKAGE or path.stem != "__init__"
+}
+
+
+def names_in(nodes: list[ast.AST]) -> set[str]:
+    """Full dotted names of everything that these nodes import."""
+    found = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    return found | {f"{node.module}.{a.name}" for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
+
+
+def faults(code: Mapping[str, str]) -> list[str]:
+    """What breaks the rules in {dotted name below poster_jax: source}."""
+    found, graph = [], {}
+    for name, source in code.items():
+        tree, room = ast.parse(source), name.split(".")[0]
+        names, at_top = names_in(list(ast.walk(tree))), names_in(list(tree.body))
+        own = {full.removeprefix("poster_jax.") for full in names if full.startswith("poster_jax.")}
+        graph[name] = {next((p for p in (o, o.rpartition(".")[0]) if p in code), o) for o in own} - {name}
+        rooms = {other.split(".")[0] for other in graph[name]} - {room}
+        found += [f"{name} imports {r}" for r in rooms if ROOMS.index(r) > ROOMS.index(room) or (room, r) in NEVER]
+        for guest, allowed in GUESTS.items():
+            used = [n for n in names if n.split(".")[0] == guest]
+            found += [f"{name} imports {n}" for n in used if name not in allowed.split() or n in at_top]
+        if any(f"{name}.".startswith(f"{part}.") for part in WITHOUT_JAX) and name not in NEEDS_JAX:
+            found += [f"{name} needs jax" for n in at_top if n.split(".")[0] in JAX]
+    while leaves := [name for name, others in graph.items() if not others & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    return [*found, *(f"{name} is in or above a circle" for name in graph)]
+
+
+def test_the_rooms_of_the_package() -> None:
+    assert not faults(CODE)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("ops.pool", "from poster_jax import config"),
+        ("models.cnn", "from poster_jax.data import labels"),
+        ("data.labels", "from poster_jax.data import dataset"),
+        ("train.loop", "def f():\n    import torch"),
+        ("data.streaming", "import tensorflow"),
+        ("metrics.floors", "import jax.numpy as jnp"),
+    ],
+)
+def test_a_planted_wrong_import_is_seen(name: str, line: str) -> None:
+    assert faults({**CODE, name: f"{CODE[name]}\n{line}\n"})
+
+
+def test_files_and_functions_stay_small() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 350, path.name
+        limit = 80 if "protocols" in path.parts else 60
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < limit, f"{path.name}: {node.name}"  # type: ignore[operator]
