@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import pytest
@@ -30,3 +30,11 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path
     os.environ["POSTER_JAX_CACHE"] = str(cache)
     yield cache
     os.environ.pop("POSTER_JAX_CACHE") if before is None else os.environ.update(POSTER_JAX_CACHE=before)
+
+
+@pytest.fixture(scope="session")
+def write_workdir() -> Callable[..., pathlib.Path]:
+    """`write_workdir(folder, encoding=, seeds=, samples=)` makes a finished run by hand and returns its folder."""
+    from tests.helpers import hand_run
+
+    return hand_run.write

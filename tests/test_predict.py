@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from poster_jax import predict
-from poster_jax.data import builder
+from poster_jax.data import builder, images
 from poster_jax.export import __main__ as export
 from poster_jax.export import bundle
 from poster_jax.workdir import run_folder
@@ -190,3 +190,13 @@ def test_the_folder_of_one_seed_is_a_network_too(workdir: pathlib.Path, posters:
     one, other = (next(predict.predict(predict.load_network(each), [picture], with_maps=False)) for each in (workdir, seed))
     assert isinstance(one, predict.Picture) and isinstance(other, predict.Picture)
     np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_the_table_tells_the_three_most_probable_genres_and_the_decision() -> None:
+    network = predict.Predictor(None, {}, ("A", "B", "C", "D", "E"), np.array([0.5, 0.9, 0.05, 0.5, 0.5]), (1, 1), 1, None)
+    checked = images.CheckedImage(b"", 1, 1, (), "", 0, b"")
+    scores = np.array([0.25, 0.8, 0.1, 0.625, 0.3])
+    one = predict.Picture(pathlib.Path("poster.jpg"), checked, scores, None)
+    assert predict.table_line(network, one) == f"{'poster.jpg':<48}  B 0.80, D 0.62, E 0.30  ->  D, C"
+    none = predict.Picture(pathlib.Path("x" * 60 + ".jpg"), checked, np.zeros(5), None)
+    assert predict.table_line(network, none) == f"...{'x' * 41}.jpg  A 0.00, B 0.00, C 0.00  ->  none"

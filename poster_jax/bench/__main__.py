@@ -5,23 +5,25 @@ measured alone, and as what a step with real posters takes beyond a step on one 
 """
 
 import argparse
+import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+import pandas as pd
 
 from poster_jax import config as config_lib
-from poster_jax import errors, models
+from poster_jax import errors
 from poster_jax.bench import peers, timing
-from poster_jax.data import input_pipeline
-from poster_jax.runtime import hugepages, sharding
-from poster_jax.train import losses, optimizers, train_state
-from poster_jax.train import steps as steps_lib
+from poster_jax.data import dataset, input_pipeline, resident
+from poster_jax.runtime import hugepages, preemption, sharding
+from poster_jax.train import network
+from poster_jax.train import run as run_lib
 
 # The paper's Table 2 network at its narrowest (4, 16, 80): the step that leaves the input the least time.
 NARROW_BLOCKS = ((4, 3, 2, False, 0.0), (16, 3, 2, False, 0.0))
@@ -29,48 +31,43 @@ NARROW_DENSE = ((80, False, 0.3),)
 
 
 class Steps:
-    """The jitted steps of one config on one blank batch, and the state they move."""
+    """The jitted steps of one config on blank rows, and the state they move."""
 
     def __init__(self, config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> None:
-        self.model: Any = models.build(**config.model, num_genres=num_genres, precision=config.train.precision)
-        optimizer = optimizers.build_optimizer(**config.optim, num_steps=1)
-        keeps_average = config.train.average_decay > 0
-        self.state = train_state.create(
-            self.model, optimizer, config.data.image_size, 0, shardings.state, keeps_average=keeps_average
-        )
-        loss = losses.build(**config.loss, genre_counts=np.ones(num_genres), num_rows=2 * num_genres)
-        train_step = steps_lib.make_train_step(
-            self.model, optimizer, loss, augment=config.train.augment.to_dict(), average_decay=config.train.average_decay
-        )
-        self._train_step = jax.jit(train_step, donate_argnums=0)
-        self._eval_step = jax.jit(steps_lib.make_eval_step(self.model, loss, mirror=config.eval.mirror))
+        rows = blank_rows(num_genres)
+        stream = resident.make_host_stream(np.zeros((len(rows.poster), *config.data.image_size, 3), np.uint8))
+        loader = input_pipeline.Loader(rows, stream, config.data.image_size, shardings, False, "resident", "of blank posters")
+        cadence = run_lib.Cadence(total=1, log=1, evaluate=1, save=1)
+        run = run_lib.Run(config, 0, pathlib.Path(), loader, cadence, preemption.StopRequest())
+        self.network = network.build(run)
+        self.state = self.network.state
         self._key = jax.random.key(0)
 
-    def train(self, batch: dict[str, Any]) -> None:
+    def train(self, batch: input_pipeline.Batch) -> None:
         """One training step, waited for."""
-        self.state, sums = self._train_step(self.state, batch, self._key)
+        self.state, sums = self.network.train_step(self.state, batch, self._key)
         jax.block_until_ready(sums)
 
-    def evaluate(self, batch: dict[str, Any]) -> None:
+    def evaluate(self, batch: input_pipeline.Batch) -> None:
         """One evaluation step, waited for."""
-        jax.block_until_ready(self._eval_step(self.state.variables(), batch))
+        jax.block_until_ready(self.network.eval_step(self.state.variables(), batch))
 
-    def train_all(self, batches: Any) -> float:
+    def train_all(self, batches: Iterable[input_pipeline.Batch]) -> float:
         """Seconds per step over batches, as `loop.fit` runs them: the host waits for the last one only."""
         started, count, sums = time.perf_counter(), 0, None
         for batch in batches:
-            self.state, sums = self._train_step(self.state, batch, self._key)
+            self.state, sums = self.network.train_step(self.state, batch, self._key)
             count += 1
         jax.block_until_ready(sums)
         return (time.perf_counter() - started) / count
 
-    def forward_operations(self, batch: dict[str, Any]) -> float:
+    def forward_operations(self, batch: input_pipeline.Batch) -> float:
         """Floating-point operations of one forward pass by direct convolution, as XLA counts them.
 
         Lowered for another platform than CPU, where `layers` takes a form with fewer operations.
         """
         image = jax.numpy.asarray(batch["image"], jax.numpy.float32)
-        traced = jax.jit(lambda v, x: self.model.apply(v, x, False)).trace(self.state.variables(), image)
+        traced = jax.jit(lambda v, x: self.network.model.apply(v, x, False)).trace(self.state.variables(), image)
         analysis: Any = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
         return float(analysis["flops"])
 
@@ -98,7 +95,7 @@ def main() -> int:
     return 0
 
 
-def fixed_batch(config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> dict[str, Any]:
+def fixed_batch(config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> input_pipeline.Batch:
     """One batch of noise on the devices."""
     rng = np.random.default_rng(0)
     size = config.train.batch_size
@@ -108,7 +105,29 @@ def fixed_batch(config: config_lib.Config, shardings: sharding.Shardings, num_ge
         "mask": np.ones(size, np.float32),
         "id": np.arange(size, dtype=np.int32),
     }
-    return sharding.put_batch(batch, shardings.batch)
+    arrays = sharding.put_batch(batch, shardings.batch)
+    return input_pipeline.Batch(image=arrays["image"], label=arrays["label"], mask=arrays["mask"], id=arrays["id"])
+
+
+def blank_rows(num_genres: int) -> dataset.Dataset:
+    """Two multi-hot rows a genre, one with it and one without, all of them in every part."""
+    num_rows = 2 * num_genres
+    label = np.zeros((num_rows, num_genres), np.float32)
+    label[np.arange(num_genres), np.arange(num_genres)] = 1
+    positions = np.arange(num_rows)
+    return dataset.Dataset(
+        name="blank posters",
+        fingerprint="",
+        genres=tuple(f"genre {index}" for index in range(num_genres)),
+        poster=positions,
+        label=label,
+        target=label,
+        movie_id=positions.astype(np.int32),
+        group=positions,
+        parts=dict.fromkeys(dataset.PARTS, positions),
+        summary={},
+        refused=pd.DataFrame(),
+    )
 
 
 def bench_steps(config: config_lib.Config, shardings: sharding.Shardings, repeats: int, against: str | None) -> None:
@@ -157,10 +176,10 @@ def bench_inputs(config: config_lib.Config, shardings: sharding.Shardings, repea
     narrow.model = {**config_lib.MODELS["cnn"], "blocks": NARROW_BLOCKS, "dense": NARROW_DENSE}
     print(f"{'input':<12}{'alone images/s':>16}{'network':>12}{'fixed batch ms':>16}{'real data ms':>14}{'ratio':>8}")
     for path in ("resident", "streaming"):
-        feed = input_pipeline.open_loader(config.data, shardings, (path, "the benchmark asks for it"))
-        size, genres = config.train.batch_size, len(feed.rows.genres)
+        loader = input_pipeline.open_loader(config.data, shardings, (path, "the benchmark asks for it"))
+        size, genres = config.train.batch_size, len(loader.rows.genres)
         # Streaming decodes in the first epoch alone, which is told apart.
-        first_epoch = _drain(feed.train_batches(size, 0, 0, len(feed.rows.parts["train"]) // size)) / size
+        first_epoch = _drain(loader.train_batches(size, 0, 0, len(loader.rows.parts["train"]) // size)) / size
         print(f"{path:<12}{1 / first_epoch:>16.0f}  in the first epoch")
         for name, one in (("configured", config), ("narrow", narrow)):
             count = num_steps if name == "configured" else 10 * num_steps
@@ -169,8 +188,8 @@ def bench_inputs(config: config_lib.Config, shardings: sharding.Shardings, repea
             fixed, real, alone = [], [], []
             for turn in range(repeats):
                 fixed.append(steps.train_all(batch for _ in range(count)))
-                real.append(steps.train_all(feed.train_batches(size, turn, 0, count)))
-                alone.append(_drain(feed.train_batches(size, turn, 0, 10 * num_steps)) / size)
+                real.append(steps.train_all(loader.train_batches(size, turn, 0, count)))
+                alone.append(_drain(loader.train_batches(size, turn, 0, 10 * num_steps)) / size)
             ratios = [b / a for a, b in zip(fixed, real, strict=True)]
             print(
                 f"{path:<12}{1 / statistics.median(alone):>16.0f}{name:>12}{1e3 * statistics.median(fixed):>16.1f}"
@@ -178,7 +197,7 @@ def bench_inputs(config: config_lib.Config, shardings: sharding.Shardings, repea
             )
 
 
-def _drain(batches: Any) -> float:
+def _drain(batches: Iterable[input_pipeline.Batch]) -> float:
     """Seconds per batch of an input that nothing waits for."""
     started, count = time.perf_counter(), 0
     for batch in batches:

@@ -23,6 +23,7 @@ from poster_jax.models import keras_files
 from poster_jax.protocols import measure
 from poster_jax.report.tables import run_table
 from poster_jax.runtime import storage
+from poster_jax.workdir import run_files
 
 EVAL_BATCH_SIZE = 64
 
@@ -78,7 +79,7 @@ def load_posters(data: Any, num_rows: int) -> Posters:
     rows = dataset.select(source, data)
     if num_rows:
         rows = dataclasses.replace(rows, parts={part: at[:num_rows] for part, at in rows.parts.items()})
-    packed = resident.pack(source, data.image_size, data.cache_dir).images
+    packed = resident.pack(source, data.image_size, data.cache_dir).pixels
     return Posters(rows, {part: packed[rows.poster[at]] for part, at in rows.parts.items()})
 
 
@@ -211,9 +212,9 @@ def save(
     """Writes labels.json, predictions.npz and results.json as `protocols/single.py` does, and returns the results."""
     rows = posters.rows
     storage.write_json(workdir / "labels.json", {"genres": rows.genres, "encoding": config.data.encoding})
-    measure.save_predictions(workdir, rows, scores)
+    run_files.write_predictions(workdir, rows.parts, rows.movie_id, rows.label, scores)
     results = {**head, "data": rows.summary, "splits": measure.score_parts(config, rows, scores), "baselines": {}}
-    storage.write_json(workdir / "results.json", results)
+    run_files.write_results(workdir, results)
     return results
 
 

@@ -18,23 +18,26 @@ from poster_jax import config as config_lib
 from poster_jax import errors, models
 from poster_jax.bench import keras_finetune, peers
 from poster_jax.data import input_pipeline
-from poster_jax.protocols import stages, transfer
-from poster_jax.runtime import sharding
-from poster_jax.train import features
+from poster_jax.protocols import transfer
+from poster_jax.runtime import preemption, sharding
+from poster_jax.train import features, network
+from poster_jax.train import run as run_lib
 
 
 def time_ours(config: config_lib.Config) -> float:
     """Seconds from posters in memory to trained and scored heads of all rates, compilation included."""
-    feed = input_pipeline.open_loader(config.data, sharding.make_shardings(), ("resident", "the benchmark asks for it"))
+    loader = input_pipeline.open_loader(config.data, sharding.make_shardings(), ("resident", "the benchmark asks for it"))
     loaded = models.load_pretrained(**config.model)
     started = time.perf_counter()
-    model, _, state = stages.start_network(config, config.model, feed, 1, config.seed, loaded, unfreeze_steps=0)
+    cadence = run_lib.Cadence(total=1, log=1, evaluate=1, save=1)
+    run = run_lib.Run(config, config.seed, pathlib.Path(), loader, cadence, preemption.StopRequest())
+    net = network.build(run, pretrained=loaded)
+    model: Any = net.model
     body = model.clone(train_from="head", bn_mode="frozen")
     with tempfile.TemporaryDirectory() as folder:
-        pooled = features.extract(body, state.variables(), feed, config.eval.batch_size, folder)
-        statistics = model.head_statistics(pooled.of(feed.rows.parts["train"]))
-        loss, params = stages.build_loss(config, feed), state.params["head"]
-        transfer.cached_heads(config, config.seed, feed, model, loss, params, statistics, pooled)
+        pooled = features.extract(body, net.state.variables(), loader, config.eval.batch_size, folder)
+        statistics = model.head_statistics(pooled.of(loader.rows.parts["train"]))
+        transfer.cached_heads(run, net, statistics, pooled)
     return time.perf_counter() - started
 
 

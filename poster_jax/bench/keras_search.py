@@ -45,7 +45,7 @@ def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
     peers.keras_on_tensorflow()
     source = builder.load_source(config.data)
     rows = dataset.select(source, config.data)
-    images = resident.pack(source, config.data.image_size, config.data.cache_dir).images
+    images = resident.pack(source, config.data.image_size, config.data.cache_dir).pixels
     pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
     train, validation = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)[0]
     held = {part: (images[rows.poster[at]], rows.label[at]) for part, at in (("train", train), ("validation", validation))}

@@ -6,13 +6,12 @@ array_record is the file format because it is read by index without TensorFlow. 
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,13 +21,10 @@ from absl import logging as absl_logging
 
 from poster_jax import errors
 from poster_jax.data import cache, catalog, synthetic
+from poster_jax.data.source import ENCODED, SPLIT, Records, Source
 
-SPLIT = "posters"
 # Part of every cache name: raise it when what is written changes.
 FORMAT = "1"
-# Records come as JPEG or PNG bytes.
-SKIP: Any = tfds.decode.SkipDecoding
-ENCODED = {"image": SKIP()}
 NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters"}
 
 
@@ -98,35 +94,6 @@ def read_catalog(variant: str, data_dir: str, csv: str, num_posters: int, seed: 
     return catalog.Catalog(table=table, refused=refused, repaired={})
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A built data set.
-
-    Attributes:
-        name: what tables call it, as "synthetic posters".
-        fingerprint: hash of everything the posters depend on.
-        table: columns id, genres, group, split; row i is poster i.
-        refused, repaired: the catalog's ledger.
-        directory: where the records lie.
-    """
-
-    name: str
-    fingerprint: str
-    table: pd.DataFrame
-    refused: pd.DataFrame
-    repaired: dict[str, int]
-    directory: pathlib.Path
-
-    @functools.cached_property
-    def _records(self) -> Any:
-        builder: Any = tfds.builder_from_directory(self.directory)
-        return builder.as_data_source(SPLIT, decoders=ENCODED)
-
-    def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
-        """JPEG or PNG bytes of the given rows of `table`, read by index."""
-        return [record["image"] for record in self._records.__getitems__([int(i) for i in posters])]
-
-
 def fingerprint(variant: str, *, data_dir: str, csv: str, num_posters: int, seed: int) -> str:
     """sha256 hex of what the built set depends on: settings, the CSV's bytes, and name, size and time of every picture.
 
@@ -179,7 +146,7 @@ def load_source(data: Any) -> Source:
     table = pd.read_csv(directory / "table.csv", dtype={"genres": str, "split": str}, keep_default_na=False)
     refused = pd.read_csv(directory / "refused.csv", dtype=str, keep_default_na=False)
     repaired = json.loads((directory / "repaired.json").read_text())
-    return Source(NAMES[data.variant], key, table, refused, repaired, info.parent)
+    return Source(NAMES[data.variant], key, table, refused, repaired, Records(info.parent))
 
 
 def preview_source(data: Any) -> Source:
@@ -188,7 +155,7 @@ def preview_source(data: Any) -> Source:
     if directory.exists():
         return load_source(data)
     posters = read_catalog(data.variant, data.dir, data.csv, data.num_posters, data.seed)
-    return Source(NAMES[data.variant], key, posters.table, posters.refused, posters.repaired, directory)
+    return Source(NAMES[data.variant], key, posters.table, posters.refused, posters.repaired, Records(directory))
 
 
 def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from poster_jax import errors
 from poster_jax.data import builder, catalog, labels, resident, splits
+from poster_jax.data.source import Source
 from poster_jax.runtime import storage
 
 PARTS = ("train", "validation", "test")
@@ -52,7 +53,7 @@ class Dataset:
         return self.target.shape[1] if self.target.ndim == 2 else len(self.genres)
 
 
-def open_source(data: Any, load: Callable[[Any], builder.Source] = builder.load_source) -> builder.Source | resident.Packed:
+def open_source(data: Any, load: Callable[[Any], Source] = builder.load_source) -> Source:
     """The source of `config.data`; `load` is for one that is not packed yet.
 
     Raises UserError as `load` and `resident.load_packed` do.
@@ -60,7 +61,7 @@ def open_source(data: Any, load: Callable[[Any], builder.Source] = builder.load_
     return resident.load_packed(storage.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
 
 
-def select(source: builder.Source | resident.Packed, data: Any) -> Dataset:
+def select(source: Source, data: Any) -> Dataset:
     """Genres, labels, balance and split of `config.data` applied to a source.
 
     Raises UserError for a genre that is not there or too rare, an empty part, or a balance that cannot be.

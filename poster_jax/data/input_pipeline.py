@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import numpy as np
@@ -19,6 +19,15 @@ LOOKAHEAD = 2
 MEMORY_SHARE = 0.5
 # (positions int64 [B], mask float32 [B]) of global batches.
 Plan = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+class Batch(TypedDict):
+    """Global device arrays of one step, cut along the first axis."""
+
+    image: jax.Array  # uint8 [B, H, W, 3]
+    label: jax.Array  # int32 [B] or float32 [B, outputs]: what is learnt
+    mask: jax.Array  # float32 [B], 0 for padding
+    id: NotRequired[jax.Array]  # int32 [B], of the movie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Loader:
     path: str
     why: str
 
-    def train_batches(self, batch_size: int, seed: int, start_step: int, num_steps: int) -> Iterator[dict[str, Any]]:
+    def train_batches(self, batch_size: int, seed: int, start_step: int, num_steps: int) -> Iterator[Batch]:
         """Batches of steps start_step .. num_steps - 1, a function of (seed, step); all rows are real."""
         part = self.rows.parts["train"]
         mask = np.ones(batch_size, np.float32)
@@ -53,11 +62,11 @@ class Loader:
 
         return self._batches(plan)
 
-    def eval_batches(self, part: str, batch_size: int) -> Iterator[dict[str, Any]]:
+    def eval_batches(self, part: str, batch_size: int) -> Iterator[Batch]:
         """Every row of a part once and in order; the last batch is padded under mask 0."""
         return self.row_batches(self.rows.parts[part], batch_size)
 
-    def row_batches(self, positions: np.ndarray, batch_size: int) -> Iterator[dict[str, Any]]:
+    def row_batches(self, positions: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """The given rows in their order; the last batch is padded under mask 0."""
         padded = sampler.padded_positions(len(positions), batch_size)
         return self._batches(lambda: ((positions[at], mask) for at, mask in padded))
@@ -71,21 +80,22 @@ class Loader:
         parts = {**self.rows.parts, "validation": validation[chosen]}
         return dataclasses.replace(self, rows=dataclasses.replace(self.rows, parts=parts))
 
-    def _batches(self, plan: Callable[[], Plan]) -> Iterator[dict[str, Any]]:
+    def _batches(self, plan: Callable[[], Plan]) -> Iterator[Batch]:
         """Device batches, a few ahead. The plan is walked twice because tf.data reads it from a thread of its own."""
         stream = self.images(self.rows.poster[at if self.on_device else at[sharding.local_slice(len(at))]] for at, _ in plan())
-        ahead: collections.deque[dict[str, Any]] = collections.deque()
+        ahead: collections.deque[Batch] = collections.deque()
         for (positions, mask), image in zip(plan(), stream, strict=True):
             here = sharding.local_slice(len(positions))
-            local: dict[str, Any] = {
+            local = {
                 "label": self.rows.target[positions[here]],
                 "mask": mask[here],
                 "id": self.rows.movie_id[positions[here]],
             }
             if not self.on_device:
                 local["image"] = image
-            batch = sharding.put_batch(local, self.shardings.batch)
-            ahead.append({**batch, "image": image} if self.on_device else batch)
+            arrays = sharding.put_batch(local, self.shardings.batch)
+            held = image if self.on_device else arrays["image"]
+            ahead.append(Batch(image=held, label=arrays["label"], mask=arrays["mask"], id=arrays["id"]))
             if len(ahead) > LOOKAHEAD:
                 yield ahead.popleft()
         yield from ahead
@@ -118,7 +128,7 @@ def open_loader(data: Any, shardings: sharding.Shardings, chosen: tuple[str, str
     Args:
         chosen: (path, reason) of an earlier start of the same run, which is kept.
     """
-    source: Any = dataset.open_source(data, lambda data: multihost.main_first(lambda: builder.load_source(data)))
+    source = dataset.open_source(data, lambda data: multihost.main_first(lambda: builder.load_source(data)))
     if data.variant == "packed":
         path, why = "resident", "the data set is a packed cache"
     else:
@@ -133,7 +143,7 @@ def open_loader(data: Any, shardings: sharding.Shardings, chosen: tuple[str, str
         if data.variant != "packed":
             packed = multihost.main_first(lambda: resident.pack(source, data.image_size, data.cache_dir))
         if on_device:
-            stream = resident.make_device_stream(packed.images, rows.poster, shardings.replicated, shardings.batch)
+            stream = resident.make_device_stream(packed.pixels, rows.poster, shardings.replicated, shardings.batch)
         else:
-            stream = resident.make_host_stream(packed.images)
+            stream = resident.make_host_stream(packed.pixels)
     return Loader(rows, stream, data.image_size, shardings, on_device, path, why)

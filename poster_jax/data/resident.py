@@ -5,7 +5,6 @@ memory already, and numpy gathers 64 posters in 0.15 ms.
 """
 
 import concurrent.futures
-import dataclasses
 import io
 import itertools
 import json
@@ -13,6 +12,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,34 +20,24 @@ import pandas as pd
 from jax.sharding import NamedSharding
 
 from poster_jax import errors
-from poster_jax.data import builder, cache, catalog, images
+from poster_jax.data import cache, catalog, images
+from poster_jax.data.source import Source
 from poster_jax.runtime import storage
 
 CHUNK = 256
 ABOUT = "packed.json"  # written last: a folder that holds it is whole
-ImageStream = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray | jax.Array]]
+# Index arrays -> images uint8 [b, H, W, 3]: numpy arrays, or on accelerators global device arrays.
+ImageStream = Callable[[Iterable[np.ndarray]], Iterator[Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Packed:
-    """A packed cache folder: `images` uint8 [N, H, W, 3] (memory map), and the table and ledger it was made with."""
-
-    name: str
-    fingerprint: str
-    images: np.ndarray
-    table: pd.DataFrame
-    refused: pd.DataFrame
-    repaired: dict[str, int]
-
-
-def packed_directory(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> pathlib.Path:
+def packed_directory(source: Source, image_size: tuple[int, int], cache_dir: str) -> pathlib.Path:
     """The cache is named by what it depends on: the source's fingerprint and the size."""
     height, width = image_size
     variant = source.name.split()[0].lower()
     return cache.cache_root(cache_dir) / f"packed-{variant}-{source.fingerprint[:16]}-{height}x{width}"
 
 
-def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> Packed:
+def pack(source: Source, image_size: tuple[int, int], cache_dir: str) -> Source:
     """Decodes every poster of `source` once, unless that was done before; for a store on this disk, and puts it there.
 
     Raises UserError when the disk has too little room, before anything is written.
@@ -69,7 +59,7 @@ def pack(source: builder.Source, image_size: tuple[int, int], cache_dir: str) ->
     return load_packed(directory, image_size)
 
 
-def _pack_for_store(source: builder.Source, image_size: tuple[int, int], directory: pathlib.Path) -> Packed:
+def _pack_for_store(source: Source, image_size: tuple[int, int], directory: pathlib.Path) -> Source:
     if not (directory / ABOUT).is_file():
         packed_here = cache.disk_root("") / directory.name
         if not packed_here.exists():
@@ -81,7 +71,7 @@ def _pack_for_store(source: builder.Source, image_size: tuple[int, int], directo
     return load_packed(directory, image_size)
 
 
-def _write(source: builder.Source, image_size: tuple[int, int], directory: pathlib.Path) -> None:
+def _write(source: Source, image_size: tuple[int, int], directory: pathlib.Path) -> None:
     shape = (len(source.table), *image_size, 3)
     packed = np.lib.format.open_memmap(directory / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -96,7 +86,7 @@ def _write(source: builder.Source, image_size: tuple[int, int], directory: pathl
     (directory / ABOUT).write_text(json.dumps(about))
 
 
-def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Packed:
+def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Source:
     """Reads a packed cache folder; it needs neither TensorFlow nor the original pictures.
 
     Raises UserError when the folder is not one, or holds another size.
@@ -115,7 +105,7 @@ def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Packed:
         io.BytesIO((directory / "table.csv").read_bytes()), dtype={"genres": str, "split": str}, keep_default_na=False
     )
     refused = pd.read_csv(io.BytesIO((directory / "refused.csv").read_bytes()), dtype=str, keep_default_na=False)
-    return Packed(about["name"], about["fingerprint"], packed, table, refused, about["repaired"])
+    return Source(about["name"], about["fingerprint"], table, refused, about["repaired"], packed)
 
 
 def num_bytes(num_posters: int, image_size: tuple[int, int]) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from poster_jax import errors
-from poster_jax.data import builder, cache, images, resident
+from poster_jax.data import cache, images, resident
+from poster_jax.data.source import Source
 
 
 class Scratch:
@@ -22,7 +23,7 @@ class Scratch:
     Raises OSError when the disk has no room: all of it is taken at once, because a full disk kills who writes to a map.
     """
 
-    def __init__(self, source: builder.Source, image_size: tuple[int, int], directory: pathlib.Path) -> None:
+    def __init__(self, source: Source, image_size: tuple[int, int], directory: pathlib.Path) -> None:
         self._source, self._image_size = source, image_size
         shape = (len(source.table), *image_size, 3)
         with tempfile.TemporaryFile(dir=directory) as file:
@@ -45,7 +46,7 @@ class Scratch:
         return self._decoded[posters]
 
 
-def make_stream(source: builder.Source, image_size: tuple[int, int], cache_dir: str) -> resident.ImageStream:
+def make_stream(source: Source, image_size: tuple[int, int], cache_dir: str) -> resident.ImageStream:
     """A stream of uint8 [b, H, W, 3] per index array of length b, made a few batches ahead on every core.
 
     Raises UserError where TensorFlow is not installed.

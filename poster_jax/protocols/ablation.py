@@ -19,9 +19,11 @@ from poster_jax import config as config_lib
 from poster_jax import errors, models
 from poster_jax.config import grid
 from poster_jax.data import builder, dataset
-from poster_jax.protocols import ablation_cells, single, stages
-from poster_jax.runtime import multihost, preemption, sharding, storage
-from poster_jax.workdir import checkpoint, run_folder
+from poster_jax.data.source import Source
+from poster_jax.protocols import ablation_cells, single
+from poster_jax.runtime import multihost, preemption, sharding
+from poster_jax.train.run import make_cadence
+from poster_jax.workdir import checkpoint, run_files, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
             "ablation": ablation_cells.summarise(axes, rows, config.eval.best_metric),
         }
         ablation_cells.write_cells(workdir, rows)
-        storage.write_json(workdir / "results.json", results)
+        run_files.write_results(workdir, results)
         return results
 
 
@@ -86,7 +88,7 @@ def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[Cell
 
 
 def check_rows(
-    networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None], load: Callable[[Any], builder.Source]
+    networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None], load: Callable[[Any], Source]
 ) -> tuple[str, dict[str, dataset.Dataset]]:
     """That all cells are measured on the same rows, in words, and the rows by `data_key`.
 
@@ -131,7 +133,7 @@ def check_network(network: CellRun, rows: dataset.Dataset) -> None:
     try:
         for name in ("train", "eval"):
             sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, sharding.make_shardings().mesh.size)
-        stages.make_cadence(config, len(rows.parts["train"]))
+        make_cadence(config, len(rows.parts["train"]))
         model = models.build(**config.model, num_genres=rows.num_outputs, precision=config.train.precision)
         image = jnp.zeros((1, *config.data.image_size, 3))
         jax.eval_shape(lambda key: model.init(key, image, False), jax.random.key(0))

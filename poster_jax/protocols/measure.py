@@ -1,72 +1,67 @@
 """Scores of a trained network beside its floors and baselines."""
 
-import io
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax.data import dataset, input_pipeline
+from poster_jax.data import dataset
 from poster_jax.metrics import baselines, scoring
-from poster_jax.runtime import multihost, storage
+from poster_jax.models.types import Variables
+from poster_jax.runtime import multihost
 from poster_jax.train import evaluate
+from poster_jax.train.network import Network
+from poster_jax.train.run import Run
+from poster_jax.workdir import run_files
+
+Scores = dict[str, np.ndarray]  # {part: float32 [N, K]}
 
 
-def score_all(config: config_lib.Config, feed: input_pipeline.Loader, eval_step: Any, variables: Any) -> dict[str, np.ndarray]:
+def score_all(run: Run, network: Network, variables: Variables) -> Scores:
     """Scores of all parts in inference mode, alike."""
-    return {part: evaluate.evaluate(eval_step, variables, feed, part, config.eval.batch_size).scores for part in dataset.PARTS}
-
-
-def measure(
-    config: config_lib.Config, feed: input_pipeline.Loader, scores: dict[str, np.ndarray], workdir: pathlib.Path
-) -> dict[str, Any]:
-    """Metrics of the scores beside the colour baseline; writes predictions.npz."""
-    save_predictions(workdir, feed.rows, scores)
+    size = run.config.eval.batch_size
     return {
-        "data": feed.rows.summary,
-        "splits": score_parts(config, feed.rows, scores),
-        "baselines": color_baseline(config, feed),
+        part: evaluate.evaluate(network.eval_step, variables, run.loader, part, batch_size=size).scores
+        for part in dataset.PARTS
     }
 
 
-def color_baseline(config: config_lib.Config, feed: input_pipeline.Loader) -> dict[str, Any]:
-    """{name: metrics per part} of the logistic regression on colour histograms; empty where the config wants no baselines."""
-    if not config.eval.baselines:
-        return {}
-    colors = {part: _color_histograms(config, feed, part) for part in dataset.PARTS}
-    train_labels = feed.rows.label[feed.rows.parts["train"]]
-    fitted = multihost.from_main(
-        lambda: baselines.logistic_regression(colors["train"], train_labels, colors, len(feed.rows.genres))
-    )
-    return {"color_histogram_logistic": score_parts(config, feed.rows, fitted)}
+def measure(run: Run, scores: Scores) -> dict[str, Any]:
+    """Metrics of the scores beside the colour baseline; writes predictions.npz."""
+    rows = run.loader.rows
+    save_predictions(run, scores)
+    return {"data": rows.summary, "splits": score_parts(run.config, rows, scores), "baselines": color_baseline(run)}
 
 
-def save_predictions(workdir: pathlib.Path, rows: dataset.Dataset, scores: dict[str, np.ndarray]) -> None:
+def save_predictions(run: Run, scores: Scores) -> None:
     """Writes predictions.npz: ids, labels and scores of every part."""
-    arrays = {}
-    for part, at in rows.parts.items():
-        arrays[f"{part}_id"] = rows.movie_id[at]
-        arrays[f"{part}_label"] = rows.label[at]
-        arrays[f"{part}_score"] = scores[part]
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    storage.write_atomic(workdir / "predictions.npz", buffer.getvalue())
+    rows = run.loader.rows
+    run_files.write_predictions(run.workdir, rows.parts, rows.movie_id, rows.label, scores)
 
 
-def _color_histograms(config: config_lib.Config, feed: input_pipeline.Loader, part: str) -> np.ndarray:
-    batches = feed.eval_batches(part, config.eval.batch_size)
-    return np.concatenate(
-        [baselines.color_histograms(evaluate.gather(batch["image"])[evaluate.gather(batch["mask"]) > 0]) for batch in batches]
-    )
+def color_baseline(run: Run) -> dict[str, Any]:
+    """{name: metrics per part} of the logistic regression on colour histograms; empty without `config.eval.baselines`."""
+    rows = run.loader.rows
+    if not run.config.eval.baselines:
+        return {}
+    colors = {part: _color_histograms(run, part) for part in dataset.PARTS}
+    train_labels = rows.label[rows.parts["train"]]
+    fitted = multihost.from_main(lambda: baselines.logistic_regression(colors["train"], train_labels, colors, len(rows.genres)))
+    return {"color_histogram_logistic": score_parts(run.config, rows, fitted)}
 
 
-def score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: dict[str, np.ndarray]) -> dict[str, Any]:
+def _color_histograms(run: Run, part: str) -> np.ndarray:
+    batches = run.loader.eval_batches(part, run.config.eval.batch_size)
+    kept = (evaluate.gather(batch["image"])[evaluate.gather(batch["mask"]) > 0] for batch in batches)
+    return np.concatenate([baselines.color_histograms(images) for images in kept])
+
+
+def score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: Scores) -> dict[str, Any]:
     """Every metric of every part, with floors, ceilings and intervals; thresholds are chosen on validation."""
     return multihost.from_main(lambda: _score_parts(config, rows, scores))
 
 
-def _score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: dict[str, np.ndarray]) -> dict[str, Any]:
+def _score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: Scores) -> dict[str, Any]:
     label = {part: rows.label[at] for part, at in rows.parts.items()}
     tuned = scoring.choose_thresholds(scores["validation"], label["validation"])
     return {

@@ -4,18 +4,17 @@ import dataclasses
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax
 import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax import errors, models
-from poster_jax.data import builder, dataset, input_pipeline, labels, resident, sampler
+from poster_jax.data import builder, dataset, input_pipeline, resident, sampler
 from poster_jax.protocols import ablation
-from poster_jax.runtime import sharding
-from poster_jax.train import losses, optimizers, train_state
-from poster_jax.train import steps as steps_lib
+from poster_jax.runtime import preemption, sharding
+from poster_jax.train import network
+from poster_jax.train import run as run_lib
 
 TIMED_STEPS = 3
 
@@ -30,7 +29,7 @@ def describe(config: config_lib.Config) -> str:
     if config.protocol == "ablation":
         return describe_ablation(config)
     data = config.data
-    source: Any = dataset.open_source(data, builder.preview_source)
+    source = dataset.open_source(data, builder.preview_source)
     rows = dataset.select(source, data)
     path, why = input_pipeline.choose_path(data.path, len(source.table), data.image_size)
     shardings = sharding.make_shardings()
@@ -59,10 +58,10 @@ def describe_ablation(config: config_lib.Config) -> str:
     checked, selected = ablation.check_rows(networks, [None] * len(networks), builder.preview_source)
     timed: dict[str, dict[str, float]] = {}
     told, minutes, disk_mb = [], 0.0, 0.0
-    for network in networks[:: config.num_seeds]:
-        cost = _estimate(network.config, selected[ablation.data_key(network.config)], shardings, timed)
-        steps = f"{cost.num_steps} steps of {network.config.train.batch_size} rows"
-        told.append(f"{network.cell.title}: {steps}, about {cost.minutes:.1f} minutes a seed")
+    for cell_run in networks[:: config.num_seeds]:
+        cost = _estimate(cell_run.config, selected[ablation.data_key(cell_run.config)], shardings, timed)
+        steps = f"{cost.num_steps} steps of {cell_run.config.train.batch_size} rows"
+        told.append(f"{cell_run.cell.title}: {steps}, about {cost.minutes:.1f} minutes a seed")
         minutes += config.num_seeds * cost.minutes
         disk_mb += config.num_seeds * cost.timed["params_mb"]
     lines = [
@@ -77,7 +76,7 @@ def describe_ablation(config: config_lib.Config) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class StepCost:
     """What one network takes; `timed` are the measured seconds and megabytes that it is reckoned from."""
 
     num_steps: int
@@ -94,7 +93,7 @@ class Cost:
 
 def _estimate(
     config: config_lib.Config, rows: dataset.Dataset, shardings: sharding.Shardings, known: dict[str, dict[str, float]]
-) -> Cost:
+) -> StepCost:
     """The cost of one network; `known` keeps what was timed, by what the time depends on."""
     for name in ("train", "eval"):
         sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
@@ -108,59 +107,52 @@ def _estimate(
     num_eval = evaluations * len(rows.parts["validation"]) + len(rows.poster)
     eval_secs = num_eval / config.eval.batch_size * known[alike]["eval_step_secs"]
     train_secs = total * known[alike]["train_step_secs"]
-    return Cost(total, per_epoch, evaluations, train_secs, eval_secs, known[alike])
+    return StepCost(total, per_epoch, evaluations, train_secs, eval_secs, known[alike])
 
 
 def _time_steps(
     config: config_lib.Config, rows: dataset.Dataset, shardings: sharding.Shardings, total: int
 ) -> dict[str, float]:
     """Seconds of compilation and of one step of each kind, and megabytes of the state."""
-    loaded = models.load_pretrained(**config.model)
-    model = models.build(**config.model, num_genres=rows.num_outputs, precision=config.train.precision, loaded=loaded)
-    optimizer = optimizers.build_optimizer(**config.optim, num_steps=total, first_steps=models.first_steps(model, 0))
-    keeps_average = config.train.average_decay > 0
-    state = train_state.create(
-        model, optimizer, config.data.image_size, config.seed, shardings.state, keeps_average=keeps_average
+    loader = input_pipeline.Loader(
+        rows, resident.make_host_stream(np.zeros((0, 1, 1, 3), np.uint8)), config.data.image_size, shardings, False, "", ""
     )
+    cadence = run_lib.Cadence(total=total, log=total, evaluate=total, save=total)
+    run = run_lib.Run(config, config.seed, pathlib.Path(), loader, cadence, preemption.StopRequest())
+    net = network.build(run, pretrained=models.load_pretrained(**config.model))
+    state = net.state
     megabytes = {
         f"{name}_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")) / 2**20
         for name, tree in (("state", state), ("params", state.params))
     }
-    target = rows.target[rows.parts["train"]]
-    counts = labels.genre_counts(target, rows.num_outputs)
-    loss = losses.build(**config.loss, genre_counts=counts, num_rows=len(target))
-    train_step = jax.jit(
-        steps_lib.make_train_step(
-            model, optimizer, loss, augment=config.train.augment.to_dict(), average_decay=config.train.average_decay
-        )
-    )
-    eval_step = jax.jit(steps_lib.make_eval_step(model, loss, mirror=config.eval.mirror))
     train_batch = _blank_batch(rows, config.train.batch_size, config.data.image_size, shardings)
     eval_batch = _blank_batch(rows, config.eval.batch_size, config.data.image_size, shardings)
     key = jax.random.key(config.seed)
 
     started = time.perf_counter()
-    jax.block_until_ready((train_step(state, train_batch, key), eval_step(state.variables(), eval_batch)))
+    state, _ = net.train_step(state, train_batch, key)
+    jax.block_until_ready((state, net.eval_step(state.variables(), eval_batch)))
     compile_secs = time.perf_counter() - started
-    seconds = {}
-    for name, call in (
-        ("train_step_secs", lambda: train_step(state, train_batch, key)),
-        ("eval_step_secs", lambda: eval_step(state.variables(), eval_batch)),
-    ):
-        started = time.perf_counter()
-        for _ in range(TIMED_STEPS):
-            jax.block_until_ready(call())
-        seconds[name] = (time.perf_counter() - started) / TIMED_STEPS
-    return {"compile_secs": compile_secs, **seconds, **megabytes}
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        state, _ = net.train_step(state, train_batch, key)
+        jax.block_until_ready(state)
+    train_secs = (time.perf_counter() - started) / TIMED_STEPS
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        jax.block_until_ready(net.eval_step(state.variables(), eval_batch))
+    eval_secs = (time.perf_counter() - started) / TIMED_STEPS
+    return {"compile_secs": compile_secs, "train_step_secs": train_secs, "eval_step_secs": eval_secs, **megabytes}
 
 
 def _blank_batch(
     rows: dataset.Dataset, batch_size: int, image_size: tuple[int, int], shardings: sharding.Shardings
-) -> dict[str, Any]:
+) -> input_pipeline.Batch:
     local = len(range(batch_size)[sharding.local_slice(batch_size)])
     batch = {
         "image": np.zeros((local, *image_size, 3), np.uint8),
         "label": np.zeros((local, *rows.target.shape[1:]), rows.target.dtype),
         "mask": np.ones(local, np.float32),
     }
-    return sharding.put_batch(batch, shardings.batch)
+    arrays = sharding.put_batch(batch, shardings.batch)
+    return input_pipeline.Batch(image=arrays["image"], label=arrays["label"], mask=arrays["mask"])

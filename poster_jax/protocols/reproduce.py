@@ -9,11 +9,10 @@ from typing import Any
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.paper import claims
-from poster_jax.paper import facts as facts_lib
+from poster_jax.paper import claims, facts
 from poster_jax.protocols import ablation, search, single, transfer
-from poster_jax.runtime import multihost, preemption, storage
-from poster_jax.workdir import run_folder
+from poster_jax.runtime import multihost, preemption
+from poster_jax.workdir import run_files, run_folder
 
 EXPERIMENTS = {"single": single.run, "transfer": transfer.run, "search": search.run, "ablation": ablation.run}
 # What every experiment takes from this config: where the posters and the pretrained weights come from.
@@ -37,27 +36,27 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
     if multihost.count() > 1:
         raise errors.UserError("a reproduction runs in one process, on all of its devices: start it once.")
     experiments = load_experiments(config)
-    population = facts_lib.describe_population(config.reproduce.catalog)
+    population = facts.describe_population(config.reproduce.catalog)
     with run_folder.opened(workdir, config):
         for number, (name, experiment) in enumerate(experiments.items(), 1):
             done = is_finished(experiment, workdir / name)
             print(f"\n{name}: {number} of {len(experiments)}{', done' if done else ''}", flush=True)
             if not done:
                 EXPERIMENTS[experiment.protocol](experiment, workdir / name, stop)
-        facts = {
+        found = {
             "population": population,
-            "parameters": facts_lib.count_parameters(),
-            "softmax_gap": facts_lib.softmax_gap(config.seed),
+            "parameters": facts.count_parameters(),
+            "softmax_gap": facts.softmax_gap(config.seed),
         }
         results = {
             "title": "the paper, rebuilt",
             "protocol": config.protocol,
             "experiments": list(experiments),
             "reductions": list(config.reproduce.overrides),
-            "facts": facts,
-            "ledger": claims.build(workdir, facts),
+            "facts": found,
+            "ledger": claims.build(workdir, found),
         }
-        storage.write_json(workdir / "results.json", results)
+        run_files.write_results(workdir, results)
         return results
 
 

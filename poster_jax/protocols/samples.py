@@ -4,15 +4,15 @@ Half lie evenly over the test part, a fair sample; the others are the most confi
 """
 
 import io
-import pathlib
-from typing import Any
 
 import numpy as np
 
 from poster_jax.data import input_pipeline, labels
 from poster_jax.models import grad_cam
+from poster_jax.models.types import PosterModel, Variables
 from poster_jax.runtime import storage
 from poster_jax.train import evaluate
+from poster_jax.train.run import Run
 
 
 def choose(scores: np.ndarray, label: np.ndarray, movie: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,9 +38,7 @@ def choose(scores: np.ndarray, label: np.ndarray, movie: np.ndarray, num: int) -
     return first[chosen], truth[chosen], np.arange(len(chosen)) < len(evenly)
 
 
-def save(
-    workdir: pathlib.Path, model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, scores: np.ndarray, num: int = 24
-) -> None:
+def save(run: Run, model: PosterModel, variables: Variables, scores: np.ndarray, num: int = 24) -> None:
     """Writes samples.npz; every process calls it alike.
 
     Args:
@@ -49,11 +47,11 @@ def save(
     The file holds `image` uint8 [n, H, W, 3], `id` int32 [n], `label` float32 [n, K] of zeros and ones, `score` [n, K], `genre`
     int32 [n], the top-scored one, `map` float32 [n, h, w] in [0, 1], its Grad-CAM, and `spread` bool [n].
     """
-    rows = feed.rows
+    rows = run.loader.rows
     part = rows.parts["test"]
     positions, truth, spread = choose(scores, rows.label[part], rows.movie_id[part], num)
     chosen = part[positions]
-    image = _images(feed, chosen)
+    image = _images(run.loader, chosen)
     genre = scores[positions].argmax(1).astype(np.int32)
     maps = evaluate.gather(grad_cam.make_grad_cam(model)(variables, image, genre))
     buffer = io.BytesIO()
@@ -67,12 +65,12 @@ def save(
         map=maps,
         spread=spread,
     )
-    storage.write_atomic(workdir / "samples.npz", buffer.getvalue())
+    storage.write_atomic(run.workdir / "samples.npz", buffer.getvalue())
 
 
-def _images(feed: input_pipeline.Loader, chosen: np.ndarray) -> np.ndarray:
+def _images(loader: input_pipeline.Loader, chosen: np.ndarray) -> np.ndarray:
     """The posters of these rows, uint8 [n, H, W, 3], on the host of every process."""
     # One batch; it has to divide over the devices.
-    batch_size = -(-len(chosen) // feed.shardings.mesh.size) * feed.shardings.mesh.size
-    (batch,) = feed.row_batches(chosen, batch_size)
+    batch_size = -(-len(chosen) // loader.shardings.mesh.size) * loader.shardings.mesh.size
+    (batch,) = loader.row_batches(chosen, batch_size)
     return evaluate.gather(batch["image"])[: len(chosen)]

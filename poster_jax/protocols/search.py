@@ -4,46 +4,56 @@ The test part takes no part: folds are cut from train + validation, the winner i
 as many epochs on train + validation, and only then scored on test. Nothing is chosen by epoch: a score is the last epoch's.
 """
 
+import contextlib
 import dataclasses
-import json
+import functools
 import pathlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 
 from poster_jax import config as config_lib
 from poster_jax import errors, models
-from poster_jax.data import input_pipeline, labels, sampler, splits
+from poster_jax.data import labels, sampler, splits
 from poster_jax.metrics import cross_validation
 from poster_jax.models import layers
+from poster_jax.models.types import Variables
 from poster_jax.protocols import measure, samples, stages
 from poster_jax.runtime import multihost, preemption, storage
 from poster_jax.search import ensemble, groups, snapshots, space, summary
-from poster_jax.search import progress as progress_lib
 from poster_jax.search.snapshots import Record
 from poster_jax.search.space import Trial
 from poster_jax.train import losses
-from poster_jax.workdir import checkpoint, run_folder
+from poster_jax.train.run import Run, make_cadence
+from poster_jax.workdir import checkpoint, run_files, run_folder
 
-Records = dict[tuple[int, int], Record]
+Records = dict[tuple[int, int], Record]  # by (trial, fold)
+QUIET_SECS = 60.0  # between lines of progress that no terminal shows
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What stays the same from the first trial to the last; `pool` are the rows of train and validation."""
+    """What stays the same from the first trial to the last.
 
-    config: config_lib.Config
-    workdir: pathlib.Path
+    Attributes:
+        run: config, folder and data; its training part is that of the split, which the folds cut anew.
+        pool: positions of the rows of train and validation.
+        context: what groups of networks train with.
+        bar: counts epochs of networks.
+    """
+
+    run: Run
     trials: list[Trial]
     pool: np.ndarray
     folds: list[tuple[np.ndarray, np.ndarray]]
     vectorize: str
     group: int
-    run: groups.GroupContext
-    progress: progress_lib.Progress
-    ended: Records
+    context: groups.GroupContext
+    bar: tqdm.tqdm
 
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
@@ -52,21 +62,23 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
     with run_folder.opened(workdir, config):
-        results_path = workdir / "results.json"
-        results = multihost.from_main(lambda: json.loads(results_path.read_text()) if results_path.exists() else None)
+        results = multihost.from_main(lambda: run_files.read_results(workdir) if run_files.has_results(workdir) else None)
         if results is not None:
             check_epochs(results["num_epochs"], config)
             return results
-        search = prepare(config, workdir, stages.open_loader(config, workdir), stop)
-
-        # Successive halving: the better half trains on from where it is; without it the first rung is the last.
-        active, begin = search.trials, 0
-        for end in config.search.halving:
-            records = train_rung(search, active, begin, end)
-            active, begin = keep_better_half(search, active, records), end
-        train_rung(search, active, begin, search.run.plan.num_epochs)
-        results = conclude(search)
-        storage.write_json(results_path, results)
+        loader = stages.open_loader(config, workdir)
+        cadence = make_cadence(config, len(loader.rows.parts["train"]))
+        search = prepare(Run(config, config.seed, workdir, loader, cadence, stop))
+        with search.bar:
+            # Successive halving: the better half trains on from where it is; without it the first rung is the last.
+            active, begin, ended = search.trials, 0, {}
+            for end in config.search.halving:
+                records, ended = train_rung(search, active, begin, end, ended)
+                active, ended = keep_better_half(search, active, records, ended)
+                begin = end
+            _, ended = train_rung(search, active, begin, search.context.plan.num_epochs, ended)
+            results = conclude(search, ended)
+        run_files.write_results(workdir, results)
         snapshots.remove(snapshots.folder(workdir).glob("cohort_*.npz"))
         return results
 
@@ -80,11 +92,9 @@ def check_epochs(trained: int, config: config_lib.Config) -> None:
         )
 
 
-def prepare(
-    config: config_lib.Config, workdir: pathlib.Path, feed: input_pipeline.Loader, stop: preemption.StopRequest
-) -> Search:
-    """Folds, trials, and how many networks train together; told in words."""
-    rows = feed.rows
+def prepare(run: Run) -> Search:
+    """Folds, trials, and how many networks train together; prints all three."""
+    config, rows = run.config, run.loader.rows
     pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
     folds = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)
     plan = make_plan(config, min(len(train) for train, _ in folds))
@@ -93,25 +103,41 @@ def prepare(
     task = ensemble.SearchTask(config, len(rows.genres), loss, plan.steps_per_epoch * plan.num_epochs)
     trials = space.draw_trials(config.search, config.seed)
 
-    vectorize, why = run_folder.recall(workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
-    run_folder.recall(workdir, "vectorize", (vectorize, why))
-    group, fits = run_folder.recall(workdir, "group") or multihost.from_main(
-        lambda: groups.choose_group(task, trials, vectorize, feed)
+    vectorize, why = run_folder.recall(run.workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
+    run_folder.recall(run.workdir, "vectorize", (vectorize, why))
+    group, fits = run_folder.recall(run.workdir, "group") or multihost.from_main(
+        lambda: groups.choose_group(task, trials, vectorize, run.loader)
     )
-    run_folder.recall(workdir, "group", (group, fits))
+    run_folder.recall(run.workdir, "group", (group, fits))
     print(
         f"search: {len(trials)} trials x {len(folds)} folds x {plan.num_epochs} epochs of {plan.steps_per_epoch} steps\n"
         f"together: {vectorize}, because {why}\nmemory: {fits}",
         flush=True,
     )
-    # Trials per rung times its epochs, and the winner's last training.
-    ends, left, total = (*config.search.halving, plan.num_epochs), len(trials), plan.num_epochs
+    bar = open_bar(count_epochs(config, len(trials), len(folds)))
+    context = groups.GroupContext(task, run.loader, plan, run.stop, functools.partial(show_epoch, bar, config))
+    return Search(run, trials, pool, folds, vectorize, int(group), context, bar)
+
+
+def count_epochs(config: config_lib.Config, num_trials: int, num_folds: int) -> int:
+    """Epochs of all networks: trials per rung times its epochs, and the winner's last training."""
+    num_epochs = int(config.train.num_epochs)
+    ends, left, total = (*config.search.halving, num_epochs), num_trials, num_epochs
     for begin, end in zip((0, *ends), ends, strict=False):
-        total += left * len(folds) * (end - begin)
+        total += left * num_folds * (end - begin)
         left = -(-left // 2)
-    shown = progress_lib.Progress(total, len(trials), config.eval.best_metric)
-    settings = groups.GroupContext(task, feed, plan, stop, lambda *told: tell(shown, config, *told))
-    return Search(config, workdir, trials, pool, folds, vectorize, int(group), settings, shown, {})
+    return total
+
+
+def open_bar(num_epochs: int) -> tqdm.tqdm:
+    """A progress bar over epochs of networks; elsewhere than on a terminal it prints once a minute."""
+    return tqdm.tqdm(
+        total=num_epochs,
+        unit="epoch",
+        disable=not multihost.is_main(),
+        mininterval=0.1 if sys.stderr.isatty() else QUIET_SECS,
+        dynamic_ncols=True,
+    )
 
 
 def make_plan(config: config_lib.Config, num_train: int) -> groups.Plan:
@@ -126,183 +152,194 @@ def make_plan(config: config_lib.Config, num_train: int) -> groups.Plan:
     return groups.Plan(per_epoch, int(config.train.num_epochs), max(1, save_steps // per_epoch))
 
 
-def tell(
-    shown: progress_lib.Progress, config: config_lib.Config, group: groups.Group, epoch: int, records: list[Record]
-) -> None:
-    """One epoch of a cohort on the progress line."""
+def show_epoch(bar: tqdm.tqdm, config: config_lib.Config, group: groups.Group, epoch: int, records: Sequence[Record]) -> None:
+    """Moves the bar by one epoch of a group."""
     first, last = group.members[0], group.members[-1]
     span = f"trial {first.trial.number + 1} fold {first.fold + 1}"
     if last is not first:
         span += f" to trial {last.trial.number + 1} fold {last.fold + 1}"
     value = records[0].history[-1]["validation"].get(config.eval.best_metric)
     score = "" if value is None else f" {config.eval.best_metric} {value:.3f}"
-    shown.advance(len(records), f"{span} epoch {epoch}/{config.train.num_epochs:g}{score}")
+    bar.set_postfix_str(f"{span} epoch {epoch}/{config.train.num_epochs:g}{score}", refresh=False)
+    bar.update(len(records))
 
 
-def make_cohorts(search: Search, trials: Sequence[Trial]) -> Iterator[groups.Group]:
+def make_groups(search: Search, trials: Sequence[Trial]) -> Iterator[groups.Group]:
     """The networks of these trials in groups that train together, in an order that depends on nothing else."""
     lots = [[make_member(search, trial, fold, *parts) for fold, parts in enumerate(search.folds)] for trial in trials]
     widest = space.widest(search.trials) if search.vectorize == "all" else None
     if widest is not None:
         lots = [[member for lot in lots for member in lot]]
+    shardings = search.run.loader.shardings
     for lot in lots:
         compiled: dict[int, groups.Group] = {}
         for start in range(0, len(lot), search.group):
             members = lot[start : start + search.group]
             # Groups of one size share their programs.
             if len(members) not in compiled:
-                compiled[len(members)] = groups.make_group(members, search.run.task, widest, search.run.feed.shardings)
+                compiled[len(members)] = groups.make_group(members, search.context.task, widest, shardings)
             yield dataclasses.replace(compiled[len(members)], members=members)
 
 
 def make_member(search: Search, trial: Trial, fold: int, train: np.ndarray, validation: np.ndarray) -> groups.Member:
     """One network with a fixed sample of its training rows."""
-    rng = np.random.default_rng((search.config.seed, fold))
-    sample = np.sort(rng.choice(train, min(search.config.search.train_sample, len(train)), replace=False))
+    rng = np.random.default_rng((search.run.config.seed, fold))
+    sample = np.sort(rng.choice(train, min(search.run.config.search.train_sample, len(train)), replace=False))
     return groups.Member(trial, fold, train, validation, sample)
 
 
-def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int) -> Records:
-    """Trains these trials from the epoch `begin`, where earlier snapshots hold them, to `end`."""
+def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int, ended: Records) -> tuple[Records, Records]:
+    """Trains these trials from the epoch `begin`, where earlier snapshots hold them, to `end`.
+
+    Returns the records of the rung, and `ended` with those of networks that have taken all their epochs.
+    """
     records: Records = {}
-    is_last = end == search.run.plan.num_epochs
-    earlier = multihost.from_main(lambda: snapshots.where_members_are(search.workdir, begin)) if begin else {}
-    for index, group in enumerate(make_cohorts(search, trials)):
+    workdir, is_last = search.run.workdir, end == search.context.plan.num_epochs
+    earlier = multihost.from_main(lambda: snapshots.where_members_are(workdir, begin)) if begin else {}
+    for index, group in enumerate(make_groups(search, trials)):
         names = [(member.trial.number, member.fold) for member in group.members]
-        paths = [snapshots.member_path(search.workdir, *name) for name in names]
-        done = multihost.from_main(lambda paths=paths: [snapshots.load_record(path) for path in paths])
-        if is_last and all(done):
-            trained: Any = done
-            check_epochs(trained[0].history[-1]["epoch"], search.config)
-            search.progress.skip(len(names) * (end - begin))
+        paths = [snapshots.member_path(workdir, *name) for name in names]
+        found = multihost.from_main(lambda paths=paths: [snapshots.load_record(path) for path in paths])
+        done = [record for record in found if record is not None]
+        if is_last and len(done) == len(names):
+            trained = done
+            check_epochs(trained[0].history[-1]["epoch"], search.run.config)
+            search.bar.total -= len(names) * (end - begin)
         else:
-            path = snapshots.snapshot_path(search.workdir, end, index)
-            start = lambda group=group: groups.gather(group, earlier) if begin else groups.begin(group, search.run.task)  # noqa: E731
-            trained, _ = groups.train(group, end, path, start, search.run)
-        records |= dict(zip(names, trained, strict=True))
+            path = snapshots.snapshot_path(workdir, end, index)
+            start = functools.partial(groups.gather, group, earlier)
+            if not begin:
+                start = functools.partial(groups.begin, group, search.context.task)
+            trained, _ = groups.train(group, end, path, start, search.context)
+        just_trained = dict(zip(names, trained, strict=True))
+        records |= just_trained
         if is_last:
-            end_members(search, dict(zip(names, trained, strict=True)))
-            snapshots.remove([snapshots.snapshot_path(search.workdir, end, index)])
-    return records
+            ended = end_members(search, just_trained, ended)
+            snapshots.remove([snapshots.snapshot_path(workdir, end, index)])
+    return records, ended
 
 
-def keep_better_half(search: Search, trials: Sequence[Trial], records: Records) -> list[Trial]:
-    """The better half by mean validation score; the others end here."""
-    metric, num_folds = search.config.eval.best_metric, len(search.folds)
+def keep_better_half(search: Search, trials: Sequence[Trial], records: Records, ended: Records) -> tuple[list[Trial], Records]:
+    """(the better half by mean validation score, `ended` with the others, which end here)."""
+    metric, num_folds = search.run.config.eval.best_metric, len(search.folds)
     scores = [summary.fold_scores(records, trial, num_folds, metric) for trial in trials]
     means = [cross_validation.summarise(folds, share=1 / (num_folds - 1))["mean"] for folds in scores]
     kept = multihost.from_main(lambda: sorted(cross_validation.order(means)[: -(-len(trials) // 2)]))
-    left = {trials[at].number for at in kept}
-    end_members(search, {name: record for name, record in records.items() if name[0] not in left})
-    search.progress.say(f"halving: trials {', '.join(str(number + 1) for number in sorted(left))} train on")
-    return [trials[at] for at in kept]
+    left = {trials[index].number for index in kept}
+    dropped = {name: record for name, record in records.items() if name[0] not in left}
+    ended = end_members(search, dropped, ended)
+    say(search, f"halving: trials {', '.join(str(number + 1) for number in sorted(left))} train on")
+    return [trials[index] for index in kept], ended
 
 
-def end_members(search: Search, records: Records) -> None:
-    """Keeps the records of networks that have ended; writes trials.csv and metrics.jsonl when whole trials have."""
+def end_members(search: Search, records: Records, ended: Records) -> Records:
+    """Keeps the records of networks that have ended and returns all of them; writes trials.csv and metrics.jsonl."""
+    workdir = search.run.workdir
     for name, record in records.items():
-        path = snapshots.member_path(search.workdir, *name)
+        path = snapshots.member_path(workdir, *name)
         if not path.exists():
             snapshots.save_record(path, record)
-            snapshots.add_timing(search.workdir, trial=name[0] + 1, fold=name[1] + 1, secs=record.secs)
-    search.ended.update(records)
-    metric, num_folds = search.config.eval.best_metric, len(search.folds)
-    rows = summary.trial_rows(search.ended, search.trials, num_folds, metric)
+            snapshots.add_timing(workdir, trial=name[0] + 1, fold=name[1] + 1, secs=record.secs)
+    ended = {**ended, **records}
+    metric, num_folds = search.run.config.eval.best_metric, len(search.folds)
+    rows = summary.trial_rows(ended, search.trials, num_folds, metric)
     if rows:
         best = rows[cross_validation.order([row[f"mean_{metric}"] for row in rows])[0]]
         value = best[f"mean_{metric}"]
-        search.progress.note_trials(len(rows), "none" if value is None else f"{metric} {value:.3f} (trial {best['trial']})")
-        snapshots.write_trials(search.workdir, rows)
-        snapshots.write_metrics(search.workdir, search.ended, [row["trial"] for row in rows])
+        score = "none" if value is None else f"{metric} {value:.3f} (trial {best['trial']})"
+        search.bar.set_description_str(f"trials {len(rows)}/{len(search.trials)}, best {score}", refresh=False)
+        snapshots.write_trials(workdir, rows)
+        snapshots.write_metrics(workdir, ended, [row["trial"] for row in rows])
+    return ended
 
 
-def conclude(search: Search) -> dict[str, Any]:
+def say(search: Search, text: str) -> None:
+    """A line that stays, above the bar."""
+    if multihost.is_main():
+        search.bar.write(text, file=sys.stderr)
+
+
+def conclude(search: Search, ended: Records) -> dict[str, Any]:
     """Ranks the trials, retrains the winner on train + validation and measures it on test.
 
     `splits` are those of the winner: `train` is train + validation, `validation` the same rows by the networks of the folds
     that did not see them, `test` is scored here and nowhere else.
     """
-    config, rows, metric = search.config, search.run.feed.rows, search.config.eval.best_metric
+    config, rows, metric = search.run.config, search.run.loader.rows, search.run.config.eval.best_metric
     table = multihost.from_main(
-        lambda: summary.summarise(
-            search.ended, search.trials, search.folds, rows.label, metric=metric, num_genres=len(rows.genres)
-        )
+        lambda: summary.summarise(ended, search.trials, search.folds, rows.label, metric=metric, num_genres=len(rows.genres))
     )
-    if table["trials"][table["winner"] - 1]["mean"] is None:
+    value = table["trials"][table["winner"] - 1]["mean"]
+    if value is None:
         raise errors.UserError("every trial has diverged on some fold: lower config.search.learning_rate_exponent.")
     winner = search.trials[table["winner"] - 1]
-    search.progress.say(f"trial {table['winner']} is the best by validation; it is trained on train + validation")
+    say(search, f"trial {table['winner']} is the best by validation; it is trained on train + validation")
     group, members, num_steps = retrain(search, winner)
 
     parts = {"train": search.pool, "validation": search.pool, "test": rows.parts["test"]}
-    feed = dataclasses.replace(search.run.feed, rows=dataclasses.replace(rows, parts=parts))
+    loader = dataclasses.replace(search.run.loader, rows=dataclasses.replace(rows, parts=parts))
+    run = dataclasses.replace(search.run, loader=loader)
     scores = {
-        part: groups.score(group, members, [parts[part]], feed, config.eval.batch_size)[0][0] for part in ("train", "test")
+        part: groups.score(group, members, [parts[part]], loader, config.eval.batch_size)[0][0] for part in ("train", "test")
     }
     if not all(np.isfinite(array).all() for array in scores.values()):
         raise errors.UserError("the best trial diverged when it was trained on train + validation: narrow the learning rates.")
-    scores["validation"] = summary.out_of_fold(search.ended, winner, search.folds, search.pool)
-    state = group.together.take(members)[0]
+    scores["validation"] = summary.out_of_fold(ended, winner, search.folds, search.pool)
+    state = group.step.to_host(members)[0]
     measured = {
         "title": f"search: best of {len(search.trials)} trials, trial {table['winner']}, seed {config.seed}",
         "seed": config.seed,
         "num_seeds": 1,
         "num_steps": num_steps,
         "num_parameters": layers.count_values(state.params),
-        **measure.measure(config, feed, scores, search.workdir),
+        **measure.measure(run, scores),
     }
-    value = table["trials"][table["winner"] - 1]["mean"]
-    save_winner(search, winner, state.variables(), feed, scores["test"], measured, value)
-    return {**measured, "protocol": "search", "num_epochs": search.run.plan.num_epochs, "search": table}
+    winner_run = make_winner(run, winner)
+    save_winner(winner_run, state.variables(), scores["test"], measured, value)
+    return {**measured, "protocol": "search", "num_epochs": search.context.plan.num_epochs, "search": table}
 
 
-def retrain(search: Search, winner: Trial) -> tuple[groups.Group, Any, int]:
-    """The winner trained on all of the pool, as (its cohort of one, the network on the device, steps)."""
+def retrain(search: Search, winner: Trial) -> tuple[groups.Group, ensemble.Members, int]:
+    """The winner trained on all of the pool, as (its group of one, the network on the device, steps)."""
     none = np.zeros(0, np.int64)
     member = make_member(search, winner, len(search.folds), search.pool, none)
-    plan = make_plan(search.config, len(search.pool))
+    plan = make_plan(search.run.config, len(search.pool))
     num_steps = plan.steps_per_epoch * plan.num_epochs
-    task = dataclasses.replace(search.run.task, num_steps=num_steps)
-    settings = dataclasses.replace(search.run, task=task, plan=plan)
-    group = groups.make_group([member], task, None, settings.feed.shardings)
-    path = snapshots.folder(search.workdir) / "cohort_winner.npz"
-    _, members = groups.train(group, plan.num_epochs, path, lambda: groups.begin(group, task), settings)
+    task = dataclasses.replace(search.context.task, num_steps=num_steps)
+    context = dataclasses.replace(search.context, task=task, plan=plan)
+    group = groups.make_group([member], task, None, context.loader.shardings)
+    path = snapshots.folder(search.run.workdir) / "cohort_winner.npz"
+    _, members = groups.train(group, plan.num_epochs, path, lambda: groups.begin(group, task), context)
     return group, members, num_steps
 
 
-def save_winner(
-    search: Search,
-    winner: Trial,
-    variables: Any,
-    feed: input_pipeline.Loader,
-    test_scores: np.ndarray,
-    measured: dict[str, Any],
-    value: float,
-) -> None:
-    """The winner as the workdir `winner`, a finished single run's, for whatever reads one; `value` chose it.
-
-    `splits` are those of the search: `validation`, from which thresholds come, is out of fold.
-    """
-    folder = search.workdir / "winner"
-    folder.mkdir(exist_ok=True)
-    config = config_lib.from_json(config_lib.to_json(search.config))
+def make_winner(run: Run, winner: Trial) -> Run:
+    """A single run of the winner's widths, rate and dropout, in the folder `winner` of the search."""
+    config = config_lib.from_json(config_lib.to_json(run.config))
     config.model.blocks = tuple((width, *row[1:]) for width, row in zip(winner.filters, config.model.blocks, strict=True))
     config.model.dense = tuple(
         (width, row[1], winner.dropout) for width, row in zip(winner.units, config.model.dense, strict=True)
     )
     config.optim.learning_rate, config.protocol = winner.learning_rate, "single"
+    return dataclasses.replace(run, config=config, workdir=run.workdir / "winner")
+
+
+def save_winner(run: Run, variables: Variables, test_scores: np.ndarray, measured: dict[str, Any], value: float) -> None:
+    """The winner as a finished single run's workdir, for whatever reads one; `value` chose it.
+
+    `splits` are those of the search: `validation`, from which thresholds come, is out of fold.
+    """
+    config, folder = run.config, run.workdir
+    folder.mkdir(exist_ok=True)
     storage.write_atomic(folder / "config.json", config_lib.to_json(config) + "\n")
     if multihost.is_main():
         for name in ("labels.json", "refused.csv", "predictions.npz"):
-            storage.write_atomic(folder / name, (search.workdir / name).read_bytes())
-    variables = jax.device_put(variables, search.run.feed.shardings.state)
-    checkpoints = checkpoint.Checkpoints(folder)
-    try:
+            storage.write_atomic(folder / name, (folder.parent / name).read_bytes())
+    variables = jax.device_put(variables, run.loader.shardings.state)
+    with contextlib.closing(checkpoint.Checkpoints(folder)) as checkpoints:
         checkpoints.save_best(measured["num_steps"], variables, value)
-    finally:
-        checkpoints.close()
-    model = models.build(**config.model, num_genres=feed.rows.num_outputs, precision=config.train.precision)
-    samples.save(folder, model, variables, feed, test_scores)
+    model = models.build(**config.model, num_genres=run.loader.rows.num_outputs, precision=config.train.precision)
+    samples.save(run, model, variables, test_scores)
     # Trained for all its epochs: the last weights are those that are measured.
     about = {"protocol": "single", "best_step": measured["num_steps"], "body": models.body_fields(model)}
-    storage.write_json(folder / "results.json", {**measured, **about})
+    run_files.write_results(folder, {**measured, **about})

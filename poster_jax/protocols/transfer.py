@@ -4,6 +4,7 @@ The paper's sections II-A and III-A, and the way of every recipe that starts fro
 run side by side: the paper fed [0, 1] to weights made for [-1, 1].
 """
 
+import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
@@ -11,16 +12,16 @@ import jax
 
 from poster_jax import config as config_lib
 from poster_jax import models
-from poster_jax.data import dataset, input_pipeline, sampler
+from poster_jax.data import dataset
 from poster_jax.metrics import baselines
 from poster_jax.models import pretrained
+from poster_jax.models.types import Params, PosterModel, Variables
 from poster_jax.protocols import measure, samples, stages
-from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.runtime import multihost, preemption
 from poster_jax.train import features as features_lib
-from poster_jax.train import heads, losses, optimizers, train_state
-from poster_jax.train import run as run_lib
-from poster_jax.train import steps as steps_lib
-from poster_jax.workdir import logbook, run_folder
+from poster_jax.train import heads, loop, network, train_state
+from poster_jax.train.run import Cadence, Run
+from poster_jax.workdir import run_files, run_folder
 
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
@@ -32,98 +33,84 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
         return stages.run_seeds(config, workdir, stages.open_loader(config, workdir), stop, run_seed)
 
 
-def run_seed(
-    config: config_lib.Config, seed: int, workdir: pathlib.Path, feed: input_pipeline.Loader, stop: preemption.StopRequest
-) -> dict[str, Any]:
+def run_seed(run: Run) -> dict[str, Any]:
     """One seed: a branch for every input range, each from the pretrained weights; the last one is the result."""
-    cadence = stages.make_cadence(config, len(feed.rows.parts["train"]))
-    finished = stages.read_finished(workdir, cadence)
+    finished = run_files.read_finished(run.workdir, run.cadence.total)
     if finished is not None:
         return finished
 
+    config = run.config
     loaded = models.load_pretrained(**config.model)
-    branches: list[dict[str, Any]] = []
-    tuned: Any = None
+    branches, tuned = [], None
     for index, input_range in enumerate(config.transfer.input_ranges):
-        folder = workdir if len(config.transfer.input_ranges) == 1 else workdir / f"range_{index}"
+        folder = run.workdir if len(config.transfer.input_ranges) == 1 else run.workdir / f"range_{index}"
         folder.mkdir(exist_ok=True)
-        branch, tuned = run_branch(config, seed, feed, folder, stop, loaded, tuple(input_range))
+        chosen = {"model.input_range": tuple(input_range) or config.model.input_range}
+        branch, tuned = run_branch(dataclasses.replace(run, workdir=folder, config=config_lib.derive(config, chosen)), loaded)
         branches.append(branch)
+    assert tuned is not None  # the config holds at least one range
 
-    samples.save(workdir, tuned.model, tuned.variables, feed, tuned.scores["test"])
-    measure.save_predictions(workdir, feed.rows, tuned.scores)
-    simple = measure.color_baseline(config, feed)
+    samples.save(run, tuned.model, tuned.variables, tuned.scores["test"])
+    measure.save_predictions(run, tuned.scores)
+    simple = measure.color_baseline(run)
     if config.eval.baselines:
-        simple |= feature_baselines(config, feed.rows, tuned.features)
+        simple |= feature_baselines(config, run.loader.rows, tuned.features)
     results = {
-        "title": f"{config.model.name} fine-tuned, {config.loss.name}, seed {seed}",
+        "title": f"{config.model.name} fine-tuned, {config.loss.name}, seed {run.seed}",
         "protocol": config.protocol,
-        "seed": seed,
+        "seed": run.seed,
         "num_seeds": 1,
-        "num_steps": cadence.total,
+        "num_steps": run.cadence.total,
         "best_step": branches[-1]["tuned"]["best_step"],
         "body": models.body_fields(tuned.model),
         "weights": loaded.provenance if loaded else None,
-        "data": feed.rows.summary,
+        "data": run.loader.rows.summary,
         "splits": branches[-1]["tuned"]["splits"],
         "baselines": simple,
         "branches": branches,
     }
-    storage.write_json(workdir / "results.json", results)
+    run_files.write_results(run.workdir, results)
     return results
 
 
 class Tuned(NamedTuple):
     """A fine-tuned network, its scores of every part, and the features of the body that it started from."""
 
-    model: Any
-    variables: Any
-    scores: dict[str, Any]
+    model: PosterModel
+    variables: Variables
+    scores: measure.Scores
     features: features_lib.Features
 
 
-def run_branch(
-    config: config_lib.Config,
-    seed: int,
-    feed: input_pipeline.Loader,
-    workdir: pathlib.Path,
-    stop: preemption.StopRequest,
-    loaded: pretrained.Pretrained | None,
-    input_range: tuple[float, ...],
-) -> tuple[dict[str, Any], Tuned]:
+def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str, Any], Tuned]:
     """One input range: frozen heads, the best of them by validation, everything fine-tuned; and what results.json says."""
-    rows, loss = feed.rows, stages.build_loss(config, feed)
-    per_epoch = sampler.steps_per_epoch(len(rows.parts["train"]), config.train.batch_size)
-    cadence = stages.make_cadence(config, len(rows.parts["train"]))
-    fields = {**config.model, "input_range": input_range or config.model.input_range}
+    config, rows, per_epoch = run.config, run.loader.rows, run.steps_per_epoch
     unfreeze_steps = round(config.transfer.unfreeze_epochs * per_epoch)
-    model, optimizer, state = stages.start_network(config, fields, feed, cadence.total, seed, loaded, unfreeze_steps)
+    net = network.build(run, pretrained=loaded, unfreeze_steps=unfreeze_steps)
+    model: Any = net.model
     body = model.clone(train_from="head", bn_mode=config.transfer.bn_mode)
-    pooled = features_lib.extract(body, state.variables(), feed, config.eval.batch_size, config.data.cache_dir)
-    statistics = model.head_statistics(pooled.of(rows.parts["train"]))
+    features = features_lib.extract(body, net.state.variables(), run.loader, config.eval.batch_size, config.data.cache_dir)
+    statistics = model.head_statistics(features.of(rows.parts["train"]))
     if config.transfer.cached:
-        trained = cached_heads(config, seed, feed, model, loss, state.params["head"], statistics, pooled)
+        trained = cached_heads(run, net, statistics, features)
     else:
-        trained = [
-            head_through_body(config, seed, feed, body, loaded, statistics, rate, workdir, stop)
-            for rate in config.transfer.learning_rates
-        ]
+        trained = [head_through_body(run, loaded, statistics, rate) for rate in config.transfer.learning_rates]
     best = max(trained, key=lambda head: head.best_value)
+    scorer = heads.Scorer(model, statistics, net.loss)
     frozen = [
         {
             "learning_rate": head.learning_rate,
             "best_epoch": head.best_epoch,
             "history": head.history,
-            "splits": measure.score_parts(config, rows, heads.score(model, head.params, statistics, pooled, rows, loss)),
+            "splits": measure.score_parts(config, rows, scorer.score(head.params, features, rows)),
         }
         for head in trained
     ]
 
-    state = with_head(state, {"head": best.params}, statistics, feed)
-    eval_step = jax.jit(steps_lib.make_eval_step(model, loss, mirror=config.eval.mirror))
-    variables, best_step = stages.train(config, model, optimizer, state, eval_step, feed, cadence, seed, workdir, stop)
-    scores = measure.score_all(config, feed, eval_step, variables)
-    measure.save_predictions(workdir, rows, scores)
+    net = dataclasses.replace(net, state=with_head(net.state, {"head": best.params}, statistics, run))
+    fitted = loop.fit(run, net)
+    scores = measure.score_all(run, net, fitted.variables)
+    measure.save_predictions(run, scores)
     outcome = {
         "input_range": list(model.input_range),
         "bn_mode": model.bn_mode,
@@ -131,90 +118,69 @@ def run_branch(
         "chosen_learning_rate": best.learning_rate,
         "tuned": {
             "learning_rate": config.optim.learning_rate,
-            "best_step": best_step,
-            "history": read_history(workdir, per_epoch),
+            "best_step": fitted.step,
+            "history": read_history(run.workdir, per_epoch),
             "splits": measure.score_parts(config, rows, scores),
         },
     }
-    return outcome, Tuned(model, variables, scores, pooled)
+    return outcome, Tuned(model, fitted.variables, scores, features)
 
 
-def with_head(
-    state: train_state.TrainState, params: Any, statistics: Any, feed: input_pipeline.Loader
-) -> train_state.TrainState:
+def with_head(state: train_state.TrainState, params: Params, statistics: Params, run: Run) -> train_state.TrainState:
     """The state with these host arrays of a head, {"head": ...} or {}, in the place of its own."""
-    params, statistics = jax.device_put((params, statistics), feed.shardings.state)
+    params, statistics = jax.device_put((params, statistics), run.loader.shardings.state)
     variables = {"params": {**state.params, **params}, "batch_stats": {**state.batch_stats, **statistics}}
     return train_state.with_variables(state, variables)
 
 
-def cached_heads(
-    config: config_lib.Config,
-    seed: int,
-    feed: input_pipeline.Loader,
-    model: Any,
-    loss: losses.Loss,
-    params: Any,
-    statistics: Any,
-    pooled: features_lib.Features,
-) -> list[heads.Head]:
+def cached_heads(run: Run, net: network.Network, statistics: Params, features: features_lib.Features) -> list[heads.Head]:
     """A head per learning rate on the cached features, all in one program."""
-    fit_feed = feed.sampled_validation(config.eval.validation_steps * config.train.batch_size, seed)
-    per_epoch = sampler.steps_per_epoch(len(feed.rows.parts["train"]), config.train.batch_size)
-    return multihost.from_main(
-        lambda: heads.train(
-            model,
-            jax.device_get(params),
-            statistics,
-            pooled,
-            fit_feed.rows,
-            loss,
-            learning_rates=config.transfer.learning_rates,
-            num_steps=config_lib.to_steps(0, config.transfer.head_epochs, per_epoch),
-            batch_size=config.train.batch_size,
-            seed=seed,
-            best_metric=config.eval.best_metric,
-        )
+    config = run.config
+    sampled = run.loader.sampled_validation(config.eval.validation_steps * config.train.batch_size, run.seed)
+    scorer = heads.Scorer(net.model, statistics, net.loss)
+    settings = heads.Settings(
+        learning_rates=config.transfer.learning_rates,
+        num_steps=config_lib.to_steps(0, config.transfer.head_epochs, run.steps_per_epoch),
+        batch_size=config.train.batch_size,
+        seed=run.seed,
+        best_metric=config.eval.best_metric,
     )
+    params = net.state.params["head"]
+    return multihost.from_main(lambda: heads.train(scorer, jax.device_get(params), features, sampled.rows, settings))
 
 
-def head_through_body(
-    config: config_lib.Config,
-    seed: int,
-    feed: input_pipeline.Loader,
-    body: Any,
-    loaded: pretrained.Pretrained | None,
-    statistics: Any,
-    learning_rate: float,
-    workdir: pathlib.Path,
-    stop: preemption.StopRequest,
-) -> heads.Head:
+def head_through_body(run: Run, loaded: pretrained.Pretrained | None, statistics: Params, learning_rate: float) -> heads.Head:
     """The slow way to the same head, which may see augmented posters and a moving BatchNorm."""
-    stage = config.copy_and_resolve_references()
-    if not config.transfer.augment:
-        stage.train.augment = {name: type(value)(0) for name, value in config.train.augment.items()}
-    stage.train.average_decay = 0.0
-    folder = workdir / f"head_{learning_rate:g}"
+    config = run.config
+    augment = config.train.augment.to_dict()
+    off = {name: type(value)(0) for name, value in augment.items()}
+    values = {
+        **{f"train.augment.{name}": value for name, value in (augment if config.transfer.augment else off).items()},
+        "train.average_decay": 0.0,
+        "eval.mirror": False,
+        "model.train_from": "head",
+        "model.bn_mode": config.transfer.bn_mode,
+        "optim.name": "adam",
+        "optim.learning_rate": learning_rate,
+        "optim.schedule": "constant",
+        "optim.warmup_steps": 0,
+        "optim.weight_decay": 0.0,
+        "optim.head_factor": 1.0,
+    }
+    folder, per_epoch = run.workdir / f"head_{learning_rate:g}", run.steps_per_epoch
     folder.mkdir(exist_ok=True)
-    per_epoch = sampler.steps_per_epoch(len(feed.rows.parts["train"]), config.train.batch_size)
-    steps = config_lib.to_steps(0, config.transfer.head_epochs, per_epoch)
-    cadence = run_lib.Cadence(total=steps, log=config.train.log_every_steps, evaluate=per_epoch, save=per_epoch)
-    optimizer = optimizers.build_optimizer(
-        name="adam",
-        learning_rate=learning_rate,
-        schedule="constant",
-        warmup_steps=0,
-        weight_decay=0.0,
-        num_steps=steps,
-        first_steps=models.first_steps(body, 0),
+    num_steps = config_lib.to_steps(0, config.transfer.head_epochs, per_epoch)
+    stage = dataclasses.replace(
+        run,
+        config=config_lib.derive(config, values),
+        workdir=folder,
+        cadence=Cadence(total=num_steps, log=config.train.log_every_steps, evaluate=per_epoch, save=per_epoch),
     )
-    state = train_state.create(body, optimizer, config.data.image_size, seed, feed.shardings.state, pretrained=loaded)
-    state = with_head(state, {}, statistics, feed)
-    eval_step = jax.jit(steps_lib.make_eval_step(body, stages.build_loss(config, feed)))
-    variables, best_step = stages.train(stage, body, optimizer, state, eval_step, feed, cadence, seed, folder, stop)
+    net = network.build(stage, pretrained=loaded)
+    best = loop.fit(stage, dataclasses.replace(net, state=with_head(net.state, {}, statistics, run)))
     history = read_history(folder, per_epoch)
     value = max(row[config.eval.best_metric] for row in history if row["part"] == "validation")
-    return heads.Head(learning_rate, variables["params"]["head"], -(-best_step // per_epoch), value, history)
+    return heads.Head(learning_rate, best.variables["params"]["head"], -(-best.step // per_epoch), value, history)
 
 
 def read_history(workdir: pathlib.Path, per_epoch: int) -> list[dict[str, Any]]:
@@ -223,14 +189,14 @@ def read_history(workdir: pathlib.Path, per_epoch: int) -> list[dict[str, Any]]:
     return [
         {"epoch": line["step"] / per_epoch, "part": names[line["part"]]}
         | {name: value for name, value in line.items() if name not in ("step", "part")}
-        for line in multihost.from_main(lambda: logbook.read_lines(workdir / "metrics.jsonl"))
+        for line in multihost.from_main(lambda: run_files.read_lines(workdir))
         if line["part"] in names
     ]
 
 
-def feature_baselines(config: config_lib.Config, rows: dataset.Dataset, pooled: features_lib.Features) -> dict[str, Any]:
+def feature_baselines(config: config_lib.Config, rows: dataset.Dataset, features: features_lib.Features) -> dict[str, Any]:
     """What the frozen features give without a trained network: nearest neighbours, and a logistic regression."""
-    held = {part: pooled.of(at) for part, at in rows.parts.items()}
+    held = {part: features.of(at) for part, at in rows.parts.items()}
     label = {part: rows.label[at] for part, at in rows.parts.items()}
     neighbours, linear = multihost.from_main(
         lambda: (

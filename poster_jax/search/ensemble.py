@@ -9,21 +9,28 @@ only its scores and losses go round.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import PartitionSpec
 
 from poster_jax import config as config_lib
 from poster_jax import models
+from poster_jax.models.types import PosterModel
 from poster_jax.runtime import multihost, sharding
 from poster_jax.search.space import Trial
-from poster_jax.train import losses, optimizers, steps, train_state
+from poster_jax.train import losses, network, optimizers, steps, train_state
+from poster_jax.train.train_state import TrainState
 
 # {"learning_rate", "dropout"}: float32 scalars, or [M] for M members.
 Hyperparams = dict[str, jax.Array]
+# The states of M networks on the devices: a tuple of them, or one with a leading axis [M].
+Members: TypeAlias = Any
+MemberStep = Callable[[TrainState, steps.Batch, jax.Array, Hyperparams], tuple[TrainState, steps.Sums]]
+Tree = TypeVar("Tree")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +43,7 @@ class SearchTask:
     num_steps: int
 
 
-def build_model(task: SearchTask, widths: Trial, dropout: Any) -> Any:
+def build_model(task: SearchTask, widths: Trial, dropout: float | jax.Array) -> PosterModel:
     """The config's network with a trial's widths; `dropout` may be a traced scalar."""
     config = task.config
     blocks = tuple((width, *row[1:]) for width, row in zip(widths.filters, config.model.blocks, strict=True))
@@ -45,11 +52,11 @@ def build_model(task: SearchTask, widths: Trial, dropout: Any) -> Any:
     return models.build(**fields, num_genres=task.num_genres, precision=config.train.precision)
 
 
-def _build_optimizer(task: SearchTask, learning_rate: Any) -> Any:
+def _build_optimizer(task: SearchTask, learning_rate: float | jax.Array) -> optax.GradientTransformation:
     return optimizers.build_optimizer(**{**task.config.optim, "learning_rate": learning_rate}, num_steps=task.num_steps)
 
 
-def make_init(task: SearchTask, widths: Trial) -> Callable[[jax.Array], train_state.TrainState]:
+def make_init(task: SearchTask, widths: Trial) -> Callable[[jax.Array], TrainState]:
     """`init(key) -> TrainState` of a network of these widths, weights drawn with its own fan-in; to be jitted."""
     average = task.config.train.average_decay > 0
     return train_state.make_init(
@@ -57,31 +64,24 @@ def make_init(task: SearchTask, widths: Trial) -> Callable[[jax.Array], train_st
     )
 
 
-def make_train_step(task: SearchTask, widths: Trial) -> Callable[..., tuple[train_state.TrainState, steps.Sums]]:
+def make_train_step(task: SearchTask, widths: Trial) -> MemberStep:
     """`step(state, batch, key, rates)`: the step of a single run whose learning rate and dropout are arguments."""
 
-    def train_step(
-        state: train_state.TrainState, batch: steps.Batch, key: jax.Array, rates: Hyperparams
-    ) -> tuple[train_state.TrainState, steps.Sums]:
-        step = steps.make_train_step(
-            build_model(task, widths, rates["dropout"]),
-            _build_optimizer(task, rates["learning_rate"]),
-            task.loss,
-            augment=task.config.train.augment.to_dict(),
-            average_decay=task.config.train.average_decay,
-        )
+    def train_step(state: TrainState, batch: steps.Batch, key: jax.Array, rates: Hyperparams) -> tuple[TrainState, steps.Sums]:
+        model = build_model(task, widths, rates["dropout"])
+        step, _ = network.make_steps(model, _build_optimizer(task, rates["learning_rate"]), task.loss, task.config)
         return step(state, batch, key)
 
     return train_step
 
 
-def pad_state(state: Any, widths: Trial, widest: Any) -> Any:
-    """A host state of `widths` with zeros in the shapes of `widest`, a state of a network that is nowhere narrower.
+def pad_state(state: TrainState, widths: Trial, widest: TrainState) -> TrainState:
+    """Zero-pads a host state of `widths` to the shapes of `widest`, which is at least as wide in every layer.
 
     The zeros stay zero under training: a channel of zeros feeds nothing forward, so nothing comes back to it.
     """
 
-    def pad(path: tuple[Any, ...], leaf: Any, wide: Any) -> np.ndarray:
+    def pad(path: tuple[Any, ...], leaf: np.ndarray, wide: np.ndarray) -> np.ndarray:
         leaf = np.asarray(leaf)
         if leaf.shape == wide.shape:
             return leaf
@@ -99,43 +99,45 @@ def pad_state(state: Any, widths: Trial, widest: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleStep:
-    """Functions that move the states of M members.
+    """Functions over the states of M members.
 
     Attributes:
-        place: host states -> members on the devices.
+        to_device: host states -> members on the devices.
         train: `(members, batch, keys [M], rates) -> (members, {name: (sum [M], count [M])})`; batch arrays are [M, B, ...].
-            The members that go in are given up.
+            Donates `members`.
         evaluate: `(members, batch) -> (scores [M, B, K], sums)`; inference mode.
-        take: members -> host states, on every process.
-        mine: the members that this process trains, None for all; a batch may hold anything for the others.
+        to_host: members -> host states, on every process.
+        local_members: the members that this process trains, None for all; a batch may hold anything for the others.
     """
 
-    place: Callable[[Sequence[Any]], Any]
-    train: Callable[..., Any]
-    evaluate: Callable[..., Any]
-    take: Callable[[Any], list[Any]]
-    mine: np.ndarray | None
+    to_device: Callable[[Sequence[TrainState]], Members]
+    train: Callable[[Members, steps.Batch, jax.Array, Hyperparams], tuple[Members, steps.Sums]]
+    evaluate: Callable[[Members, steps.Batch], tuple[jax.Array, steps.Sums]]
+    to_host: Callable[[Members], list[TrainState]]
+    local_members: np.ndarray | None
 
 
 def make_unrolled(task: SearchTask, widths: Trial) -> EnsembleStep:
     """Members of equal widths side by side in one jit, each with its own arrays; of several processes all train all."""
     train_step, eval_step = make_train_step(task, widths), _make_eval_step(task, widths)
 
-    def train(members: tuple[Any, ...], batch: steps.Batch, keys: jax.Array, rates: Hyperparams) -> Any:
+    def train(
+        members: tuple[TrainState, ...], batch: steps.Batch, keys: jax.Array, rates: Hyperparams
+    ) -> tuple[tuple[TrainState, ...], steps.Sums]:
         shares = [_member((batch, keys, rates), index) for index in range(len(members))]
         moved = [train_step(state, *share) for state, share in zip(members, shares, strict=True)]
         return tuple(state for state, _ in moved), _stack([sums for _, sums in moved])
 
-    def evaluate(members: tuple[Any, ...], batch: steps.Batch) -> Any:
+    def evaluate(members: tuple[TrainState, ...], batch: steps.Batch) -> tuple[jax.Array, steps.Sums]:
         return _stack([eval_step(state.variables(), _member(batch, index)) for index, state in enumerate(members)])
 
-    def place(states: Sequence[Any]) -> tuple[Any, ...]:
+    def to_device(states: Sequence[TrainState]) -> tuple[TrainState, ...]:
         return tuple(jax.tree.map(jnp.array, state) for state in states)
 
-    def take(members: tuple[Any, ...]) -> list[Any]:
+    def to_host(members: tuple[TrainState, ...]) -> list[TrainState]:
         return jax.device_get(list(members))
 
-    return EnsembleStep(place, jax.jit(train, donate_argnums=0), jax.jit(evaluate), take, None)
+    return EnsembleStep(to_device, jax.jit(train, donate_argnums=0), jax.jit(evaluate), to_host, None)
 
 
 def make_stacked(
@@ -169,30 +171,33 @@ def make_stacked(
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
         return jax.make_array_from_process_local_data(shardings.batch, np.asarray(leaf)[here])
 
-    def spread(tree: Any) -> Any:
+    def spread(tree: Tree) -> Tree:
         return jax.tree.map(put, tree)
 
     @functools.partial(jax.jit, out_shardings=shardings.replicated)
-    def only_members(tree: Any) -> Any:
+    def only_members(tree: Tree) -> Tree:
         return jax.tree.map(lambda leaf: leaf[:num_members], tree)
 
     train, evaluate = each(train_step), each(lambda state, batch: eval_step(state.variables(), batch))
 
-    def train_members(members: Any, batch: steps.Batch, keys: jax.Array, rates: Hyperparams) -> Any:
+    def train_members(
+        members: TrainState, batch: steps.Batch, keys: jax.Array, rates: Hyperparams
+    ) -> tuple[TrainState, steps.Sums]:
         members, sums = train(members, spread(batch), spread(keys), spread(rates))
         return members, only_members(sums)
 
-    def place(states: Sequence[Any]) -> Any:
+    def to_device(states: Sequence[TrainState]) -> TrainState:
         return spread(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
-    def take(members: Any) -> list[Any]:
+    def to_host(members: TrainState) -> list[TrainState]:
         host = jax.device_get(members if multihost.count() == 1 else only_members(members))
         return [_member(host, index) for index in range(num_members)]
 
-    def evaluate_members(members: Any, batch: steps.Batch) -> Any:
+    def evaluate_members(members: TrainState, batch: steps.Batch) -> tuple[jax.Array, steps.Sums]:
         return only_members(evaluate(members, spread(batch)))
 
-    return EnsembleStep(place, train_members, evaluate_members, take, np.unique(here) if multihost.count() > 1 else None)
+    local_members = np.unique(here) if multihost.count() > 1 else None
+    return EnsembleStep(to_device, train_members, evaluate_members, to_host, local_members)
 
 
 def member_bytes(task: SearchTask, widest: Trial, batch: steps.Batch) -> int:
@@ -204,13 +209,13 @@ def member_bytes(task: SearchTask, widest: Trial, batch: steps.Batch) -> int:
     return plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
 
 
-def _make_eval_step(task: SearchTask, widths: Trial) -> Callable[..., Any]:
+def _make_eval_step(task: SearchTask, widths: Trial) -> steps.EvalStep:
     return steps.make_eval_step(build_model(task, widths, 0.0), task.loss, mirror=task.config.eval.mirror)
 
 
-def _member(tree: Any, index: int) -> Any:
+def _member(tree: Tree, index: int) -> Tree:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def _stack(trees: Sequence[Any]) -> Any:
+def _stack(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

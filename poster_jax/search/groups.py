@@ -46,13 +46,13 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class GroupContext:
-    """What a cohort needs besides its members; `told(cohort, epoch, records)` is called after every epoch."""
+    """What a group needs besides its members; `on_epoch_end(group, epoch, records)` is called after every epoch."""
 
     task: ensemble.SearchTask
-    feed: input_pipeline.Loader
+    loader: input_pipeline.Loader
     plan: Plan
     stop: preemption.StopRequest
-    told: Callable[["Group", int, Sequence[snapshots.Record]], None]
+    on_epoch_end: Callable[["Group", int, Sequence[snapshots.Record]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,49 +60,49 @@ class Group:
     """Members and the functions that move them; `widest` is what they are padded to, None where they are not."""
 
     members: list[Member]
-    together: ensemble.EnsembleStep
+    step: ensemble.EnsembleStep
     widest: Trial | None
 
 
 def train(
-    cohort: Group, end_epoch: int, path: pathlib.Path, start: Callable[[], snapshots.Snapshot], run: GroupContext
-) -> tuple[list[snapshots.Record], Any]:
+    group: Group, end_epoch: int, path: pathlib.Path, start: Callable[[], snapshots.Snapshot], context: GroupContext
+) -> tuple[list[snapshots.Record], ensemble.Members]:
     """Trains from the snapshot at `path`, or where there is none from `start()`, to the end of an epoch.
 
     Returns the records and the members on the devices. A snapshot is saved before evaluation every `plan.save_epochs`, and at
-    `end_epoch` unless the training ends there. Raises `Interrupted`, with a snapshot saved, when `run.stop` was asked for.
+    `end_epoch` unless the training ends there. Raises `Interrupted`, with a snapshot saved, when `context.stop` was asked for.
     """
-    per_epoch, last = run.plan.steps_per_epoch, end_epoch * run.plan.steps_per_epoch
+    per_epoch, last = context.plan.steps_per_epoch, end_epoch * context.plan.steps_per_epoch
     snapshot = multihost.from_main(lambda: snapshots.load_snapshot(path) or start())
     step, names, records, losses = snapshot.step, snapshot.names, snapshot.records, snapshot.losses
-    structure = jax.tree.structure(jax.eval_shape(ensemble.make_init(run.task, cohort.members[0].trial), jax.random.key(0)))
-    members = cohort.together.place([structure.unflatten(leaves) for leaves in snapshot.leaves])
-    keys, rates = _keys(cohort.members, run.task.config.seed), _rates(cohort.members)
+    structure = jax.tree.structure(jax.eval_shape(ensemble.make_init(context.task, group.members[0].trial), jax.random.key(0)))
+    members = group.step.to_device([structure.unflatten(leaves) for leaves in snapshot.leaves])
+    keys, rates = _keys(group.members, context.task.config.seed), _rates(group.members)
     clock = time.perf_counter()
     pending: list[Any] = []
 
     def save(step: int) -> None:
         nonlocal clock, losses
         losses, clock = _drain(losses, pending), _share_time(records, clock)
-        leaves = [jax.tree.leaves(state) for state in cohort.together.take(members)]
+        leaves = [jax.tree.leaves(state) for state in group.step.to_host(members)]
         snapshots.save_snapshot(path, snapshots.Snapshot(step, names, leaves, records, losses))
 
-    with run.stop.deferred():
-        for batch in _train_batches(cohort, run, step, last):
+    with context.stop.deferred():
+        for batch in _train_batches(group, context, step, last):
             if step % per_epoch == 0 and len(records[0].history) < step // per_epoch:
-                losses = _close_epoch(cohort, members, records, losses, step // per_epoch, run)
+                losses = _close_epoch(group, members, records, losses / per_epoch, context)
             if batch is None:
                 break
-            members, sums = cohort.together.train(members, batch, keys, rates)
+            members, sums = group.step.train(members, batch, keys, rates)
             pending.append(sums["loss"])
             step += 1
             if step % per_epoch == 0:
                 losses = _drain(losses, pending)
                 epoch = step // per_epoch
-                if epoch < run.plan.num_epochs and (epoch % run.plan.save_epochs == 0 or epoch == end_epoch):
+                if epoch < context.plan.num_epochs and (epoch % context.plan.save_epochs == 0 or epoch == end_epoch):
                     save(step)
             try:
-                run.stop.check()
+                context.stop.check()
             except errors.Interrupted as interrupted:
                 save(step)
                 raise errors.Interrupted(f"{interrupted} at step {step} of {last}") from None
@@ -118,24 +118,24 @@ def make_group(members: list[Member], task: ensemble.SearchTask, widest: Trial |
     return Group(members, ensemble.make_stacked(task, widest, len(members), shardings, unroll=unroll), widest)
 
 
-def begin(cohort: Group, task: ensemble.SearchTask) -> snapshots.Snapshot:
-    """Networks at step 0: each from a key of its own, drawn at its own widths, then padded where the cohort is."""
+def begin(group: Group, task: ensemble.SearchTask) -> snapshots.Snapshot:
+    """Networks at step 0: each from a key of its own, drawn at its own widths, then padded where the group is."""
     states, inits = [], {}
-    for member in cohort.members:
+    for member in group.members:
         if member.trial not in inits:
             inits[member.trial] = jax.jit(ensemble.make_init(task, member.trial))
         states.append(jax.device_get(inits[member.trial](member_key(member, task.config.seed, 0))))
-    if cohort.widest is not None:
-        shapes = jax.eval_shape(ensemble.make_init(task, cohort.widest), jax.random.key(0))
-        states = [ensemble.pad_state(state, member.trial, shapes) for state, member in zip(states, cohort.members, strict=True)]
+    if group.widest is not None:
+        shapes = jax.eval_shape(ensemble.make_init(task, group.widest), jax.random.key(0))
+        states = [ensemble.pad_state(state, member.trial, shapes) for state, member in zip(states, group.members, strict=True)]
     records = [snapshots.Record([], np.zeros((0, 0), np.float32), 0.0) for _ in states]
-    names = [(member.trial.number, member.fold) for member in cohort.members]
+    names = [(member.trial.number, member.fold) for member in group.members]
     return snapshots.Snapshot(0, names, [jax.tree.leaves(state) for state in states], records, np.zeros(len(states)))
 
 
-def gather(cohort: Group, paths: dict[tuple[int, int], pathlib.Path]) -> snapshots.Snapshot:
-    """The cohort's members out of the snapshots that they stand in."""
-    names = [(member.trial.number, member.fold) for member in cohort.members]
+def gather(group: Group, paths: dict[tuple[int, int], pathlib.Path]) -> snapshots.Snapshot:
+    """The group's members out of the snapshots that they stand in."""
+    names = [(member.trial.number, member.fold) for member in group.members]
     parts = {path: snapshots.load_snapshot(path) for path in {paths[name] for name in names}}
     leaves, records, losses, step = [], [], [], 0
     for name in names:
@@ -164,9 +164,9 @@ def _rates(members: Sequence[Member]) -> ensemble.Hyperparams:
     }
 
 
-def _train_batches(cohort: Group, run: GroupContext, start: int, end: int) -> Iterator[steps.Batch | None]:
+def _train_batches(group: Group, context: GroupContext, start: int, end: int) -> Iterator[steps.Batch | None]:
     """Batches of steps start .. end - 1 with arrays [M, B, ...], then None; all trials of a fold see the same ones."""
-    config, per_epoch, members = run.task.config, run.plan.steps_per_epoch, cohort.members
+    config, per_epoch, members = context.task.config, context.plan.steps_per_epoch, group.members
     size = config.train.batch_size
 
     mask = np.ones((len(members), size), np.float32)
@@ -178,27 +178,29 @@ def _train_batches(cohort: Group, run: GroupContext, start: int, end: int) -> It
             orders = [sampler.epoch_order(len(member.train), config.seed, epoch)[here] for member in members]
             yield np.stack([member.train[at] for member, at in zip(members, orders, strict=True)]), mask
 
-    yield from _batches(run.feed, plan, cohort.together.mine)
+    yield from _batches(context.loader, plan, group.step.local_members)
     yield None
 
 
-def _batches(feed: input_pipeline.Loader, plan: Callable[[], Rows], mine: np.ndarray | None) -> Iterator[dict[str, Any]]:
+def _batches(loader: input_pipeline.Loader, plan: Callable[[], Rows], local_members: np.ndarray | None) -> Iterator[Any]:
     """Batches of the rows that a plan names; it is walked twice, because tf.data reads it from a thread of its own.
 
-    Where `mine` names members, only their posters are read; the other ones stay black.
+    Where `local_members` names members, only their posters are read; the other ones stay black.
     """
-    read = slice(None) if mine is None or feed.on_device else mine
-    images = feed.images(feed.rows.poster[rows[read].reshape(-1)] for rows, _ in plan())
+    read = slice(None) if local_members is None or loader.on_device else local_members
+    images = loader.images(loader.rows.poster[rows[read].reshape(-1)] for rows, _ in plan())
     for (rows, mask), image in zip(plan(), images, strict=True):
         image = image.reshape(*rows[read].shape, *image.shape[1:])
         if len(image) < len(rows):
             whole = np.zeros((len(rows), *image.shape[1:]), np.uint8)
             whole[read] = image
             image = whole
-        yield {"image": image, "label": feed.rows.label[rows], "mask": mask}
+        yield {"image": image, "label": loader.rows.label[rows], "mask": mask}
 
 
-def score(cohort: Group, members: Any, parts: Sequence[np.ndarray], feed: input_pipeline.Loader, size: int) -> list[Any]:
+def score(
+    group: Group, members: ensemble.Members, parts: Sequence[np.ndarray], loader: input_pipeline.Loader, size: int
+) -> list[Any]:
     """(scores [n, K], mean loss) of each member on rows of its own, in inference mode; `parts` holds positions per member."""
     longest = max(len(part) for part in parts)
     padded = [np.pad(part, (0, longest - len(part)), mode="edge") for part in parts]
@@ -206,8 +208,10 @@ def score(cohort: Group, members: Any, parts: Sequence[np.ndarray], feed: input_
     columns = sampler.padded_positions(longest, size)
     rows = np.stack(padded)
     scores, losses, counts = [], np.zeros(len(parts)), np.zeros(len(parts))
-    for batch in _batches(feed, lambda: ((rows[:, at], real[:, at] * mask) for at, mask in columns), cohort.together.mine):
-        batch_scores, sums = cohort.together.evaluate(members, batch)
+    for batch in _batches(
+        loader, lambda: ((rows[:, at], real[:, at] * mask) for at, mask in columns), group.step.local_members
+    ):
+        batch_scores, sums = group.step.evaluate(members, batch)
         total, count = (np.asarray(value, np.float64) for value in sums["loss"])
         scores.append(np.asarray(batch_scores))
         losses, counts = losses + total, counts + count
@@ -216,25 +220,28 @@ def score(cohort: Group, members: Any, parts: Sequence[np.ndarray], feed: input_
 
 
 def _close_epoch(
-    cohort: Group, members: Any, records: list[snapshots.Record], losses: np.ndarray, epoch: int, run: GroupContext
+    group: Group, members: ensemble.Members, records: list[snapshots.Record], losses: np.ndarray, context: GroupContext
 ) -> np.ndarray:
-    """Scores every member on its validation part and its sample, adds the epoch to its record; returns losses of zero."""
-    size = run.task.config.eval.batch_size
-    label = run.feed.rows.label
+    """Scores every member on its validation part and its sample and adds the epoch to its record; returns losses of zero.
+
+    Args:
+        losses: mean training losses [M] of the epoch.
+    """
+    epoch = len(records[0].history) + 1
+    size, label = context.task.config.eval.batch_size, context.loader.rows.label
     entries: list[dict[str, Any]] = [{"epoch": epoch, "train": {}, "validation": {}} for _ in records]
     for part, name in (("sample", "train"), ("validation", "validation")):
-        rows = [getattr(member, part) for member in cohort.members]
-        if not all(len(at) for at in rows):
+        rows = [getattr(member, part) for member in group.members]
+        if not all(len(positions) for positions in rows):
             continue
-        for entry, record, at, (scores, loss) in zip(
-            entries, records, rows, score(cohort, members, rows, run.feed, size), strict=True
-        ):
-            entry[name] = _values(scores, label[at], loss)
+        scored = score(group, members, rows, context.loader, size)
+        for entry, record, positions, (scores, loss) in zip(entries, records, rows, scored, strict=True):
+            entry[name] = _values(scores, label[positions], loss)
             if name == "validation":
                 record.scores = scores
-    for record, entry, loss in zip(records, entries, losses / run.plan.steps_per_epoch, strict=True):
+    for record, entry, loss in zip(records, entries, losses, strict=True):
         record.history.append({**entry, "loss": _finite(loss)})
-    run.told(cohort, epoch, records)
+    context.on_epoch_end(group, epoch, records)
     return np.zeros(len(records))
 
 
@@ -275,13 +282,13 @@ def choose_vectorize(asked: str) -> tuple[str, str]:
 
 
 def choose_group(
-    task: ensemble.SearchTask, trials: list[Trial], vectorize: str, feed: input_pipeline.Loader
+    task: ensemble.SearchTask, trials: list[Trial], vectorize: str, loader: input_pipeline.Loader
 ) -> tuple[str, str]:
     """(most networks in one program, why): as many as fit beside each other, by the compiler's plan for the widest one.
 
     Raises `UserError` when not even one fits.
     """
-    config, rows = task.config, feed.rows
+    config, rows = task.config, loader.rows
     size = config.train.batch_size
     batch: Any = {
         "image": jax.ShapeDtypeStruct((size, *config.data.image_size, 3), np.uint8),
@@ -290,10 +297,10 @@ def choose_group(
     }
     needed_mb = ensemble.member_bytes(task, space.widest(trials), batch) / 2**20
     room_mb = config.search.memory_mb or MEMORY_SHARE * input_pipeline.memory_mb()
-    if feed.on_device:
+    if loader.on_device:
         room_mb -= len(np.unique(rows.poster)) * int(np.prod(config.data.image_size)) * 3 / 2**20
     wanted = {"none": 1, "folds": config.search.num_folds, "all": config.search.num_folds * len(trials)}[vectorize]
-    fitting = int(room_mb / needed_mb) * (feed.shardings.mesh.size if vectorize == "all" else 1)
+    fitting = int(room_mb / needed_mb) * (loader.shardings.mesh.size if vectorize == "all" else 1)
     if fitting < 1:
         raise errors.UserError(
             f"one network of this search needs {needed_mb:.0f} MB and there are {room_mb:.0f} MB: "

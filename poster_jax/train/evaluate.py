@@ -1,15 +1,15 @@
 """Scores of one part in inference mode; no example is dropped."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from poster_jax.data import input_pipeline
+from poster_jax.models.types import Variables
 from poster_jax.runtime import preemption
+from poster_jax.train import steps
 from poster_jax.workdir import logbook
 
 
@@ -22,10 +22,11 @@ class Evaluation:
 
 
 def evaluate(
-    eval_step: Callable[..., Any],
-    variables: dict[str, Any],
-    feed: input_pipeline.Loader,
+    eval_step: steps.EvalStep,
+    variables: Variables,
+    loader: input_pipeline.Loader,
     part: str,
+    *,
     batch_size: int,
     stop: preemption.StopRequest | None = None,
 ) -> Evaluation:
@@ -34,14 +35,14 @@ def evaluate(
     Raises `Interrupted` between batches when `stop` has been asked for.
     """
     scores, masks, window = [], [], logbook.Window()
-    for batch in feed.eval_batches(part, batch_size):
+    for batch in loader.eval_batches(part, batch_size):
         if stop is not None:
             stop.check()
         batch_scores, sums = eval_step(variables, batch)
         window.add(sums)
         scores.append(batch_scores)
         masks.append(batch["mask"])
-    measured = len(feed.rows.genres)
+    measured = len(loader.rows.genres)
     kept = np.concatenate([gather(mask) for mask in masks]) > 0
     return Evaluation(np.concatenate([gather(part_scores) for part_scores in scores])[kept, :measured], window.take_means())
 

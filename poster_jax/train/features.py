@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from poster_jax.data import cache, input_pipeline
 from poster_jax.models import layers, mobilenet_v2
+from poster_jax.models.types import PosterModel, Variables
 from poster_jax.runtime import multihost, storage
 from poster_jax.train import evaluate
 
@@ -31,15 +32,17 @@ class Features:
         return self.array[self.index[positions]]
 
 
-def extract(model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, batch_size: int, cache_dir: str) -> Features:
-    """Features of every poster that `feed` has a row of, from the cache folder or computed and put there.
+def extract(
+    model: PosterModel, variables: Variables, loader: input_pipeline.Loader, batch_size: int, cache_dir: str
+) -> Features:
+    """Features of every poster that `loader` has a row of, from the cache folder or computed and put there.
 
     Args:
         model: a network with `features`, `pooling` and `input_range`.
         variables: its weights and statistics; the head's are not used.
     """
-    posters, first_rows, index = np.unique(feed.rows.poster, return_index=True, return_inverse=True)
-    path = cache.cache_root(cache_dir) / f"features-{_fingerprint(model, variables, feed, posters)}.npy"
+    posters, first_rows, index = np.unique(loader.rows.poster, return_index=True, return_inverse=True)
+    path = cache.cache_root(cache_dir) / f"features-{_fingerprint(model, variables, loader, posters)}.npy"
     if multihost.all_agree(path.exists()):
         return Features(np.load(io.BytesIO(path.read_bytes())), index)
 
@@ -48,7 +51,7 @@ def extract(model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, 
         lambda weights, image: model.apply(weights, layers.normalise(image, model.input_range), False, method="features")[1]
     )
     rows = []
-    for batch in feed.row_batches(first_rows, batch_size):
+    for batch in loader.row_batches(first_rows, batch_size):
         rows.append(evaluate.gather(pooled_of(body, batch["image"]))[evaluate.gather(batch["mask"]) > 0])
     array = np.concatenate(rows).astype(np.float32)
     buffer = io.BytesIO()
@@ -58,7 +61,7 @@ def extract(model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, 
     return Features(array, index)
 
 
-def _fingerprint(model: Any, variables: dict[str, Any], feed: input_pipeline.Loader, posters: np.ndarray) -> str:
+def _fingerprint(model: Any, variables: Variables, loader: input_pipeline.Loader, posters: np.ndarray) -> str:
     """Names what features depend on: posters, their size, pooling, range, and every other field and weight of the body."""
     fields = {
         field.name: getattr(model, field.name)
@@ -71,7 +74,7 @@ def _fingerprint(model: Any, variables: dict[str, Any], feed: input_pipeline.Loa
         if name.split("/")[1] not in mobilenet_v2.HEAD:
             digest.update(name.encode())
             digest.update(np.asarray(array).tobytes())
-    height, width = feed.image_size
-    data = hashlib.sha256(feed.rows.fingerprint.encode() + posters.astype(np.int64).tobytes()).hexdigest()
+    height, width = loader.image_size
+    data = hashlib.sha256(loader.rows.fingerprint.encode() + posters.astype(np.int64).tobytes()).hexdigest()
     low, high = model.input_range
     return f"{data[:12]}-{height}x{width}-{model.pooling}-{low:g}to{high:g}-{digest.hexdigest()[:16]}"

@@ -16,10 +16,12 @@ import optax
 
 from poster_jax.data import dataset, sampler
 from poster_jax.metrics import scoring
+from poster_jax.models.types import Params, PosterModel
 from poster_jax.train import features as features_lib
 from poster_jax.train import losses, train_state
 
-Scores = dict[str, np.ndarray]
+# (state, learning rate, pooled [B, D], label, key) -> state
+HeadStep = Callable[[train_state.TrainState, jax.Array, jax.Array, jax.Array, jax.Array], train_state.TrainState]
 # What is scored after every epoch, validation last: it chooses the epoch. Test is measured once.
 WATCHED = ("train", "validation")
 
@@ -35,77 +37,93 @@ class Head:
     """
 
     learning_rate: float
-    params: Any
+    params: Params
     best_epoch: int
     best_value: float
     history: list[dict[str, Any]]
 
 
-def train(
-    model: Any,
-    params: Any,
-    statistics: Any,
-    features: features_lib.Features,
-    rows: dataset.Dataset,
-    loss: losses.Loss,
-    *,
-    learning_rates: Sequence[float],
-    num_steps: int,
-    batch_size: int,
-    seed: int,
-    best_metric: str,
-) -> list[Head]:
-    """Trains a head per rate from the same `params` ({kernel, bias}); training and validation are scored after each epoch.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How heads are trained.
 
-    Args:
-        model: a network whose `classify(pooled, train)` is the head.
-        statistics: the `batch_stats` that `classify` needs, or {}.
+    Attributes:
         num_steps: in all; the last epoch may be cut.
         seed: of order and dropout, as in `loop.fit`.
     """
+
+    learning_rates: Sequence[float]
+    num_steps: int
+    batch_size: int
+    seed: int
+    best_metric: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """What turns pooled features into scores, for any head.
+
+    Attributes:
+        model: a network whose `classify(pooled, train)` is the head.
+        statistics: the `batch_stats` that `classify` needs, or {}.
+    """
+
+    model: PosterModel
+    statistics: Params
+    loss: losses.Loss
+
+    def logits(self, head: Params, pooled: jax.Array, train: bool = False, **rngs: jax.Array) -> jax.Array:
+        """float32 [B, outputs] of features [B, D]."""
+        variables = {"params": {"head": head}, "batch_stats": self.statistics}
+        return self.model.apply(variables, pooled, train, method="classify", rngs=rngs or None)
+
+    def score(self, head: Params, features: features_lib.Features, rows: dataset.Dataset) -> dict[str, np.ndarray]:
+        """{part: scores float32 [N, K] in [0, 1]} of one head, in inference mode."""
+        scored = jax.jit(_make_score(self))
+        scores = {part: np.asarray(scored(head, features.of(at), rows.target[at])[0]) for part, at in rows.parts.items()}
+        return {part: values[:, : len(rows.genres)] for part, values in scores.items()}
+
+
+def train(
+    scorer: Scorer, params: Params, features: features_lib.Features, rows: dataset.Dataset, settings: Settings
+) -> list[Head]:
+    """Trains a head per rate from the same `params` ({kernel, bias}); training and validation are scored after each epoch."""
+    learning_rates, batch_size, seed = settings.learning_rates, settings.batch_size, settings.seed
     held = {part: jnp.asarray(features.of(rows.parts[part])) for part in WATCHED}
     target = {part: jnp.asarray(rows.target[rows.parts[part]]) for part in WATCHED}
     count, measured = len(held["train"]), len(rows.genres)
     per_epoch = sampler.steps_per_epoch(count, batch_size)
     rates = jnp.asarray(learning_rates, jnp.float32)
-    step = make_step(model, statistics, loss)
-    run_steps = jax.jit(functools.partial(_run_steps, step, held["train"], target["train"], jax.random.key(seed)))
-    scored = jax.jit(jax.vmap(_make_score(model, statistics, loss), in_axes=(0, None, None)))
+    step = make_step(scorer)
+    run_steps = jax.jit(functools.partial(_run_steps, step, (held["train"], target["train"], jax.random.key(seed))))
+    scored = jax.jit(jax.vmap(_make_score(scorer), in_axes=(0, None, None)))
 
     states = jax.vmap(make_state)(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * len(rates)), params))
     histories: list[list[dict[str, Any]]] = [[] for _ in learning_rates]
-    best: list[Any] = [None] * len(learning_rates)
-    for start in range(0, num_steps, per_epoch):
-        steps = range(start, min(start + per_epoch, num_steps))
-        states = run_steps(states, rates, np.stack([sampler.batch_positions(count, batch_size, seed, at) for at in steps]))
+    best: list[Head | None] = [None] * len(learning_rates)
+    for start in range(0, settings.num_steps, per_epoch):
+        taken = range(start, min(start + per_epoch, settings.num_steps))
+        states = run_steps(states, rates, np.stack([sampler.batch_positions(count, batch_size, seed, at) for at in taken]))
         for part in WATCHED:
             scores, mean_losses = (np.asarray(out) for out in scored(states.params, held[part], target[part]))
             for index, history in enumerate(histories):
                 values = scoring.headline(scores[index][:, :measured], rows.label[rows.parts[part]])
-                history.append({"epoch": steps.stop / per_epoch, "part": part, "loss": float(mean_losses[index]), **values})
+                history.append({"epoch": taken.stop / per_epoch, "part": part, "loss": float(mean_losses[index]), **values})
         for index, rate in enumerate(learning_rates):
-            value = histories[index][-1][best_metric]
-            if best[index] is None or value > best[index].best_value:
+            value = histories[index][-1][settings.best_metric]
+            earlier = best[index]
+            if earlier is None or value > earlier.best_value:
                 kept = jax.tree.map(lambda leaf, index=index: np.asarray(leaf[index]), states.params)
-                best[index] = Head(float(rate), kept, -(-steps.stop // per_epoch), value, histories[index])
-    return best
+                best[index] = Head(float(rate), kept, -(-taken.stop // per_epoch), value, histories[index])
+    return [head for head in best if head is not None]
 
 
-def score(
-    model: Any, params: Any, statistics: Any, features: features_lib.Features, rows: dataset.Dataset, loss: losses.Loss
-) -> Scores:
-    """{part: scores float32 [N, K] in [0, 1]} of one head, in inference mode."""
-    scored = jax.jit(_make_score(model, statistics, loss))
-    scores = {part: np.asarray(scored(params, features.of(at), rows.target[at])[0]) for part, at in rows.parts.items()}
-    return {part: values[:, : len(rows.genres)] for part, values in scores.items()}
-
-
-def make_state(params: Any) -> train_state.TrainState:
+def make_state(params: Params) -> train_state.TrainState:
     """A head's state at step 0."""
     return train_state.TrainState(jnp.int32(0), params, {}, _adam().init(params), None)
 
 
-def make_step(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., train_state.TrainState]:
+def make_step(scorer: Scorer) -> HeadStep:
     """`step(state, learning_rate, pooled [B, D], label, key) -> state`: Adam on the head alone, the rate traced."""
 
     def step(
@@ -113,10 +131,8 @@ def make_step(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., t
     ) -> train_state.TrainState:
         dropout_key, _ = jax.random.split(jax.random.fold_in(key, state.step))
 
-        def loss_fn(head: Any) -> jax.Array:
-            variables = {"params": {"head": head}, "batch_stats": statistics}
-            logits = model.apply(variables, pooled, True, method="classify", rngs={"dropout": dropout_key})
-            return loss.per_example(logits, label).mean()
+        def loss_fn(head: Params) -> jax.Array:
+            return scorer.loss.per_example(scorer.logits(head, pooled, True, dropout=dropout_key), label).mean()
 
         updates, opt_state = _adam().update(jax.grad(loss_fn)(state.params), state.opt_state, state.params)
         params = jax.tree.map(lambda value, update: value - rate * update, state.params, updates)
@@ -130,26 +146,25 @@ def _adam() -> optax.GradientTransformation:
 
 
 def _run_steps(
-    step: Callable[..., Any],
-    held: jax.Array,
-    label: jax.Array,
-    key: jax.Array,
-    states: Any,
+    step: HeadStep,
+    rows: tuple[jax.Array, jax.Array, jax.Array],
+    states: train_state.TrainState,
     rates: jax.Array,
     positions: jax.Array,
-) -> Any:
-    """States after the steps whose rows are `positions` int [S, B]."""
+) -> train_state.TrainState:
+    """States after the steps on the rows at `positions` int [S, B]; `rows` are features, labels and the key."""
+    held, label, key = rows
     every = jax.vmap(step, in_axes=(0, 0, None, None, None))
 
-    def one(carried: Any, rows: jax.Array) -> tuple[Any, None]:
-        return every(carried, rates, held[rows], label[rows], key), None
+    def one(carried: train_state.TrainState, chosen: jax.Array) -> tuple[train_state.TrainState, None]:
+        return every(carried, rates, held[chosen], label[chosen], key), None
 
     return jax.lax.scan(one, states, positions)[0]
 
 
-def _make_score(model: Any, statistics: Any, loss: losses.Loss) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    def score(head: Any, pooled: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply({"params": {"head": head}, "batch_stats": statistics}, pooled, False, method="classify")
-        return loss.probabilities(logits), loss.per_example(logits, label).mean()
+def _make_score(scorer: Scorer) -> Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    def score(head: Params, pooled: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = scorer.logits(head, pooled)
+        return scorer.loss.probabilities(logits), scorer.loss.per_example(logits, label).mean()
 
     return score

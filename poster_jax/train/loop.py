@@ -1,61 +1,85 @@
-"""`fit` and `evaluate`: the only two loops over batches."""
+"""The training loop: step, log, save, evaluate, from the latest checkpoint to the best weights."""
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from poster_jax import errors
-from poster_jax.data import dataset, input_pipeline
+from poster_jax.data import dataset
 from poster_jax.metrics import scoring
-from poster_jax.runtime import multihost, preemption
-from poster_jax.train import evaluate
-from poster_jax.train import run as run_lib
+from poster_jax.models.types import Variables
+from poster_jax.runtime import multihost
+from poster_jax.train import evaluate, steps, train_state
+from poster_jax.train.network import Network
+from poster_jax.train.run import Run
 from poster_jax.train.train_state import TrainState
-from poster_jax.workdir import logbook
-from poster_jax.workdir.checkpoint import Checkpoints
+from poster_jax.workdir import checkpoint, logbook
+
+
+class Best(NamedTuple):
+    """The weights and statistics that were best on validation, and the step at which they were."""
+
+    variables: Variables
+    step: int
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What training needs besides its state: functions, input, durations, and where things are written."""
+class Outputs:
+    """Where a fit writes."""
 
-    train_step: Callable[..., Any]
-    eval_step: Callable[..., Any]
-    feed: input_pipeline.Loader
-    key: jax.Array
-    seed: int
-    batch_size: int
-    eval_batch_size: int
-    eval_parts: tuple[str, ...]
-    best_metric: str
-    cadence: run_lib.Cadence
-    checkpoints: Checkpoints
+    checkpoints: checkpoint.Checkpoints
     log: logbook.Logbook
-    stop: preemption.StopRequest
 
 
-def fit(state: TrainState, window_sums: dict[str, list[float]], run: Run) -> TrainState:
+def fit(run: Run, network: Network) -> Best:
+    """Trains from `network.state`, or from the latest checkpoint in `run.workdir`, to `run.cadence.total`.
+
+    Raises `Interrupted`, with the state saved, when `run.stop` has been asked for, and `UserError` for a workdir that is
+    beyond the last step.
+    """
+    config = run.config
+    sampled = run.loader.sampled_validation(config.eval.validation_steps * config.train.batch_size, run.seed)
+    run = dataclasses.replace(run, loader=sampled)
+    with contextlib.closing(checkpoint.Checkpoints(run.workdir)) as checkpoints:
+        state, begun, window = network.state, 0, {}
+        restored = checkpoints.restore_latest(train_state.abstract(state))
+        if restored is not None:
+            state, begun, window = restored
+            if begun > run.cadence.total:
+                raise errors.UserError(f"this run is at step {begun}, beyond the {run.cadence.total} asked for: ask for more.")
+        log = logbook.Logbook(run.workdir, last_step=begun, total_steps=run.cadence.total, tensorboard=config.train.tensorboard)
+        with contextlib.closing(log):
+            num_devices = run.loader.shardings.mesh.size
+            log.say(f"seed {run.seed}: step {begun} of {run.cadence.total}, {num_devices} device(s)")
+            state = take_steps(state, window, run, network, Outputs(checkpoints, log))
+        return Best(*checkpoints.restore_best(train_state.abstract(state.variables())))
+
+
+def take_steps(
+    state: TrainState, window_sums: dict[str, list[float]], run: Run, network: Network, outputs: Outputs
+) -> TrainState:
     """Trains from `state.step` to `cadence.total`: step, log, save, evaluate, in this order at every step.
 
     Saving comes before evaluation, so that an evaluation that fails loses nothing. Raises `Interrupted`, with the state
     saved, when `run.stop` has been asked for.
     """
-    cadence, log = run.cadence, run.log
+    cadence, log, batch_size = run.cadence, outputs.log, run.config.train.batch_size
     start = saved = int(state.step)
+    key = jax.random.key(run.seed)
     window = logbook.Window(window_sums)
-    clock = _Clock(log, run.batch_size)
+    clock = _Clock(log, batch_size)
     with run.stop.deferred():
         try:
             if start and cadence.is_due(cadence.evaluate, start):
-                _validate(run, start, state)
-            batches = run.feed.train_batches(run.batch_size, run.seed, start, cadence.total)
+                _validate(start, state, run, network, outputs)
+            batches = run.loader.train_batches(batch_size, run.seed, start, cadence.total)
             for step, batch in enumerate(batches, start + 1):
-                state, sums = run.train_step(state, batch, run.key)
+                state, sums = network.train_step(state, batch, key)
                 window.add(sums)
                 clock.stepped(step, sums)
                 save_due, evaluate_due = cadence.is_due(cadence.save, step), cadence.is_due(cadence.evaluate, step)
@@ -64,45 +88,48 @@ def fit(state: TrainState, window_sums: dict[str, list[float]], run: Run) -> Tra
                     clock.report(step)
                     log.advance(step)
                 if save_due:
-                    run.checkpoints.save(step, state, window.sums())
+                    outputs.checkpoints.save(step, state, window.sums())
                     saved = step
                 if evaluate_due:
-                    _validate(run, step, state)
+                    _validate(step, state, run, network, outputs)
                 if save_due or evaluate_due:
                     clock.restart(step)
                 run.stop.check()
         except errors.Interrupted as interrupted:
             step = int(state.step)
             if saved != step or not step:
-                run.checkpoints.save(step, state, window.sums())
+                outputs.checkpoints.save(step, state, window.sums())
             raise errors.Interrupted(f"{interrupted} at step {step} of {cadence.total}") from None
     return state
 
 
-def _validate(run: Run, step: int, state: TrainState) -> None:
-    """Scores the parts asked for, keeps the weights if they are the best on validation, and writes the lines not yet there.
+def _validate(step: int, state: TrainState, run: Run, network: Network, outputs: Outputs) -> None:
+    """Scores the parts of `config.eval.parts`, keeps the weights if they are the best on validation, writes missing lines.
 
     Raises `Diverged` for scores that are not finite.
     """
-    for part in run.eval_parts:
+    config = run.config.eval
+    for part in config.parts:
         # Training rows scored in inference mode are another thing than the losses of training steps.
         name = "train_inference" if part == "train" else part
-        if run.log.has(step, name):
+        if outputs.log.has(step, name):
             continue
         started = time.perf_counter()
-        result = evaluate.evaluate(run.eval_step, state.variables(), run.feed, part, run.eval_batch_size, run.stop)
+        result = evaluate.evaluate(
+            network.eval_step, state.variables(), run.loader, part, batch_size=config.batch_size, stop=run.stop
+        )
         if not np.isfinite(result.scores).all():
             raise errors.Diverged(step)
-        values = multihost.from_main(functools.partial(_measure, run.feed.rows, part, result))
+        values = multihost.from_main(functools.partial(_measure, run.loader.rows, part, result))
         if part == "validation":
-            best, value = multihost.from_main(run.checkpoints.best_value), values[run.best_metric]
+            best, value = multihost.from_main(outputs.checkpoints.best_value), values[config.best_metric]
             if value is not None and (best is None or value > best):
-                run.checkpoints.save_best(step, state.variables(), value)
-        run.log.metrics(step, name, values)
-        run.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
+                outputs.checkpoints.save_best(step, state.variables(), value)
+        outputs.log.metrics(step, name, values)
+        outputs.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
 
 
-def _measure(rows: dataset.Dataset, part: str, result: evaluate.Evaluation) -> dict[str, Any]:
+def _measure(rows: dataset.Dataset, part: str, result: evaluate.Evaluation) -> dict[str, float | None]:
     return {**result.means, **scoring.headline(result.scores, rows.label[rows.parts[part]])}
 
 
@@ -113,7 +140,7 @@ class _Clock:
         self._log, self._batch_size = log, batch_size
         self._since, self._step, self._began = None, 0, time.perf_counter()
 
-    def stepped(self, step: int, sums: Any) -> None:
+    def stepped(self, step: int, sums: steps.Sums) -> None:
         if self._since is None:
             jax.block_until_ready(sums)
             self._log.timing("first step, with compilation", secs=time.perf_counter() - self._began)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from poster_jax.models.types import Params
+
 # A first step that never comes: what starts there is frozen.
 NEVER = np.iinfo(np.int32).max
 
@@ -29,7 +31,7 @@ def build_optimizer(
     weight_decay: float,
     num_steps: int,
     head_factor: float = 1.0,
-    first_steps: Callable[[Any], Any] | None = None,
+    first_steps: Callable[[Params], Params] | None = None,
 ) -> optax.GradientTransformation:
     """`build_optimizer(**config.optim, num_steps=N)`: adam and sgd as Keras has them (epsilon 1e-7).
 
@@ -49,12 +51,12 @@ def build_optimizer(
     return optimizer if first_steps is None else optax.chain(optimizer, _hold_until(first_steps))
 
 
-def _is_kernel(params: Any) -> Any:
+def _is_kernel(params: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def _scale_head(factor: float) -> optax.GradientTransformation:
-    def scale(updates: Any, params: Any) -> Any:
+    def scale(updates: Any, params: optax.Params | None) -> optax.Updates:
         return {**updates, "head": jax.tree.map(lambda update: factor * update, updates["head"])}
 
     return optax.stateless(scale)
@@ -64,13 +66,13 @@ class _HoldState(NamedTuple):
     count: jax.Array
 
 
-def _hold_until(first_steps: Callable[[Any], Any]) -> optax.GradientTransformation:
+def _hold_until(first_steps: Callable[[Params], Params]) -> optax.GradientTransformation:
     """Zeroes updates before their first step. Moments run from the start, so that a late starter's are warm."""
 
-    def init(params: Any) -> _HoldState:
+    def init(params: optax.Params) -> _HoldState:
         return _HoldState(jnp.int32(0))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _HoldState]:
+    def update(updates: Any, state: Any, params: optax.Params | None = None) -> tuple[optax.Updates, _HoldState]:
         held = jax.tree.map(
             lambda update, first: update if first == 0 else jnp.where(state.count < first, 0.0, update),
             updates,

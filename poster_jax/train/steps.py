@@ -8,23 +8,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from poster_jax.data.input_pipeline import Batch
 from poster_jax.models import layers
+from poster_jax.models.types import Params, PosterModel, Variables
 from poster_jax.train import augment as augment_lib
 from poster_jax.train import losses
 from poster_jax.train.train_state import TrainState
 
-Batch = dict[str, jax.Array]
-Sums = dict[str, tuple[jax.Array, jax.Array]]
+Sums = dict[str, tuple[jax.Array, jax.Array]]  # {name: (sum, count)}, scalars
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]
+EvalStep = Callable[[Variables, Batch], tuple[jax.Array, Sums]]
 
 
 def make_train_step(
-    model: Any,
+    model: PosterModel,
     optimizer: optax.GradientTransformation,
     loss: losses.Loss,
     *,
     augment: dict[str, Any],
     average_decay: float = 0.0,
-) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]:
+) -> TrainStep:
     """`step(state, batch, key) -> (state, {name: (sum, count)})`.
 
     The key is folded with `state.step`, so randomness is a function of (seed, step). Rows under mask 0 would still enter
@@ -36,7 +39,7 @@ def make_train_step(
         image = augment_lib.augment(batch["image"], augment_key, **augment)
         x = layers.normalise(image, model.input_range)
 
-        def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, Sums]]:
+        def loss_fn(params: Params) -> tuple[jax.Array, tuple[Params, Sums]]:
             logits, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 x,
@@ -50,14 +53,14 @@ def make_train_step(
         (_, (batch_stats, sums)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         sums["gradient_norm"] = (optax.tree.norm(gradients), jnp.float32(1))
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         average = None if state.average is None else _averaged(state.average, params, average_decay, state.step)
         return TrainState(state.step + 1, params, batch_stats, opt_state, average), sums
 
     return train_step
 
 
-def _averaged(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+def _averaged(average: Params, params: Params, decay: float, step: jax.Array) -> Params:
     """Moving average whose decay grows to `decay`, so that the first weights are forgotten early.
 
     TensorFlow's ExponentialMovingAverage with `num_updates` has the same schedule.
@@ -67,20 +70,20 @@ def _averaged(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
 
 
 def make_predict_step(
-    model: Any, probabilities: Callable[[jax.Array], jax.Array], *, mirror: bool
-) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+    model: PosterModel, probabilities: Callable[[jax.Array], jax.Array], *, mirror: bool
+) -> Callable[[Variables, jax.Array], jax.Array]:
     """`step(variables, image uint8 [B, H, W, 3]) -> scores float32 [B, outputs] in [0, 1]`, in inference mode.
 
     With `mirror` the scores are the mean of the poster's and its mirror image's.
     """
 
-    def predict_step(variables: dict[str, Any], image: jax.Array) -> jax.Array:
+    def predict_step(variables: Variables, image: jax.Array) -> jax.Array:
         return _mean([probabilities(logits) for logits in _view_logits(model, variables, image, mirror)])
 
     return predict_step
 
 
-def _view_logits(model: Any, variables: dict[str, Any], image: jax.Array, mirror: bool) -> list[jax.Array]:
+def _view_logits(model: Any, variables: Variables, image: jax.Array, mirror: bool) -> list[jax.Array]:
     views = [image, image[:, :, ::-1]] if mirror else [image]
     return [model.apply(variables, layers.normalise(view, model.input_range), False) for view in views]
 
@@ -89,15 +92,13 @@ def _mean(views: list[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, views) / len(views)
 
 
-def make_eval_step(
-    model: Any, loss: losses.Loss, *, mirror: bool = False
-) -> Callable[[dict[str, Any], Batch], tuple[jax.Array, Sums]]:
+def make_eval_step(model: PosterModel, loss: losses.Loss, *, mirror: bool = False) -> EvalStep:
     """`step(variables, batch) -> (scores as of make_predict_step, {name: (sum, count)})`; no optimizer, no key.
 
     The loss is that of the logits' mean over the views.
     """
 
-    def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[jax.Array, Sums]:
+    def eval_step(variables: Variables, batch: Batch) -> tuple[jax.Array, Sums]:
         logits = _view_logits(model, variables, batch["image"], mirror)
         scores = _mean([loss.probabilities(one) for one in logits])
         return scores, {"loss": losses.masked_sum(loss.per_example(_mean(logits), batch["label"]), batch["mask"])}

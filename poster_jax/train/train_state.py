@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from flax import struct
 from jax.sharding import NamedSharding
 
 from poster_jax.models import pretrained as pretrained_lib
+from poster_jax.models.types import Params, PosterModel, Variables
+
+Tree = TypeVar("Tree")
 
 
 @struct.dataclass
@@ -18,18 +21,18 @@ class TrainState:
     """What a step changes: arrays only, so a state can be stacked, donated, saved. Model and optimizer live in closures."""
 
     step: jax.Array  # int32 []: steps taken
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    average: Any  # moving average of params, or None where none is kept
+    params: Params
+    batch_stats: Params
+    opt_state: optax.OptState
+    average: Params | None  # moving average of params, or None where none is kept
 
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> Variables:
         """What the model is evaluated with: the averaged weights where they are kept."""
         return {"params": self.params if self.average is None else self.average, "batch_stats": self.batch_stats}
 
 
 def make_init(
-    model: Any, optimizer: optax.GradientTransformation, image_size: tuple[int, int], keeps_average: bool
+    model: PosterModel, optimizer: optax.GradientTransformation, image_size: tuple[int, int], keeps_average: bool
 ) -> Callable[[jax.Array], TrainState]:
     """`init(key) -> TrainState` at step 0, to be jitted."""
 
@@ -43,7 +46,7 @@ def make_init(
 
 
 def create(
-    model: Any,
+    model: PosterModel,
     optimizer: optax.GradientTransformation,
     image_size: tuple[int, int],
     seed: int,
@@ -63,13 +66,13 @@ def create(
     return with_variables(state, pretrained_lib.merge({"params": state.params, "batch_stats": state.batch_stats}, pretrained))
 
 
-def with_variables(state: TrainState, variables: dict[str, Any]) -> TrainState:
+def with_variables(state: TrainState, variables: Variables) -> TrainState:
     """The state with other weights and statistics; an average, where one is kept, starts from a copy of them."""
     params = variables["params"]
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
     return dataclasses.replace(state, params=params, batch_stats=variables["batch_stats"], average=average)
 
 
-def abstract(tree: Any) -> Any:
+def abstract(tree: Tree) -> Tree:
     """Shapes, dtypes and shardings of a tree of device arrays, to restore into."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), tree)

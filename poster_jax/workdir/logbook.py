@@ -7,6 +7,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class Logbook:
         """True when the line of this step and part is written."""
         return any(line["step"] == step and line["part"] == part for line in self._lines)
 
-    def metrics(self, step: int, part: str, values: dict[str, float]) -> None:
+    def metrics(self, step: int, part: str, values: Mapping[str, float | None]) -> None:
         """One line: {"step", "part", name: value, ...}; not-a-number becomes null."""
         clean = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
         line = {"step": step, "part": part, **clean}

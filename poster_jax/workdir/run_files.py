@@ -5,6 +5,8 @@ import pathlib
 import zipfile
 from typing import Any
 
+import numpy as np
+
 from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.metrics import definitions, paired, scoring
@@ -90,3 +92,46 @@ def find_genres(folder: pathlib.Path) -> tuple[str, ...]:
     # A seed's folder, and a branch's in it, leave the genres to the folder above.
     path = next(place / "labels.json" for place in (folder, *folder.parents) if (place / "labels.json").is_file())
     return tuple(json.loads(path.read_text())["genres"])
+
+
+def has_results(workdir: pathlib.Path) -> bool:
+    """True for a folder whose run has finished."""
+    return (workdir / RESULTS).exists()
+
+
+def read_results(workdir: pathlib.Path) -> dict[str, Any]:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def read_finished(workdir: pathlib.Path, num_steps: int) -> dict[str, Any] | None:
+    """The results of a run that has taken all its steps, or None."""
+    from poster_jax.runtime import multihost
+
+    results = multihost.from_main(lambda: read_results(workdir) if has_results(workdir) else None)
+    return results if results and results["num_steps"] == num_steps else None
+
+
+def write_results(workdir: pathlib.Path, results: dict[str, Any]) -> None:
+    storage.write_json(workdir / "results.json", results)
+
+
+def write_predictions(workdir, parts, movie_id, label, scores) -> None:
+    import io
+
+    arrays = {}
+    for part, at in parts.items():
+        arrays[f"{part}_id"] = movie_id[at]
+        arrays[f"{part}_label"] = label[at]
+        arrays[f"{part}_score"] = scores[part]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    storage.write_atomic(workdir / "predictions.npz", buffer.getvalue())
+
+
+def read_lines(workdir):
+    from poster_jax.workdir import logbook
+
+    return logbook.read_lines(workdir / "metrics.jsonl")
+
+
+RESULTS = "results.json"

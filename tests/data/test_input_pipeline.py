@@ -244,3 +244,11 @@ def test_the_real_posters_go_through_both_paths(shared_dir: pathlib.Path, tmp_pa
     for ours, theirs in zip(*batches, strict=True):
         np.testing.assert_array_equal(ours["id"], theirs["id"])
         np.testing.assert_array_equal(ours["image"], theirs["image"])
+
+
+def test_drawn_validation_holds_no_row_twice() -> None:
+    whole = open_feed("resident")
+    validation = whole.rows.parts["validation"]
+    drawn = whole.sampled_validation(len(validation) - 1, 0).rows.parts["validation"]
+    assert len(set(drawn.tolist())) == len(drawn) == len(validation) - 1
+    assert set(drawn) < set(validation)

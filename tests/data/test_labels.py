@@ -195,3 +195,12 @@ def test_the_real_genres(shared_dir):
     examples = labels.encode(texts, genres, "multi_hot")
     chosen = labels.balance(examples, balance="equal", balance_limit=0, seed=0)
     assert labels.genre_counts(examples.label[chosen], 6).tolist() == [3451] * 6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_multi_hot_cap_keeps_the_rare_genre_whose_movies_are_of_two_common_ones(seed):
+    # Once a and b are full of their own movies no exchange of one for another makes room for a rare one.
+    hot = np.array([[1, 0, 0]] * 50 + [[0, 1, 0]] * 50 + [[1, 1, 1]] * 10, np.float32)
+    examples = labels.Examples(np.arange(len(hot)), hot, ("a", "b", "rare"))
+    chosen = labels.balance(examples, balance="cap", balance_limit=20, seed=seed)
+    assert labels.genre_counts(hot[chosen], 3).tolist() == [20, 20, 10]

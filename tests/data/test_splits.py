@@ -147,3 +147,13 @@ def test_k_folds_refusals():
         splits.k_folds(label, groups, np.arange(26), num_folds=4, seed=0)
     with pytest.raises(errors.UserError, match="num_folds is 1; a cross-validation needs at least 2"):
         splits.k_folds(label, groups, np.arange(26), num_folds=1, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_genre_inside_a_common_one_is_dealt_out_first(seed):
+    # Dealt out as movies of the common genre, the rare ones would fall to the parts by chance.
+    label = np.array([[1, 0]] * 90 + [[1, 1]] * 10, np.float32)
+    split = splits.stratified_split(label, np.arange(100), fractions=(0.6, 0.2, 0.2), seed=seed)
+    assert [label[rows].sum(axis=0).tolist() for rows in split.values()] == [[60, 6], [20, 2], [20, 2]]
+    folds = splits.k_folds(label, np.arange(100), np.arange(100), num_folds=5, seed=seed)
+    assert [label[validation].sum(axis=0).tolist() for _, validation in folds] == [[20, 2]] * 5

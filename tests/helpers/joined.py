@@ -90,7 +90,7 @@ def make_train(feed: input_pipeline.Loader) -> Callable[[], dict[str, np.ndarray
         for batch in feed.train_batches(BATCH_SIZE, SEED, 0, NUM_STEPS):
             state, sums = step(state, batch, jax.random.key(SEED))
             told.append(float(sums["loss"][0]) / float(sums["loss"][1]))
-        result = evaluate.evaluate(eval_step, state.variables(), feed, "test", BATCH_SIZE)
+        result = evaluate.evaluate(eval_step, state.variables(), feed, "test", batch_size=BATCH_SIZE)
         return {"loss": np.array(told), "test_score": result.scores, "test_loss": np.array(result.means["loss"])}
 
     return train

@@ -87,7 +87,7 @@ def _note_saves(notes: Notes) -> None:
 
 def _note_training(notes: Notes) -> None:
     """From the start of `fit` to the end of its first step is "compile", the rest "training"."""
-    fit, add = loop.fit, logbook.Window.add
+    take_steps, add = loop.take_steps, logbook.Window.add
     inside = {"fit": False, "first": False}
 
     def noted_fit(state: Any, *args: Any) -> Any:
@@ -95,7 +95,7 @@ def _note_training(notes: Notes) -> None:
         inside.update(fit=True, first=True)
         notes.enter("compile")
         try:
-            return fit(state, *args)
+            return take_steps(state, *args)
         finally:
             notes.leave("compile" if inside["first"] else "training")
             inside["fit"] = False
@@ -109,14 +109,14 @@ def _note_training(notes: Notes) -> None:
             inside["first"] = False
         add(self, sums)
 
-    loop.fit, logbook.Window.add = noted_fit, noted_add
+    loop.take_steps, logbook.Window.add = noted_fit, noted_add
 
 
 def _note_search_steps(notes: Notes) -> None:
     batches = groups._train_batches
 
-    def noted(cohort: Any, run: Any, start: int, end: int) -> Iterator[Any]:
-        for notes.step, batch in enumerate(batches(cohort, run, start, end), start):
+    def noted(group: Any, context: Any, start: int, end: int) -> Iterator[Any]:
+        for notes.step, batch in enumerate(batches(group, context, start, end), start):
             yield batch
 
     groups._train_batches = noted

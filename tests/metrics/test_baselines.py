@@ -140,3 +140,21 @@ class TestNearestNeighbours:
         few = {part: values[:4] if part == "train" else values for part, values in features.items()}
         few_labels = {part: values[:4] if part == "train" else values for part, values in labels.items()}
         assert baselines.nearest_neighbours(few, few_labels, 3)["test"].shape == (20, 3)
+
+    @pytest.mark.parametrize("number", [5, 15, 45])
+    def test_validation_chooses_the_number_of_neighbours(self, number: int) -> None:
+        rng = np.random.default_rng(1)
+        features = {part: rng.normal(size=(60, 8)) for part in ("train", "validation", "test")}
+        labels = {part: (rng.random((60, 3)) < 0.4).astype(np.float32) for part in features}
+        unit = {part: values / np.linalg.norm(values, axis=1, keepdims=True) for part, values in features.items()}
+        expected = {}
+        for part in ("validation", "test"):
+            order = np.argsort(-unit[part] @ unit["train"].T, axis=1)
+            expected[part] = {count: labels["train"][order[:, :count]].mean(1) for count in (5, 15, 45)}
+        # The truth is what this many neighbours say, so that they rank it without a fault.
+        told = expected["validation"][number]
+        labels["validation"] = (told > np.median(told, axis=0)).astype(np.float32)
+        assert np.abs(expected["test"][5] - expected["test"][15]).max() > 0.1
+        found = baselines.nearest_neighbours(features, labels, 3)
+        for part, by_count in expected.items():
+            np.testing.assert_allclose(found[part], by_count[number])

@@ -80,3 +80,23 @@ def test_rows_of_a_movie_are_not_independent_evidence():
         entry = scoring.score(scores, labels, groups, **keywords)["metrics"]["top1_accuracy"]
         width[name] = entry["high"] - entry["low"]
     assert width["movies"] / width["rows"] == pytest.approx(np.sqrt(3), rel=0.12)
+
+
+@pytest.mark.parametrize("num_samples", [1, 6, 7, 8, 14, 15])
+def test_the_last_chunk_is_drawn_whatever_its_size(num_samples, monkeypatch):
+    scores, targets, _ = tied_problem(2, num_rows=40)
+    measure = definitions.make_measure(scores, targets, {"": scores >= 0.5})
+
+    def drawn():
+        weights = np.concatenate(list(bootstrap.draw_weights(np.arange(40), num_samples, 9)))
+        return weights, bootstrap.resample([measure], np.arange(40), num_samples=num_samples, seed=9)[0]
+
+    whole, values = drawn()
+    monkeypatch.setattr(bootstrap, "CHUNK_CELLS", 7 * 40)
+    assert max(map(len, bootstrap.draw_weights(np.arange(40), num_samples, 9))) == min(7, num_samples)
+    chunked, chunked_values = drawn()
+    assert len(whole) == num_samples
+    np.testing.assert_array_equal(chunked, whole)
+    for name, value in values.items():
+        # Sums of another number of rows at once may round otherwise.
+        np.testing.assert_allclose(chunked_values[name], value, rtol=1e-12, atol=1e-15)

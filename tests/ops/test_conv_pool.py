@@ -118,3 +118,21 @@ def test_a_network_that_pools_before_relu_is_the_one_that_pools_behind_it():
     for found, reference in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(found, reference, rtol=1e-3, atol=1e-4)
     assert min(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(theirs)) > 0.01, "gradients of nothing show nothing"
+
+
+@pytest.mark.parametrize(
+    ("sides", "is_joined"),
+    [((4, 4), True), ((4, 9), True), ((9, 4), True), ((5, 5), True), ((7, 5), True), ((3, 9), False), ((9, 3), False)],
+)
+def test_the_smallest_image_that_fills_a_window_is_joined_and_no_smaller_one(sides, is_joined, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((2, *sides, 3), (3, 3, 3, 4)))
+    calls, block = [], conv_pool._conv_pool
+    monkeypatch.setattr(conv_pool, "_conv_pool", lambda x, kernel: calls.append(x.shape) or block(x, kernel))
+    expected = apart(x, kernel)
+    assert expected.shape == (2, (sides[0] - 2) // 2, (sides[1] - 2) // 2, 4)
+    grad = jnp.asarray(rng.standard_normal(expected.shape), jnp.float32)
+    for found, reference in zip(passes(joined, (x, kernel, grad)), passes(apart, (x, kernel, grad)), strict=True):
+        assert found.shape == reference.shape
+        np.testing.assert_allclose(found, reference, rtol=1e-4, atol=1e-5)
+    assert bool(calls) == is_joined

@@ -212,3 +212,20 @@ def test_the_text_and_the_table_say_all_of_it(finished: pathlib.Path) -> None:
         if row["floor"] is not None:
             assert f"floor {row['floor']:.3f}" in text
     assert "Reduced" not in claims_table.ledger_text({**results, "reductions": []})
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "expected"),
+    # The line at an evaluation's step is of the steps before it.
+    [((10, 20), 4.0), ((20,), 19 / 4), ((5, 10, 20), 4.0), ((10, 15, 20), 5.0)],
+)
+def test_the_last_training_loss_is_of_the_steps_since_the_evaluation_before(
+    evaluations: tuple[int, ...], expected: float, tmp_path: pathlib.Path
+) -> None:
+    lines = []
+    for step, loss in ((5, 9.0), (10, 2.0), (15, 3.0), (20, 5.0)):
+        lines.append({"step": step, "part": "train", "loss": loss})
+        if step in evaluations:
+            lines += [{"step": step, "part": part, "loss": loss / 2} for part in ("train_inference", "validation")]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert estimates.last_losses(tmp_path) == {"train": expected, "train_inference": 2.5, "validation": 2.5}

@@ -14,8 +14,10 @@ from poster_jax.data import input_pipeline
 from poster_jax.models import grad_cam, layers
 from poster_jax.protocols import samples
 from poster_jax.runtime import sharding
+from tests.helpers import runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONFIG = f"{ROOT}/configs/cnn_onehot.py:smoke"
 # Top genres 0 1 0 1 0 1, with falling, rising and equal confidence.
 SCORES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.1, 0.8], [0.6, 0.2], [0.3, 0.4]])
 
@@ -41,7 +43,7 @@ def test_a_movie_with_several_rows_stands_once_with_all_its_genres() -> None:
 
 @pytest.fixture(scope="module")
 def feeds() -> list[input_pipeline.Loader]:
-    data = config_lib.load(f"{ROOT}/configs/cnn_onehot.py:smoke").data
+    data = config_lib.load(CONFIG).data
     return [input_pipeline.open_loader(data, sharding.make_shardings(jax.devices()[:count])) for count in (1, 8)]
 
 
@@ -58,7 +60,7 @@ def predict(model: Any, variables: Any, image: Any) -> np.ndarray:
 def test_the_file_holds_what_belongs_together_on_one_and_on_eight_devices(
     feeds: list[input_pipeline.Loader], tmp_path: pathlib.Path
 ) -> None:
-    one = feeds[0]
+    one, config = feeds[0], config_lib.load(CONFIG)
     model, variables = build(len(one.rows.genres))
     batches = list(one.eval_batches("test", 16))
     kept = np.concatenate([batch["mask"] for batch in batches]) > 0
@@ -66,7 +68,7 @@ def test_the_file_holds_what_belongs_together_on_one_and_on_eight_devices(
     written = []
     for number, each in enumerate(feeds):
         (tmp_path / str(number)).mkdir()
-        samples.save(tmp_path / str(number), model, variables, each, scores, num=11)
+        samples.save(runs.make_run(config, each, tmp_path / str(number)), model, variables, scores, num=11)
         with np.load(tmp_path / str(number) / "samples.npz") as arrays:
             written.append(dict(arrays))
     held = written[0]

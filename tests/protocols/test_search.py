@@ -12,13 +12,14 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import errors, predict
 from poster_jax.data import builder, splits
-from poster_jax.protocols import search, stages
+from poster_jax.protocols import search
 from poster_jax.report import page
 from poster_jax.report.figures import style
 from poster_jax.report.tables import search_table
 from poster_jax.runtime import preemption
 from poster_jax.search import ensemble, groups, snapshots
 from poster_jax.workdir import logbook, run_folder
+from tests.helpers import runs
 
 SEARCH = str(pathlib.Path(__file__).resolve().parents[2] / "configs/search_cnn.py")
 # Learning rate, dropout, widths; the second one is beyond all reason.
@@ -43,8 +44,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], path
 
 
 def prepare(config: config_lib.Config, workdir: pathlib.Path) -> search.Search:
-    workdir.mkdir(exist_ok=True)
-    return search.prepare(config, workdir, stages.open_loader(config, workdir), preemption.StopRequest())
+    return search.prepare(runs.open_run(config, workdir))
 
 
 def test_no_test_row_and_no_movie_twice_enters_a_fold(tmp_path: pathlib.Path) -> None:
@@ -52,7 +52,7 @@ def test_no_test_row_and_no_movie_twice_enters_a_fold(tmp_path: pathlib.Path) ->
     # Every listed genre is a row, so that movies have several.
     config.data.encoding, config.data.balance = "exploded", "none"
     prepared = prepare(config, tmp_path)
-    rows = prepared.run.feed.rows
+    rows = prepared.run.loader.rows
     assert len(np.unique(rows.group)) < len(rows.group)
     test_movies = set(rows.group[rows.parts["test"]])
     seen: list[int] = []
@@ -135,7 +135,7 @@ def test_the_winner_is_measured_beside_floors_and_kept_as_a_network(lone: tuple[
         record = snapshots.load_record(snapshots.member_path(workdir, results["search"]["winner"] - 1, fold))
         at = np.searchsorted(prepared.pool, validation)
         np.testing.assert_array_equal(out_of_fold[at], record.scores)
-        np.testing.assert_array_equal(ids[at], prepared.run.feed.rows.movie_id[validation])
+        np.testing.assert_array_equal(ids[at], prepared.run.loader.rows.movie_id[validation])
     config = json.loads((workdir / "winner" / "config.json").read_text())
     given = GIVEN[results["search"]["winner"] - 1]
     assert [row[0] for row in config["model"]["blocks"]] == list(given[2:4])
@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_split_and_says_so(tmp_path: pathlib.Path, monkeypa
     prepared = prepare(load(vectorize="folds", memory_mb=3, num_folds=3), tmp_path)
     assert prepared.group == 1
     assert "3 do not fit together, so 1 at a time" in (tmp_path / "chosen.json").read_text()
-    assert [len(group.members) for group in search.make_cohorts(prepared, prepared.trials)] == [1] * 6
+    assert [len(group.members) for group in search.make_groups(prepared, prepared.trials)] == [1] * 6
 
 
 def test_auto_is_what_the_devices_call_for_and_a_wish_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

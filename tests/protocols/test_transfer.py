@@ -4,11 +4,17 @@ import json
 import pathlib
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import errors, main
+from poster_jax.data import input_pipeline
+from poster_jax.protocols import transfer
 from poster_jax.report.tables import transfer_table
+from poster_jax.runtime import preemption, sharding
+from poster_jax.workdir import logbook
 from tests.helpers import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -140,3 +146,43 @@ def test_the_summary_is_the_paper_s_figure_5(capsys: pytest.CaptureFixture) -> N
         assert number in out
     assert main.main([f"--config={ROOT}/configs/cnn_onehot.py", "--summary"]) == 0
     assert "6,295,558" in capsys.readouterr().out
+
+
+def test_auxiliary_genres_are_learnt_and_not_measured(tmp_path: pathlib.Path) -> None:
+    """The recipe of the config, in three steps; its synthetic posters have six genres, so that three leave some over."""
+    overrides = {
+        "data.num_genres": "3",
+        "data.num_auxiliary": "2",
+        "transfer.learning_rates": "(1e-2,)",
+        "transfer.head_epochs": "1.0",
+        "train.num_epochs": "0.0",
+        "train.num_steps": "3",
+        "eval.bootstrap_samples": "2",
+        # So that cached features give the scores, and programs are small.
+        "model.train_from": "head",
+        "eval.mirror": "False",
+    }
+    config = config_lib.load(f"{ROOT}/configs/finetune_mobilenet.py:smoke", overrides.items())
+    feed = input_pipeline.open_loader(config.data, sharding.make_shardings(jax.devices()[:1]))
+    rows = feed.rows
+    assert (len(rows.genres), rows.num_outputs) == (3, 5)
+    with preemption.StopRequest().installed() as stop:
+        outcome, tuned = transfer.run_branch(config, 0, feed, tmp_path, stop, None, ())
+
+    [head] = outcome["frozen"]
+    for part, at in rows.parts.items():
+        assert tuned.scores[part].shape == (len(at), 3)
+        for measured in (head, outcome["tuned"]):
+            assert list(measured["splits"][part]["per_genre"]) == list(rows.genres)
+    # Biases do not decay, so what moved them from zero is the loss.
+    assert (np.asarray(tuned.variables["params"]["head"]["bias"]) != 0).all()
+
+    at = rows.parts["validation"]
+    logits = np.asarray(tuned.model.apply(tuned.variables, tuned.features.of(at), False, method="classify"))
+    np.testing.assert_allclose(tuned.scores["validation"], 1 / (1 + np.exp(-logits[:, :3])), rtol=1e-4)
+    terms = np.logaddexp(0, logits) - (0.95 * rows.target[at] + 0.025) * logits
+    best = (outcome["tuned"]["best_step"], "validation")
+    lines = logbook.read_lines(tmp_path / "metrics.jsonl")
+    [told] = [line["loss"] for line in lines if (line["step"], line["part"]) == best]
+    assert told == pytest.approx(terms.mean(), rel=1e-4)
+    assert abs(terms[:, :3].mean() - told) > 1e-3, "a loss of the measured genres alone must be told apart"

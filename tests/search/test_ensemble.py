@@ -66,13 +66,13 @@ def padded_to(state: Any, task: ensemble.SearchTask, trial: Trial, widest: Trial
 
 def train(together: ensemble.EnsembleStep, states: list[Any], trials: list[Trial], rows: list[int]) -> tuple[list[Any], Any]:
     """Host states after all steps, and the scores of one evaluation batch; `rows` say whose batches each member sees."""
-    members = together.place(states)
+    members = together.to_device(states)
     keys = jnp.stack([jax.random.key(100 + trial.number) for trial in trials])
     for step in range(NUM_STEPS):
         own = {name: value[rows] for name, value in batch(step, 3).items()}
         members, _ = together.train(members, own, keys, rates(trials))
     scores, _ = together.evaluate(members, {name: value[rows] for name, value in batch(99, 3).items()})
-    return together.take(members), np.asarray(scores)
+    return together.to_host(members), np.asarray(scores)
 
 
 @functools.cache

@@ -84,3 +84,15 @@ def test_a_search_that_cannot_be_is_refused_in_one_sentence(key: str, text: str,
     assert says in str(raised.value)
     assert key.split(".")[-1] in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "is_possible"), [("0.0", True), ("0.99", True), ("1.0", False), ("1", False), ("-0.1", False)]
+)
+def test_a_given_trial_has_a_dropout_from_0_to_below_1(dropout: str, is_possible: bool) -> None:
+    given = [("search.trials", f"((0.001, {dropout}, 8, 16, 80),)")]
+    if is_possible:
+        assert space.draw_trials(config_lib.load(SEARCH, given).search, 0)[0].dropout == float(dropout)
+        return
+    with pytest.raises(errors.UserError, match="config.search.trials holds"):
+        config_lib.load(SEARCH, given)

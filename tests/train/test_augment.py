@@ -62,3 +62,51 @@ def test_saturation_leaves_grey_images_alone_and_contrast_keeps_the_mean() -> No
     soft = (random_images() // 4 + 96).astype(np.uint8)
     changed = np.asarray(augment.augment(soft, KEY, **OFF | {"contrast": 0.5}))
     np.testing.assert_allclose(changed.mean(axis=(1, 2, 3)), soft.mean(axis=(1, 2, 3)), atol=1e-2)
+
+
+def ramps(axis: int) -> np.ndarray:
+    """400 images of 41 x 41 whose value is five times the row (axis 1) or the column (axis 2)."""
+    ramp = (5 * np.arange(41, dtype=np.uint8)).reshape((1, 41, 1, 1) if axis == 1 else (1, 1, 41, 1))
+    return np.broadcast_to(ramp, (400, 41, 41, 3))
+
+
+def middle(axis: int, **strengths: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where the middle of each changed image was taken from, in pixels, and how far apart its neighbours were."""
+    changed = np.asarray(augment.augment(ramps(axis), KEY, **OFF | strengths))[..., 0] / 5
+    line = changed[:, :, 20] if axis == 1 else changed[:, 20]
+    return line[:, 20] - 20, line[:, 21] - line[:, 20]
+
+
+def assert_fills(values: np.ndarray, low: float, high: float) -> None:
+    """Values in [low, high], which they reach but for a fortieth of it at both ends."""
+    slack = (high - low) / 40
+    assert low - 1e-3 <= values.min() <= low + slack
+    assert high - slack <= values.max() <= high + 1e-3
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_shift_reaches_its_share_of_the_side_in_all_four_directions(axis: int) -> None:
+    moved, scale = middle(axis, shift=0.2)
+    assert_fills(moved, -0.2 * 41, 0.2 * 41)
+    np.testing.assert_allclose(scale, 1.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_zoom_goes_in_as_far_as_it_may_and_never_out(axis: int) -> None:
+    moved, scale = middle(axis, zoom=0.4)
+    assert_fills(scale, 0.6, 1.0)
+    # Off centre by no more than the crop leaves free, and by all of it.
+    assert_fills(moved / ((1 - scale) / 2 * 41), -1.0, 1.0)
+    np.testing.assert_allclose(scale, middle(3 - axis, zoom=0.4)[1], rtol=1e-4)
+
+
+def test_colours_change_by_up_to_their_strength_and_both_ways() -> None:
+    grey = np.full((400, 2, 2, 3), 128, np.uint8)
+    assert_fills(np.asarray(augment.augment(grey, KEY, **OFF | {"brightness": 0.2}))[:, 0, 0, 0] - 128, -51, 51)
+    halves = grey + np.array([[40], [216]], np.uint8)[None, ..., None]  # 168 above, 88 below
+    changed = np.asarray(augment.augment(halves, KEY, **OFF | {"contrast": 0.3}))
+    assert_fills((changed[:, 0, 0, 0] - changed[:, 1, 0, 0]) / 80, 0.7, 1.3)
+    reddish = grey + np.array([50, 0, 0], np.uint8)
+    changed = np.asarray(augment.augment(reddish, KEY, **OFF | {"saturation": 0.3}))
+    assert_fills((changed[..., 0] - changed[..., 1])[:, 0, 0] / 50, 0.7, 1.3)
+    np.testing.assert_allclose(changed @ augment.LUMA, reddish @ np.array(augment.LUMA), rtol=1e-4)

@@ -11,9 +11,10 @@ from poster_jax import config as config_lib
 from poster_jax import errors, models
 from poster_jax.data import input_pipeline
 from poster_jax.models import pretrained
-from poster_jax.protocols import stages, transfer
-from poster_jax.runtime import preemption, sharding
-from poster_jax.train import features, heads, optimizers, train_state
+from poster_jax.protocols import transfer
+from poster_jax.runtime import sharding
+from poster_jax.train import features, heads, network, optimizers, train_state
+from tests.helpers import runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RATE = 1e-2
@@ -52,7 +53,20 @@ def setting(request: pytest.FixtureRequest) -> Any:
     state = train_state.create(model, optimizer, config.data.image_size, 0, feed.shardings.state, pretrained=loaded)
     pooled = features.extract(model, state.variables(), feed, 64, "")
     statistics = model.head_statistics(pooled.of(feed.rows.parts["train"]))
-    return config, feed, model, loaded, transfer.with_head(state, {}, statistics, feed), pooled
+    return (
+        config,
+        feed,
+        model,
+        loaded,
+        transfer.with_head(state, {}, statistics, runs.make_run(config, feed, pathlib.Path())),
+        pooled,
+    )
+
+
+def with_state(config: Any, feed: input_pipeline.Loader, model: Any, state: train_state.TrainState) -> network.Network:
+    """The network of a state; its steps are not used."""
+    loss: Any = network.build_loss(config, feed.rows)
+    return network.Network(model, None, loss, state, None, None)  # type: ignore[arg-type]
 
 
 def of_head(state: train_state.TrainState) -> Any:
@@ -61,11 +75,9 @@ def of_head(state: train_state.TrainState) -> Any:
 
 def test_heads_on_cached_features_equal_training_through_the_frozen_body(setting: Any, tmp_path: pathlib.Path) -> None:
     config, feed, model, loaded, state, pooled = setting
-    body = model.clone(train_from="head")
-    with preemption.StopRequest().installed() as stop:
-        slow = transfer.head_through_body(config, 0, feed, body, loaded, of_head(state), RATE, tmp_path, stop)
-    loss = stages.build_loss(config, feed)
-    fast, other = transfer.cached_heads(config, 0, feed, model, loss, state.params["head"], of_head(state), pooled)
+    run = runs.make_run(config, feed, tmp_path)
+    slow = transfer.head_through_body(run, loaded, of_head(state), RATE)
+    fast, other = transfer.cached_heads(run, with_state(config, feed, model, state), of_head(state), pooled)
     assert fast.best_epoch == slow.best_epoch
     for name in ("kernel", "bias"):
         np.testing.assert_allclose(fast.params[name], slow.params[name], rtol=2e-3, atol=2e-5)
@@ -78,11 +90,12 @@ def test_heads_on_cached_features_equal_training_through_the_frozen_body(setting
         assert ours["mean_average_precision"] == pytest.approx(theirs["mean_average_precision"], abs=0.01)
 
 
-def test_other_dropout_or_order_is_seen_by_that_comparison(setting: Any) -> None:
+def test_other_dropout_or_order_is_seen_by_that_comparison(setting: Any, tmp_path: pathlib.Path) -> None:
     config, feed, model, _, state, pooled = setting
-    loss = stages.build_loss(config, feed)
-    given = state.params["head"], of_head(state), pooled
-    one, again, other = (transfer.cached_heads(config, seed, feed, model, loss, *given)[0] for seed in (0, 0, 1))
+    net = with_state(config, feed, model, state)
+    one, again, other = (
+        transfer.cached_heads(runs.make_run(config, feed, tmp_path, seed), net, of_head(state), pooled)[0] for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(one.params["kernel"], again.params["kernel"])
     assert np.abs(one.params["kernel"] - other.params["kernel"]).max() > 1e-3
 
@@ -127,12 +140,14 @@ def test_features_are_those_of_the_body(setting: Any) -> None:
     assert found.std(axis=0).max() > 0.01, "features that are all alike would show nothing"
 
 
-def test_head_scores_are_those_of_the_whole_network(setting: Any) -> None:
+def test_head_scores_are_those_of_the_whole_network(setting: Any, tmp_path: pathlib.Path) -> None:
     config, feed, model, _, state, pooled = setting
-    loss = stages.build_loss(config, feed)
+    loss = network.build_loss(config, feed.rows)
     kernel = np.random.default_rng(0).normal(0, 0.05, state.params["head"]["kernel"].shape).astype(np.float32)
-    state = transfer.with_head(state, {"head": {**state.params["head"], "kernel": kernel}}, of_head(state), feed)
-    scores = heads.score(model, state.params["head"], of_head(state), pooled, feed.rows, loss)
+    state = transfer.with_head(
+        state, {"head": {**state.params["head"], "kernel": kernel}}, of_head(state), runs.make_run(config, feed, tmp_path)
+    )
+    scores = heads.Scorer(model, of_head(state), loss).score(state.params["head"], pooled, feed.rows)
     batch = next(feed.eval_batches("validation", 8))
     whole = jax.nn.sigmoid(model.apply(state.variables(), np.asarray(batch["image"], np.float32) / 127.5 - 1, False))
     assert np.asarray(whole).std(axis=0).max() > 0.01, "scores that are all alike would show nothing"

@@ -8,12 +8,14 @@ import jax
 import numpy as np
 import pytest
 
+from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.data import dataset, input_pipeline, resident
+from poster_jax.paper import estimates
 from poster_jax.runtime import preemption
 from poster_jax.runtime import sharding as sharding_lib
 from poster_jax.train import evaluate as evaluate_lib
-from poster_jax.train import loop, train_state
+from poster_jax.train import loop, network, train_state
 from poster_jax.train import run as run_lib
 from poster_jax.train.train_state import TrainState
 from poster_jax.workdir import checkpoint, logbook
@@ -87,22 +89,13 @@ def run_fit(
     state, window = start or (make_state(), {})
     log = logbook.Logbook(workdir, last_step=int(state.step), total_steps=cadence.total, tensorboard=False)
     try:
-        run = loop.Run(
-            train_step=train_step,
-            eval_step=evaluate,
-            feed=make_feed(),
-            key=jax.random.key(0),
-            seed=0,
-            batch_size=8,
-            eval_batch_size=8,
-            eval_parts=("train", "validation"),
-            best_metric="mean_average_precision",
-            cadence=cadence,
-            checkpoints=spy,  # type: ignore[arg-type]
-            log=log,
-            stop=stop or preemption.StopRequest(),
-        )
-        state = loop.fit(state, window, run)
+        config = config_lib.base()
+        config.train.batch_size = config.eval.batch_size = 8
+        config.eval.parts = ("train", "validation")
+        run = run_lib.Run(config, 0, workdir, make_feed(), cadence, stop or preemption.StopRequest())
+        steps = {"train_step": train_step, "eval_step": evaluate}
+        net = network.Network(model=None, optimizer=None, loss=None, state=state, **steps)  # type: ignore[arg-type]
+        state = loop.take_steps(state, window, run, net, loop.Outputs(spy, log))  # type: ignore[arg-type]
     finally:
         log.close()
         run_fit.spy = spy  # type: ignore[attr-defined]
@@ -111,7 +104,7 @@ def run_fit(
 
 @pytest.mark.parametrize("num_devices", [1, 4])
 def test_evaluation_counts_every_row_once(num_devices: int) -> None:
-    result = evaluate_lib.evaluate(eval_step, {}, make_feed(num_devices), "test", 8)
+    result = evaluate_lib.evaluate(eval_step, {}, make_feed(num_devices), "test", batch_size=8)
     np.testing.assert_allclose(result.scores[:, 0], np.arange(NUM_ROWS) / 255, rtol=1e-6)
     assert result.means["loss"] == pytest.approx(np.arange(NUM_ROWS).mean())
 
@@ -320,3 +313,35 @@ class TestCheckpoints:
         found = {checkpoint.digest(one) for one in (tree, *others)}
         assert len(found) == 5
         assert checkpoint.digest({"b": np.zeros((2, 3), np.float32), "a": np.array(tree["a"])}) == checkpoint.digest(tree)
+
+
+def test_the_training_loss_since_the_last_evaluation_is_of_the_steps_behind_it(tmp_path: pathlib.Path) -> None:
+    for evaluate, expected in ((3, 4.0), (100, 2.5)):  # steps 3 4 5, or all six
+        run_fit(tmp_path, run_lib.Cadence(total=6, log=1, evaluate=evaluate, save=100))
+        assert estimates.last_losses(tmp_path)["train"] == expected
+        (tmp_path / "metrics.jsonl").unlink()
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, [2, 3, 4, 5, 6]), (2, [2, 4, 6]), (3, [3, 4, 6])])
+def test_a_rate_is_of_the_steps_after_compilation_and_between_evaluations(
+    every: int, steps: list[int], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 2 s, the first one 32 s, a batch of an evaluation 100 s: 8 posters in 2 s, whatever lies between."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+
+    def slow_step(state: TrainState, batch: dict, key: jax.Array) -> Any:
+        now[0] += 32.0 if not state.step else 2.0
+        return train_step_as_is(state, batch, key)
+
+    def slow_evaluation(variables: dict, batch: dict) -> Any:
+        now[0] += 100.0
+        return eval_step(variables, batch)
+
+    train_step_as_is = train_step
+    monkeypatch.setitem(globals(), "train_step", slow_step)
+    run_fit(tmp_path, run_lib.Cadence(total=6, log=every, evaluate=4, save=100), evaluate=slow_evaluation)
+    lines = logbook.read_lines(tmp_path / "timings.jsonl")
+    assert (lines[0]["event"], lines[0]["secs"]) == ("first step, with compilation", 32.0)
+    rates = {line["step"]: line["images_per_sec"] for line in lines if line["event"] == "train"}
+    assert rates == dict.fromkeys(steps, 4.0)

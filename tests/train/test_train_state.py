@@ -108,3 +108,44 @@ def test_mirrored_evaluation_is_the_mean_of_both_views() -> None:
     views = [np.asarray(eval_step(state.variables(), one)[0]) for one in (batch, mirrored)]
     np.testing.assert_allclose(both(state.variables(), batch)[0], (views[0] + views[1]) / 2, rtol=1e-5)
     assert not np.allclose(*views)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize(("schedule", "warmup"), [("constant", 4), ("cosine", 4), ("cosine", 0)])
+def test_updates_follow_the_warm_up_and_the_schedule(name: str, schedule: str, warmup: int) -> None:
+    settings = {"learning_rate": 0.1, "schedule": schedule, "warmup_steps": warmup, "num_steps": 10}
+    optimizer = optimizers.build_optimizer(name=name, weight_decay=0.0, **settings)
+    params = {"kernel": jnp.ones((2, 2))}
+    opt_state, moved = optimizer.init(params), []
+    for _ in range(11):
+        updates, opt_state = optimizer.update(jax.tree.map(jnp.ones_like, params), opt_state, params)
+        moved.append(-float(updates["kernel"][0, 0]))
+    steps = np.arange(11)
+    body = 0.05 * (1 + np.cos(np.pi * (steps - warmup) / (10 - warmup))) if schedule == "cosine" else np.full(11, 0.1)
+    rates = np.where(steps < warmup, 0.1 * steps / 4, body)
+    # A constant gradient of 1 is a step of 1 for Adam; with a momentum of 0.9 it adds up.
+    strides = (1 - 0.9 ** (steps + 1)) / (1 - 0.9) if name == "sgd" else np.ones(11)
+    np.testing.assert_allclose(moved, rates * strides, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["cnn", "mobilenet_v2"])
+def test_kernels_decay_and_biases_and_batch_norm_do_not(network: str) -> None:
+    if network == "cnn":
+        fields: Any = {**test_steps.FIELDS, "blocks": ((6, 3, 2, True, 0.2),), "dense": ((8, True, 0.3),)}
+    else:
+        fields = {"name": network, "width": 0.35, "input_range": (), "pooling": "avg", "dropout": 0.0, "bn_mode": "frozen"}
+        fields["train_from"] = "stem"
+    model = models.build(**fields, num_genres=3, precision="float32")
+    shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), False), jax.random.key(0))["params"]
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 2.0, np.float32), shapes)
+    optimizer = optimizers.build_optimizer(name="adamw", weight_decay=0.3, **SETTINGS)
+    nothing = jax.tree.map(np.zeros_like, params)
+    updates = jax.jit(lambda: optimizer.update(nothing, optimizer.init(params), params)[0])()
+    found: dict[str, set[float]] = {}
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        found.setdefault(path[-1].key, set()).update(np.unique(np.round(update, 6)).tolist())
+    assert {name: [pytest.approx(value) for value in values] for name, values in found.items()} == {
+        "kernel": [-0.1 * 0.3 * 2],
+        "bias": [0.0],
+        "scale": [0.0],
+    }

@@ -318,3 +318,16 @@ def test_a_full_disk_is_told_and_a_bug_of_ours_keeps_its_traceback(
                 download.main(arguments)
         assert download.main([*arguments, "--shared-by=21"]) == 0
     assert len(posters(tmp_path / "set")) == 20
+
+
+def test_a_pause_is_also_asked_for_by_an_error_of_the_server(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = faults.always(status="500 Oh", headers="Retry-After: 3600\r\n")
+    with faults.serving({str(n): broken for n in range(4)}) as server:
+        rows = [(1 + n, "Drama", server.url(str(n))) for n in range(4)]
+        code, ends, _ = run(tmp_path, rows, "--per-host=1")
+        assert code == 75
+        assert set(ends.values()) == {("failed", "not_asked")}
+        assert sum(server.asked.values()) == 1
+        assert "127.0.0.1 is left alone in this run: it wants to be asked again in 3600 s" in capsys.readouterr().out

@@ -175,3 +175,21 @@ def test_https_shows_the_name_and_checks_the_certificate_against_it(
 )
 def test_retry_after_by_hand(text: str | None, date: str | None, secs: float | None) -> None:
     assert request.parse_retry_after(text, date) == secs
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "transient", "overload"),
+    [
+        ("500 Oh", "Retry-After: 7\r\n", True, True),
+        ("500 Oh", "", True, False),
+        ("503 Busy", "", True, True),
+        ("404 Not Found", "Retry-After: 7\r\n", False, False),
+    ],
+)
+def test_an_error_that_says_when_to_ask_again_is_an_overload(status: str, header: str, transient: bool, overload: bool) -> None:
+    with faults.serving({"a": faults.always(status=status, headers=header)}) as server:
+        with pytest.raises(request.Failure) as raised:
+            request.fetch(server.url("a"), limits("127.0.0.1"))
+    assert raised.value.reason == f"http_{status[:3]}"
+    assert (raised.value.transient, raised.value.overload) == (transient, overload)
+    assert raised.value.wait_secs == (7.0 if header else None)

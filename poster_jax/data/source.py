@@ -1,0 +1,66 @@
+"""Where posters come from: one table of movies, and their pictures as records on disk or as pixels."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow_datasets as tfds
+
+SPLIT = "posters"
+# Records come as JPEG or PNG bytes.
+SKIP: Any = tfds.decode.SkipDecoding
+ENCODED = {"image": SKIP()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """A TFDS folder of encoded posters, read by index."""
+
+    directory: pathlib.Path
+
+    @functools.cached_property
+    def _data_source(self) -> Any:
+        builder: Any = tfds.builder_from_directory(self.directory)
+        return builder.as_data_source(SPLIT, decoders=ENCODED)
+
+    def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
+        """JPEG or PNG bytes of the given rows."""
+        return [record["image"] for record in self._data_source.__getitems__([int(i) for i in posters])]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A checked set of posters.
+
+    Attributes:
+        name: what tables call it, as "synthetic posters".
+        fingerprint: hash of everything the posters depend on.
+        table: columns id, genres, group, split; row i is poster i.
+        refused: one row per refused poster.
+        repaired: how many posters were repaired, by kind.
+        images: the posters as encoded records, or as pixels uint8 [N, H, W, 3] of a packed cache.
+    """
+
+    name: str
+    fingerprint: str
+    table: pd.DataFrame
+    refused: pd.DataFrame
+    repaired: dict[str, int]
+    images: Records | np.ndarray
+
+    def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
+        """JPEG or PNG bytes of the given rows of `table`; raises TypeError for a packed source."""
+        if isinstance(self.images, np.ndarray):
+            raise TypeError("a packed source has pixels, not encoded pictures")
+        return self.images.encoded(posters)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8 [N, H, W, 3]; raises TypeError for a source that is not packed."""
+        if not isinstance(self.images, np.ndarray):
+            raise TypeError("a source of records has no pixels: pack it first")
+        return self.images
