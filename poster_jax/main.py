@@ -9,13 +9,11 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.runtime import hugepages, multihost, storage
 
-EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 # What the machine refuses, as opposed to what the code does wrong.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -25,15 +23,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except errors.UserError as error:
-        return _end(f"{error}", EXIT_MISTAKE)
+        return _end(f"{error}", cli.EXIT_MISTAKE)
     except errors.Interrupted as error:
         told = f"stopped by {error}; what was done is saved: run the same command to go on."
-        return _end(told, EXIT_UNFINISHED, alone=error.alone)
+        return _end(told, cli.EXIT_UNFINISHED, alone=error.alone)
     except Exception as error:
         refusal = _machine_refusal(error)
         if not refusal:
             raise
-        return _end(f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", EXIT_MISTAKE)
+        return _end(
+            f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", cli.EXIT_MISTAKE
+        )
 
 
 def _end(told: str, code: int, alone: bool = True) -> int:
@@ -97,15 +97,8 @@ def _run(argv: list[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.main --help.")
-
-
 def _parse_flags(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m poster_jax.main", description=__doc__, allow_abbrev=False)
+    parser = cli.Parser("python -m poster_jax.main", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke")
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")

@@ -4,7 +4,6 @@ MobileNetV2 fine-tuned in Keras on TensorFlow by `model.fit` on a tf.data pipeli
 measured by our own metrics, so that `compare` can hold our recipe against it. Recipe `a` is the plain one, `b` the strongest.
 """
 
-import argparse
 import dataclasses
 import pathlib
 import sys
@@ -14,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident
 from poster_jax.metrics import scoring
@@ -247,7 +246,11 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one recipe; returns the exit code, 2 for a mistake in what was asked."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_finetune", description=__doc__, allow_abbrev=False)
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.bench.keras_finetune", __doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES))
     parser.add_argument("--weights", required=True, type=pathlib.Path, help="Keras .h5 or .keras with a MobileNetV2 body")
     parser.add_argument("--dir", required=True, help="folder of MovieGenre.csv and posters/")
@@ -258,12 +261,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = RECIPES[flags.recipe]
     config = make_config(flags.dir, recipe)
     config.seed = flags.seed
-    try:
-        peers.keras_on_tensorflow()
-        run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return 2
+    peers.keras_on_tensorflow()
+    run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
     return 0
 
 

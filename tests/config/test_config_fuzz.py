@@ -14,7 +14,7 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import errors, main, protocols
 from poster_jax.config import validate
-from poster_jax.models import convert, mobilenet_v2
+from poster_jax.models import mobilenet_v2, weight_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = tuple(f"{ROOT}/configs/{name}" for name in ("cnn_onehot.py", "finetune_mobilenet.py:smoke", "transfer_mobilenet.py"))
@@ -248,7 +248,7 @@ def test_what_is_right_begins_the_run(path: str, key: str, text: str, out_of_rea
 def test_what_the_checks_list_is_what_the_models_know() -> None:
     assert validate.CHOICES["model.train_from"] == mobilenet_v2.stage_names()
     assert validate.CHOICES["model.style_from"] == ("", *mobilenet_v2.stage_names()[1:-2])
-    assert set(validate.WEIGHTS) == set(convert.READERS)
+    assert set(validate.WEIGHTS) == set(weight_files.READERS)
 
 
 @pytest.mark.parametrize("error", [KeyError("planted"), ValueError("planted"), TypeError("planted"), OSError("planted")])
