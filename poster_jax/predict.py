@@ -80,7 +80,7 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
     config, results, genres = run_files.read_run(workdir)
     fields, folder = config.model.to_dict(), workdir
-    if "branches" in results:
+    if run_files.find_protocol(results) == "transfer":
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.
         folder = workdir if len(results["branches"]) == 1 else workdir / f"range_{len(results['branches']) - 1}"
     num_outputs = len(genres) + len(results["data"]["auxiliary_genres"])

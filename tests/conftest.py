@@ -2,10 +2,12 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import pytest
+
+from tests.helpers import written_run
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_num_cpu_devices", 8)
@@ -30,3 +32,9 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path
     os.environ["POSTER_JAX_CACHE"] = str(cache)
     yield cache
     os.environ.pop("POSTER_JAX_CACHE") if before is None else os.environ.update(POSTER_JAX_CACHE=before)
+
+
+@pytest.fixture(scope="session")
+def write_workdir() -> Callable[..., pathlib.Path]:
+    """`write_workdir(folder, encoding=, seeds=, samples=)` makes a finished workdir for the report and returns it."""
+    return written_run.write

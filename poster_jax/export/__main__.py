@@ -86,8 +86,9 @@ def check_scores(call: Callable[[np.ndarray], Any], network: predict.Predictor, 
 def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.ndarray:
     """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones."""
     image = np.random.default_rng(0).integers(0, 256, (NUM_CHECKED, *image_size, 3), np.uint8)
-    if (workdir / "samples.npz").is_file():
-        kept = storage.load_arrays(workdir / "samples.npz", ["image"])["image"][: NUM_CHECKED - 1]
+    samples = run_files.read_samples(workdir)
+    if samples:
+        kept = samples["image"][: NUM_CHECKED - 1]
         image[: len(kept)] = kept
     return image
 

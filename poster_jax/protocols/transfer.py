@@ -20,7 +20,7 @@ from poster_jax.train import features as features_lib
 from poster_jax.train import heads, losses, optimizers, train_state
 from poster_jax.train import run as run_lib
 from poster_jax.train import steps as steps_lib
-from poster_jax.workdir import logbook, run_folder
+from poster_jax.workdir import run_files, run_folder
 
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def read_history(workdir: pathlib.Path, per_epoch: int) -> list[dict[str, Any]]:
     return [
         {"epoch": line["step"] / per_epoch, "part": names[line["part"]]}
         | {name: value for name, value in line.items() if name not in ("step", "part")}
-        for line in multihost.from_main(lambda: logbook.read_lines(workdir / "metrics.jsonl"))
+        for line in multihost.from_main(lambda: run_files.read_lines(workdir))
         if line["part"] in names
     ]
 

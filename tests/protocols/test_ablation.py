@@ -20,7 +20,7 @@ from poster_jax.report import page
 from poster_jax.report.tables import ablation_table
 from poster_jax.runtime import preemption, sharding
 from poster_jax.train import evaluate
-from poster_jax.workdir import logbook, run_files
+from poster_jax.workdir import run_files
 
 CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs/ablation_onehot.py") + ":smoke"
 WAYS = (
@@ -145,7 +145,7 @@ def test_softmax_on_integers_and_on_one_hot_is_the_same_function(ended: tuple[di
         np.testing.assert_allclose(one_hot[name], integers[name], rtol=1e-5, atol=1e-7)
         assert np.allclose(sigmoid[name], integers[name], rtol=1e-5, atol=1e-7) != name.endswith("score")
     assert integers["test_score"].std(0).min() > 1e-4, "posters are told apart"
-    losses = [[line["loss"] for line in logbook.read_lines(ended[1] / folder / "metrics.jsonl")] for folder in FOLDERS[:3]]
+    losses = [[line["loss"] for line in run_files.read_lines(ended[1] / folder)] for folder in FOLDERS[:3]]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] != pytest.approx(losses[0], rel=1e-5)
 

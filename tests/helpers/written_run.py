@@ -2,11 +2,9 @@
 
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 from poster_jax import config as config_lib
 from poster_jax.metrics import scoring
@@ -92,9 +90,3 @@ def write(
         together = {"title": "cnn", "data": results[0]["data"], "seeds": results}
         (workdir / "results.json").write_text(json.dumps(together))
     return workdir
-
-
-@pytest.fixture(scope="session")
-def write_workdir() -> Callable[..., pathlib.Path]:
-    """`write_workdir(folder, encoding=, seeds=, samples=)` makes one and returns it."""
-    return write
