@@ -5,6 +5,7 @@ Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped
 
 import argparse
 import errno
+import importlib
 import os
 import pathlib
 import sys
@@ -63,35 +64,29 @@ def _run(argv: list[str]) -> int:
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
 
-    # Imported late: a mistyped key is told before jax has loaded.
-    from poster_jax import protocols
-    from poster_jax.models import summary
-    from poster_jax.protocols import plan
-    from poster_jax.report.tables import ablation_table, claims_table, run_table, search_table, transfer_table
-    from poster_jax.runtime import compile_cache, distributed, preemption
-
+    # Imports wait for what needs them: a mistyped key is answered before jax loads, and no protocol loads another's modules.
     if flags.summary:
+        from poster_jax.models import summary
+
         print(summary.describe(config))
         return 0
     if flags.plan:
+        from poster_jax.protocols import plan
+
         print(plan.describe(config))
         return 0
+    from poster_jax.runtime import compile_cache, distributed, preemption
+
+    # config.validate knows the names.
+    protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
     workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
-        if "search" in results:
-            print(search_table.search_table(results["search"]))
-        if "ledger" in results:
-            print(claims_table.ledger_text(results))
-        elif "ablation" in results:
-            print(ablation_table.ablation_table(results))
-        else:
-            print(run_table.results_table(results) if "splits" in results else run_table.seeds_table(results["seeds"]))
-            seeds = results.get("seeds", [results])
-            if "branches" in seeds[0]:
-                print(transfer_table.transfer_table(seeds))
+        results = protocol.run(config, workdir, stop)
+        from poster_jax.report import terminal
+
+        print(terminal.text(results))
         print(f"workdir: {workdir}")
         multihost.wait()
     return 0

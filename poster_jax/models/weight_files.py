@@ -20,26 +20,6 @@ import numpy as np
 from poster_jax import errors
 from poster_jax.models import keras_files, mobilenet_v2, pretrained
 
-# keras/src/applications/mobilenet_v2.py; torchvision/models/mobilenetv2.py with torch's BatchNorm2d, whose momentum is the
-# share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py).
-FRAMEWORKS: dict[str, dict[str, Any]] = {
-    "keras": {
-        "padding": "keras",
-        "epsilon": 1e-3,
-        "momentum": 0.999,
-        "input_range": (-1.0, 1.0),
-        "input_mean": (0.0, 0.0, 0.0),
-        "input_std": (1.0, 1.0, 1.0),
-    },
-    "torchvision": {
-        "padding": "torchvision",
-        "epsilon": 1e-5,
-        "momentum": 0.9,
-        "input_range": (0.0, 1.0),
-        "input_mean": (0.485, 0.456, 0.406),
-        "input_std": (0.229, 0.224, 0.225),
-    },
-}
 # Collection and leaf of our arrays, and the leaf's name in the frameworks: the convolution's first, then the BatchNorm's.
 OUR_LEAVES = (("params", "kernel"), ("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
 THEIR_LEAVES = {
@@ -135,7 +115,7 @@ def _axes(framework: str, name: str) -> tuple[int, ...]:
 def _from_theirs(framework: str, path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], float]:
     """Our variables and the width, of arrays under the framework's names."""
     names = _their_names(framework)
-    padding = FRAMEWORKS[framework]["padding"]
+    padding = pretrained.FRAMEWORKS[framework]["padding"]
 
     def mismatches(width: float) -> int:
         rows = enumerate(mobilenet_v2.block_rows(width, padding))
@@ -173,7 +153,7 @@ def _read_keras(path: pathlib.Path) -> pretrained.Pretrained:
     layers = [layer for unit in mobilenet_v2.unit_names() for layer in _their_layers("keras", unit)]
     body = keras_files.read(path, layers)
     variables, width = _from_theirs("keras", path, body.arrays)
-    fields = dict(FRAMEWORKS["keras"])
+    fields = dict(pretrained.FRAMEWORKS["keras"])
     if body.epsilon is not None:
         fields |= {"epsilon": body.epsilon, "momentum": body.momentum}
     return pretrained.Pretrained(
@@ -189,7 +169,7 @@ def _read_torchvision(path: pathlib.Path) -> pretrained.Pretrained:
     body = {name: array for name, array in arrays.items() if name not in left_out}
     variables, width = _from_theirs("torchvision", path, body)
     return pretrained.Pretrained(
-        variables, width, **FRAMEWORKS["torchvision"], provenance=_provenance(path, "torchvision", None, left_out)
+        variables, width, **pretrained.FRAMEWORKS["torchvision"], provenance=_provenance(path, "torchvision", None, left_out)
     )
 
 

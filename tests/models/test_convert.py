@@ -86,7 +86,7 @@ def test_a_keras_2_weights_file_gives_every_array(body: pretrained.Pretrained) -
     np.testing.assert_array_equal(statistics["block_16"]["expand"]["var"], arrays["block_16_expand_BN/moving_variance"])
     total = sum(float(leaf.sum(dtype=np.float64)) for leaf in jax.tree.leaves(body.variables))
     np.testing.assert_allclose(total, sum(array.sum(dtype=np.float64) for array in arrays.values()), rtol=1e-9)
-    assert body.fields() == {"width": WIDTH, **weight_files.FRAMEWORKS["keras"]}
+    assert body.fields() == {"width": WIDTH, **pretrained.FRAMEWORKS["keras"]}
     assert body.provenance["resolution"] == 128 and len(body.provenance["sha256"]) == 64
 
 
@@ -314,7 +314,7 @@ def test_a_keras_archive_without_its_parts_is_refused(tmp_path: pathlib.Path) ->
 
 
 def test_flat_names_cover_the_network_once() -> None:
-    fields = {**weight_files.FRAMEWORKS["keras"], "width": WIDTH, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
+    fields = {**pretrained.FRAMEWORKS["keras"], "width": WIDTH, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
     shapes = traverse_util.flatten_dict(mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=6, **fields)), sep="/")
     body = {name for name in shapes if not name.startswith("params/head")}
     for framework in ("keras", "torchvision"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import errors, main, predict, protocols
+from poster_jax import errors, main, predict
 from poster_jax.config import grid
 from poster_jax.data import builder
 from poster_jax.protocols import ablation, ablation_cells, plan, single
@@ -46,7 +46,7 @@ def load(axes: Any = WAYS, **more: str) -> config_lib.Config:
 
 
 def run(workdir: pathlib.Path, config: config_lib.Config) -> dict[str, Any]:
-    return protocols.PROTOCOLS[config.protocol](config, workdir, preemption.StopRequest())
+    return ablation.run(config, workdir, preemption.StopRequest())
 
 
 @pytest.fixture(scope="module", autouse=True)
