@@ -5,18 +5,16 @@ of movies easy or hard cancels in the difference. A RUN is a workdir; one with s
 mean over its seeds, so its interval says what other movies would change, not what other seeds would.
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from poster_jax import errors
+from poster_jax import cli, errors
 from poster_jax.metrics import definitions, paired
 from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 
-EXIT_MISTAKE = 2
 BOOTSTRAP_SEED = 0
 NO_VALUE = "-"
 
@@ -77,34 +75,27 @@ def _cell(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:.3f}"
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.compare --help.")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the comparison; returns the exit code, 2 for a mistake in what was asked."""
-    parser = _Parser(prog="python -m poster_jax.compare", description=__doc__, allow_abbrev=False)
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.compare", __doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a workdir; the others are compared with the first")
     parser.add_argument("--part", default="test", help="train, validation or test")
     parser.add_argument("--samples", type=int, default=2000, help="resamples of the movies")
     parser.add_argument("--json", type=pathlib.Path, help="write the same here")
-    try:
-        flags = parser.parse_args(argv)
-        if len(flags.runs) < 2:
-            raise errors.UserError(f"a comparison needs two runs and {flags.runs[0]} is one: name another workdir.")
-        if flags.samples < 1:
-            raise errors.UserError(f"--samples={flags.samples} cannot be: a bootstrap needs at least 1, better 1000.")
-        runs = [run_files.load_run(storage.as_path(folder), flags.part) for folder in flags.runs]
-        found = {"part": flags.part, **paired.compare(runs, num_samples=flags.samples, seed=BOOTSTRAP_SEED)}
-        print(describe(found, flags.part))
-        if flags.json:
-            _write_json(flags.json, found)
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
+    flags = parser.parse_args(argv)
+    if len(flags.runs) < 2:
+        raise errors.UserError(f"a comparison needs two runs and {flags.runs[0]} is one: name another workdir.")
+    if flags.samples < 1:
+        raise errors.UserError(f"--samples={flags.samples} cannot be: a bootstrap needs at least 1, better 1000.")
+    runs = [run_files.load_run(storage.as_path(folder), flags.part) for folder in flags.runs]
+    found = {"part": flags.part, **paired.compare(runs, num_samples=flags.samples, seed=BOOTSTRAP_SEED)}
+    print(describe(found, flags.part))
+    if flags.json:
+        _write_json(flags.json, found)
     return 0
 
 

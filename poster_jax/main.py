@@ -5,17 +5,16 @@ Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped
 
 import argparse
 import errno
+import importlib
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.runtime import hugepages, multihost, storage
 
-EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 # What the machine refuses, as opposed to what the code does wrong.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -25,15 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except errors.UserError as error:
-        return _end(f"{error}", EXIT_MISTAKE)
+        return _end(f"{error}", cli.EXIT_MISTAKE)
     except errors.Interrupted as error:
         told = f"stopped by {error}; what was done is saved: run the same command to go on."
-        return _end(told, EXIT_UNFINISHED, alone=error.alone)
+        return _end(told, cli.EXIT_UNFINISHED, alone=error.alone)
     except Exception as error:
         refusal = _machine_refusal(error)
         if not refusal:
             raise
-        return _end(f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", EXIT_MISTAKE)
+        return _end(
+            f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", cli.EXIT_MISTAKE
+        )
 
 
 def _end(told: str, code: int, alone: bool = True) -> int:
@@ -63,49 +64,36 @@ def _run(argv: list[str]) -> int:
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
 
-    # Imported late: a mistyped key is told before jax has loaded.
-    from poster_jax import protocols
-    from poster_jax.models import summary
-    from poster_jax.protocols import plan
-    from poster_jax.report.tables import ablation_table, claims_table, run_table, search_table, transfer_table
-    from poster_jax.runtime import compile_cache, distributed, preemption
-
+    # Imports wait for what needs them: a mistyped key is answered before jax loads, and no protocol loads another's modules.
     if flags.summary:
+        from poster_jax.models import summary
+
         print(summary.describe(config))
         return 0
     if flags.plan:
+        from poster_jax.protocols import plan
+
         print(plan.describe(config))
         return 0
+    from poster_jax.runtime import compile_cache, distributed, preemption
+
+    # config.validate knows the names.
+    protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
     workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        results = protocols.PROTOCOLS[config.protocol](config, workdir, stop)
-        if "search" in results:
-            print(search_table.search_table(results["search"]))
-        if "ledger" in results:
-            print(claims_table.ledger_text(results))
-        elif "ablation" in results:
-            print(ablation_table.ablation_table(results))
-        else:
-            print(run_table.results_table(results) if "splits" in results else run_table.seeds_table(results["seeds"]))
-            seeds = results.get("seeds", [results])
-            if "branches" in seeds[0]:
-                print(transfer_table.transfer_table(seeds))
+        results = protocol.run(config, workdir, stop)
+        from poster_jax.report import terminal
+
+        print(terminal.text(results))
         print(f"workdir: {workdir}")
         multihost.wait()
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.main --help.")
-
-
 def _parse_flags(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m poster_jax.main", description=__doc__, allow_abbrev=False)
+    parser = cli.Parser("python -m poster_jax.main", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke")
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")

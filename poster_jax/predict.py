@@ -5,7 +5,6 @@ threshold that the run chose on validation. Pictures that cannot be read are tol
 done, 2 a mistake in what was asked or no picture that could be read.
 """
 
-import argparse
 import concurrent.futures
 import csv
 import dataclasses
@@ -14,15 +13,15 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
-from poster_jax import errors, models
 from poster_jax.data import catalog, images
 from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.report.figures import overlay
@@ -30,7 +29,6 @@ from poster_jax.runtime import sharding, storage
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, run_files
 
-EXIT_MISTAKE = 2
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are left out
 NUM_TOLD = 3  # genres of a picture in the table
 PATH_WIDTH = 48
@@ -82,7 +80,7 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
     config, results, genres = run_files.read_run(workdir)
     fields, folder = config.model.to_dict(), workdir
-    if "branches" in results:
+    if run_files.find_protocol(results) == "transfer":
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.
         folder = workdir if len(results["branches"]) == 1 else workdir / f"range_{len(results['branches']) - 1}"
     num_outputs = len(genres) + len(results["data"]["auxiliary_genres"])
@@ -229,24 +227,18 @@ def table_line(network: Predictor, picture: Picture) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"poster_jax: {error.filename} cannot be written ({error.strerror}): name another place.", file=sys.stderr)
-    return EXIT_MISTAKE
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.predict --help.")
+    return cli.run_command(_run, argv)
 
 
 def _run(argv: list[str]) -> int:
-    parser = _Parser(prog="python -m poster_jax.predict", description=__doc__, allow_abbrev=False)
+    try:
+        return _predict(argv)
+    except OSError as error:
+        raise errors.UserError(f"{error.filename} cannot be written ({error.strerror}): name another place.") from error
+
+
+def _predict(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.predict", __doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
     parser.add_argument("pictures", nargs="+", metavar="IMAGE_OR_FOLDER")
     target = parser.add_mutually_exclusive_group()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import jax
 import pytest
 
+from tests.helpers import written_run
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -34,7 +36,5 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path
 
 @pytest.fixture(scope="session")
 def write_workdir() -> Callable[..., pathlib.Path]:
-    """`write_workdir(folder, encoding=, seeds=, samples=)` makes a finished run by hand and returns its folder."""
-    from tests.helpers import hand_run
-
-    return hand_run.write
+    """`write_workdir(folder, encoding=, seeds=, samples=)` makes a finished workdir for the report and returns it."""
+    return written_run.write

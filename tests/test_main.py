@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import pathlib
@@ -16,8 +17,11 @@ import pytest
 from PIL import Image
 
 from poster_jax import config as config_lib
-from poster_jax import main, protocols
+from poster_jax import main
+from poster_jax.config import validate
 from poster_jax.data import cache
+from poster_jax.protocols import single
+from poster_jax.report import terminal
 from poster_jax.runtime import preemption
 from poster_jax.workdir import run_folder
 
@@ -121,7 +125,7 @@ def test_a_full_or_read_only_disk_is_one_sentence(
     def fail(*_: Any) -> Any:
         raise OSError(number, os.strerror(number), "cache/images.npy")
 
-    monkeypatch.setitem(protocols.PROTOCOLS, "single", fail)
+    monkeypatch.setattr(single, "run", fail)
     assert "cache/images.npy" in refused(capsys)
 
 
@@ -138,7 +142,7 @@ def test_a_planted_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     def bug(*_: Any) -> Any:
         return {}["missing"]
 
-    monkeypatch.setitem(protocols.PROTOCOLS, "single", bug)
+    monkeypatch.setattr(single, "run", bug)
     with pytest.raises(KeyError, match="missing"):
         main.main([SMOKE])
 
@@ -221,7 +225,9 @@ def test_every_config_key_is_read(
     path = SMOKE.removeprefix("--config=").replace("cnn_onehot", name)
     config = config_lib.load(path, [("eval.bootstrap_samples", "2"), ("num_seeds", "1"), *overrides])
     recorder = Recorder(config, "", read)
-    protocols.PROTOCOLS[recorder.protocol](recorder, tmp_path / "run", preemption.StopRequest())
+    importlib.import_module(f"poster_jax.protocols.{recorder.protocol}").run(
+        recorder, tmp_path / "run", preemption.StopRequest()
+    )
     unread = {key for key in config_lib.flatten(config) if key not in read and not key.startswith(of_others)}
     assert not unread
     assert "data.no_such_key" not in read
@@ -262,3 +268,34 @@ def test_the_cache_is_not_half_written(tmp_path: pathlib.Path) -> None:
     with cache.atomic_directory(tmp_path / "cache") as unfinished:
         (unfinished / "images.npy").write_text("whole")
     assert (tmp_path / "cache" / "images.npy").read_text() == "whole"
+
+
+def test_every_protocol_has_a_module_and_a_table() -> None:
+    for name in validate.CHOICES["protocol"]:
+        assert callable(importlib.import_module(f"poster_jax.protocols.{name}").run)
+    assert list(terminal.TABLES) == list(validate.CHOICES["protocol"])
+
+
+def test_a_run_loads_no_other_protocol_and_no_report_before_its_table(tmp_path: pathlib.Path) -> None:
+    code = (
+        "import sys\n"
+        "from poster_jax import main\n"
+        "from poster_jax.protocols import single\n"
+        "run = single.run\n"
+        "def noted(*arguments):\n"
+        "    results = run(*arguments)\n"
+        "    print('loaded:', *(name for name in sys.modules if name.startswith('poster_jax.')))\n"
+        "    return results\n"
+        "single.run = noted\n"
+        "sys.exit(main.main(sys.argv[1:]))\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, SMOKE, f"--workdir={tmp_path / 'run'}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    loaded = next(line for line in told.stdout.splitlines() if line.startswith("loaded:")).split()[1:]
+    absent = "report search paper bench export compare predict models.summary models.weight_files".split()
+    absent += [f"protocols.{name}" for name in ("transfer", "search", "ablation", "reproduce", "plan")]
+    assert "poster_jax.train.loop" in loaded
+    assert not [name for name in loaded if any(f"{name}.".startswith(f"poster_jax.{part}.") for part in absent)]

@@ -20,8 +20,8 @@ NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.
 GUESTS = {
     "tensorflow": "data.streaming bench.peers bench.keras_finetune export.formats",
-    "keras": "bench.peers bench.keras_finetune models.convert",
-    "torch": "bench.peers models.convert",
+    "keras": "bench.peers bench.keras_finetune models.weight_files",
+    "torch": "bench.peers models.weight_files",
     "jax2onnx": "export.formats",
     "onnxruntime": "export.formats",
     "ai_edge_litert": "export.formats",

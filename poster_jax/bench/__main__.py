@@ -4,12 +4,11 @@ The floor of a step is its operations over the rate of a square matrix product m
 measured alone, and as what a step with real posters takes beyond a step on one fixed batch.
 """
 
-import argparse
 import pathlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -17,8 +16,8 @@ import ml_collections
 import numpy as np
 import pandas as pd
 
+from poster_jax import cli
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.bench import peers, timing
 from poster_jax.data import dataset, input_pipeline, resident
 from poster_jax.runtime import hugepages, preemption, sharding
@@ -72,26 +71,26 @@ class Steps:
         return float(analysis["flops"])
 
 
-def main() -> int:
-    """Prints the measurements; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench", description=__doc__, allow_abbrev=False)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the measurements; returns the exit code, 2 for a mistake in what was asked."""
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.bench", __doc__)
     parser.add_argument("--config", default="configs/cnn_onehot.py")
     parser.add_argument("--against", choices=("keras", "torch"))
     parser.add_argument("--repeats", type=int, default=5, help="rounds in which every candidate runs once")
     parser.add_argument("--steps", type=int, default=20, help="training steps per round of the input measurement")
     parser.add_argument("--skip-inputs", action="store_true")
-    flags, rest = parser.parse_known_args()
-    try:
-        config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
-        shardings = sharding.make_shardings()
-        device = jax.devices()[0]
-        print(f"{len(jax.devices())} x {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}")
-        bench_steps(config, shardings, flags.repeats, flags.against)
-        if not flags.skip_inputs:
-            bench_inputs(config, shardings, flags.repeats, flags.steps)
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return 2
+    flags, rest = parser.parse_known_args(argv)
+    config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
+    shardings = sharding.make_shardings()
+    device = jax.devices()[0]
+    print(f"{len(jax.devices())} x {device.device_kind} ({jax.default_backend()}), jax {jax.__version__}")
+    bench_steps(config, shardings, flags.repeats, flags.against)
+    if not flags.skip_inputs:
+        bench_inputs(config, shardings, flags.repeats, flags.steps)
     return 0
 
 

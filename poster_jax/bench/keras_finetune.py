@@ -4,7 +4,6 @@ MobileNetV2 fine-tuned in Keras on TensorFlow by `model.fit` on a tf.data pipeli
 measured by our own metrics, so that `compare` can hold our recipe against it. Recipe `a` is the plain one, `b` the strongest.
 """
 
-import argparse
 import dataclasses
 import pathlib
 import sys
@@ -14,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident
 from poster_jax.metrics import scoring
 from poster_jax.models import keras_files
 from poster_jax.protocols import measure
 from poster_jax.report.tables import run_table
-from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 
 EVAL_BATCH_SIZE = 64
@@ -202,7 +200,7 @@ def make_workdirs(folders: Sequence[pathlib.Path]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise errors.UserError(f"the workdir {folder} cannot be made ({error.strerror}): name another.") from error
-        if (folder / "results.json").exists():
+        if run_files.has_results(folder):
             raise errors.UserError(f"the workdir {folder} holds results already: name another.")
 
 
@@ -211,7 +209,7 @@ def save(
 ) -> dict[str, Any]:
     """Writes labels.json, predictions.npz and results.json as `protocols/single.py` does, and returns the results."""
     rows = posters.rows
-    storage.write_json(workdir / "labels.json", {"genres": rows.genres, "encoding": config.data.encoding})
+    run_files.write_labels(workdir, genres=rows.genres, auxiliary_genres=(), encoding=config.data.encoding)
     run_files.write_predictions(workdir, rows.parts, rows.movie_id, rows.label, scores)
     results = {**head, "data": rows.summary, "splits": measure.score_parts(config, rows, scores), "baselines": {}}
     run_files.write_results(workdir, results)
@@ -248,7 +246,11 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one recipe; returns the exit code, 2 for a mistake in what was asked."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_finetune", description=__doc__, allow_abbrev=False)
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.bench.keras_finetune", __doc__)
     parser.add_argument("recipe", choices=sorted(RECIPES))
     parser.add_argument("--weights", required=True, type=pathlib.Path, help="Keras .h5 or .keras with a MobileNetV2 body")
     parser.add_argument("--dir", required=True, help="folder of MovieGenre.csv and posters/")
@@ -259,12 +261,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = RECIPES[flags.recipe]
     config = make_config(flags.dir, recipe)
     config.seed = flags.seed
-    try:
-        peers.keras_on_tensorflow()
-        run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return 2
+    peers.keras_on_tensorflow()
+    run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
     return 0
 
 

@@ -5,7 +5,6 @@ The frozen part of a transfer config (every rate, every epoch) as our protocol d
 multiplication.
 """
 
-import argparse
 import pathlib
 import statistics
 import sys
@@ -14,8 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
-from poster_jax import errors, models
 from poster_jax.bench import keras_finetune, peers
 from poster_jax.data import input_pipeline
 from poster_jax.protocols import transfer
@@ -77,37 +76,35 @@ def whole_secs(first: float, epoch: float, config: config_lib.Config) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Times both in turn; returns the exit code, 2 for a mistake in what was asked."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_heads", description=__doc__, allow_abbrev=False)
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.bench.keras_heads", __doc__)
     parser.add_argument("--weights", required=True, help="Keras .h5 or .keras with a MobileNetV2 body of width 1")
     parser.add_argument("--config", default="configs/transfer_mobilenet.py", metavar="FILE[:ARG]")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     flags, rest = parser.parse_known_args(argv)
-    try:
-        if flags.repeats < 1:
-            raise errors.UserError("--repeats must be 1 or more.")
-        overrides = [("model.weights", f"keras:{flags.weights}"), *config_lib.parse_overrides(rest)]
-        config = config_lib.load(flags.config, overrides)
-        if config.protocol != "transfer" or config.loss.name != "softmax":
-            raise errors.UserError(
-                f"{flags.config} trains no softmax heads on a frozen body: give configs/transfer_mobilenet.py."
-            )
-        epochs = round(config.transfer.head_epochs) * len(config.transfer.learning_rates)
-        peers.keras_on_tensorflow()
-        ratios = []
-        for number in range(flags.repeats):
-            ours = time_ours(config)
-            first, epoch = time_keras(config, flags.weights)
-            theirs = whole_secs(first, epoch, config)
-            ratios.append(ours / theirs)
-            print(
-                f"round {number + 1}: ours {ours:.1f} s; Keras {epoch:.1f} s an epoch, {theirs:.0f} s for {epochs} epochs; "
-                f"ours over Keras {ratios[-1]:.3f}",
-                flush=True,
-            )
-        print(f"median {statistics.median(ratios):.3f} of Keras's time ({min(ratios):.3f} to {max(ratios):.3f})")
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return 2
+    if flags.repeats < 1:
+        raise errors.UserError("--repeats must be 1 or more.")
+    overrides = [("model.weights", f"keras:{flags.weights}"), *config_lib.parse_overrides(rest)]
+    config = config_lib.load(flags.config, overrides)
+    if config.protocol != "transfer" or config.loss.name != "softmax":
+        raise errors.UserError(f"{flags.config} trains no softmax heads on a frozen body: give configs/transfer_mobilenet.py.")
+    epochs = round(config.transfer.head_epochs) * len(config.transfer.learning_rates)
+    peers.keras_on_tensorflow()
+    ratios = []
+    for number in range(flags.repeats):
+        ours = time_ours(config)
+        first, epoch = time_keras(config, flags.weights)
+        theirs = whole_secs(first, epoch, config)
+        ratios.append(ours / theirs)
+        print(
+            f"round {number + 1}: ours {ours:.1f} s; Keras {epoch:.1f} s an epoch, {theirs:.0f} s for {epochs} epochs; "
+            f"ours over Keras {ratios[-1]:.3f}",
+            flush=True,
+        )
+    print(f"median {statistics.median(ratios):.3f} of Keras's time ({min(ratios):.3f} to {max(ratios):.3f})")
     return 0
 
 

@@ -4,7 +4,6 @@ The first networks of a search as a user of Keras would train them, one `fit` af
 from building the model to its last validation; the search's whole time is the mean times its networks.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident, splits
 from poster_jax.search import space
@@ -71,24 +70,24 @@ def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Times the fits; returns the exit code, 2 for a mistake in what was asked."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.keras_search", description=__doc__, allow_abbrev=False)
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.bench.keras_search", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a search, as configs/search_cnn.py:batch_norm")
     parser.add_argument("--fits", type=int, default=2, help="networks to train")
     flags, rest = parser.parse_known_args(argv)
-    try:
-        if flags.fits < 1:
-            raise errors.UserError("--fits must be 1 or more.")
-        config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
-        if config.protocol != "search":
-            raise errors.UserError(f"{flags.config} is no search: give configs/search_cnn.py.")
-        seconds = time_fits(config, flags.fits)
-        mean = float(np.mean(seconds))
-        networks = len(space.draw_trials(config.search, config.seed)) * config.search.num_folds
-        minutes = mean * networks / 60
-        print(f"{networks} fits one after another: {minutes:.1f} minutes ({mean:.1f} s each, {len(seconds)} measured)")
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return 2
+    if flags.fits < 1:
+        raise errors.UserError("--fits must be 1 or more.")
+    config = config_lib.load(flags.config, config_lib.parse_overrides(rest))
+    if config.protocol != "search":
+        raise errors.UserError(f"{flags.config} is no search: give configs/search_cnn.py.")
+    seconds = time_fits(config, flags.fits)
+    mean = float(np.mean(seconds))
+    networks = len(space.draw_trials(config.search, config.seed)) * config.search.num_folds
+    minutes = mean * networks / 60
+    print(f"{networks} fits one after another: {minutes:.1f} minutes ({mean:.1f} s each, {len(seconds)} measured)")
     return 0
 
 

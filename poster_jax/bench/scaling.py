@@ -4,7 +4,6 @@ Operations and bytes are counted from the traced network; rates are the vendor's
 stops to pay, and why. Gradients are summed after the backward pass here, without overlap, so that the truth is a little better.
 """
 
-import argparse
 import dataclasses
 import math
 import sys
@@ -14,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from poster_jax import cli, models
 from poster_jax import config as config_lib
-from poster_jax import models
 from poster_jax.ops import dispatch
 
 NUM_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -171,8 +170,12 @@ def table(name: str, cost: Cost, device: Device, batch_size: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints both networks' tables."""
-    parser = argparse.ArgumentParser(prog="python -m poster_jax.bench.scaling", description=__doc__)
+    """Prints both networks' tables; returns the exit code, 2 for a mistake in what was asked."""
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    parser = cli.Parser("python -m poster_jax.bench.scaling", __doc__)
     parser.add_argument("--device", choices=sorted(DEVICES), default="h100")
     parser.add_argument("--batch", type=int, default=32, help="posters on each device")
     flags = parser.parse_args(argv)

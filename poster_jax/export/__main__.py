@@ -7,7 +7,6 @@ own runtime, then OUT appears by one rename. An OUT that exists is refused,
 whatever it holds: a bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
-import argparse
 import contextlib
 import functools
 import hashlib
@@ -15,18 +14,17 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 from jax import export
 
-from poster_jax import errors, predict
+from poster_jax import cli, errors, predict
 from poster_jax.export import formats, model_card
 from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 
-EXIT_MISTAKE = 2
 FORMAT = "poster_jax bundle 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM = "program.jax_export"
@@ -88,8 +86,9 @@ def check_scores(call: Callable[[np.ndarray], Any], network: predict.Predictor, 
 def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.ndarray:
     """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones."""
     image = np.random.default_rng(0).integers(0, 256, (NUM_CHECKED, *image_size, 3), np.uint8)
-    if (workdir / "samples.npz").is_file():
-        kept = storage.load_arrays(workdir / "samples.npz", ["image"])["image"][: NUM_CHECKED - 1]
+    samples = run_files.read_samples(workdir)
+    if samples:
+        kept = samples["image"][: NUM_CHECKED - 1]
         image[: len(kept)] = kept
     return image
 
@@ -141,22 +140,11 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-    return EXIT_MISTAKE
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.export --help.")
+    return cli.run_command(_run, argv)
 
 
 def _run(argv: list[str]) -> int:
-    parser = _Parser(prog="python -m poster_jax.export", description=__doc__, allow_abbrev=False)
+    parser = cli.Parser("python -m poster_jax.export", __doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--tflite", action="store_true", help="program.tflite too, one poster a call")

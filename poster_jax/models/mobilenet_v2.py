@@ -1,7 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) from one table, for the weights of Keras and of torchvision.
 
 What the two disagree on (padding of strided convolutions, BatchNorm's epsilon and momentum, what pixels are mapped to) are
-fields without defaults: `convert.load` gives them together with the weights. BatchNorm at inference is folded into the
+fields without defaults: `weight_files.load` gives them together with the weights. BatchNorm at inference is folded into the
 convolution before it, so that its gradients are sums over weights and no activation is kept for them.
 """
 

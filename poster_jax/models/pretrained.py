@@ -20,6 +20,27 @@ from poster_jax.models import mobilenet_v2
 from poster_jax.runtime import storage
 
 FORMAT = "poster_jax mobilenet_v2 1"
+# What the weights of a framework expect.
+# keras/src/applications/mobilenet_v2.py; torchvision/models/mobilenetv2.py with torch's BatchNorm2d, whose momentum is the
+# share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py).
+FRAMEWORKS: dict[str, dict[str, Any]] = {
+    "keras": {
+        "padding": "keras",
+        "epsilon": 1e-3,
+        "momentum": 0.999,
+        "input_range": (-1.0, 1.0),
+        "input_mean": (0.0, 0.0, 0.0),
+        "input_std": (1.0, 1.0, 1.0),
+    },
+    "torchvision": {
+        "padding": "torchvision",
+        "epsilon": 1e-5,
+        "momentum": 0.9,
+        "input_range": (0.0, 1.0),
+        "input_mean": (0.485, 0.456, 0.406),
+        "input_std": (0.229, 0.224, 0.225),
+    },
+}
 LISTED = 10  # names told of each kind of mistake
 
 

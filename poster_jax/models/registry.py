@@ -6,14 +6,19 @@ from typing import Any
 import jax
 
 from poster_jax import errors
-from poster_jax.models import cnn, convert, mobilenet_v2, pretrained
+from poster_jax.models import cnn, mobilenet_v2, pretrained
 
 MODELS = {"cnn": cnn.CNN, "mobilenet_v2": mobilenet_v2.MobileNetV2}
 
 
 def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretrained.Pretrained | None:
     """`load_pretrained(**config.model)`: what `model.weights` names, or None where it names nothing."""
-    return convert.load(weights) if weights else None
+    if not weights:
+        return None
+    # Most runs start from random weights and need no reader of files.
+    from poster_jax.models import weight_files
+
+    return weight_files.load(weights)
 
 
 def build(
@@ -32,7 +37,7 @@ def build(
     the weights' UserError.
     """
     if name == "mobilenet_v2":
-        given = loaded.fields() if loaded else {**convert.FRAMEWORKS["keras"], "width": fields["width"]}
+        given = loaded.fields() if loaded else {**pretrained.FRAMEWORKS["keras"], "width": fields["width"]}
         if given["width"] != fields["width"]:
             raise errors.UserError(
                 f"config.model.width={fields['width']:g} and the weights {weights} are of width {given['width']:g}: "
@@ -46,7 +51,7 @@ def body_fields(model: Any) -> dict[str, Any]:
     """The fields that pretrained weights decide, as a network has them; none for a network without such weights."""
     if not isinstance(model, mobilenet_v2.MobileNetV2):
         return {}
-    return {name: getattr(model, name) for name in (*convert.FRAMEWORKS["keras"], "width")}
+    return {name: getattr(model, name) for name in (*pretrained.FRAMEWORKS["keras"], "width")}
 
 
 def first_steps(model: Any, unfreeze_steps: int) -> Callable[[Any], Any] | None:

@@ -85,7 +85,7 @@ def data_rows(facts: Mapping[str, Any]) -> Iterator[Row]:
 
 def transfer_rows(workdir: pathlib.Path) -> Iterator[Row]:
     """Sections II-A and III-A: posters in [0, 1], as the paper fed them; the mean over seeds."""
-    seeds = run_files.load_seeds(workdir / "transfer")
+    seeds = list(run_files.list_seeds(workdir / "transfer").values())
     paper = [seed["branches"][0] for seed in seeds]
     fitting = [seed["branches"][-1] for seed in seeds]
     where, fed = "III-A", "test top-1 accuracy after fine-tuning"
@@ -138,16 +138,14 @@ def transfer_rows(workdir: pathlib.Path) -> Iterator[Row]:
 def search_rows(workdir: pathlib.Path) -> Iterator[Row]:
     """Sections II-B and III-B."""
     winner = workdir / "search"
-    networks = [
-        workdir / "transfer" / f"seed_{seed['seed']}" / "range_0" for seed in run_files.load_seeds(workdir / "transfer")
-    ]
+    networks = [folder / "range_0" for folder in run_files.list_seeds(workdir / "transfer")]
     yield (
         Claim(
             "the searched CNN is less accurate than transfer learning", "III-B", "test top-1, best CNN minus transfer", Below(0)
         ),
         estimates.difference([winner], networks, TOP1),
     )
-    table = run_files.load_seeds(workdir / "rates")[0]["search"]
+    table = run_files.read_results(workdir / "rates")["search"]
     folds = [trial["folds"] for trial in table["trials"]]
     others = [None if None in row else float(np.mean(row)) for row in zip(*folds[1:5], strict=True)]
     yield (
@@ -163,7 +161,7 @@ def search_rows(workdir: pathlib.Path) -> Iterator[Row]:
         ),
         estimates.over_folds(folds[5], folds[0]),
     )
-    plain, normed = (run_files.load_seeds(workdir / name)[0]["search"]["trials"] for name in ("search", "search_batch_norm"))
+    plain, normed = (run_files.read_results(workdir / name)["search"]["trials"] for name in ("search", "search_batch_norm"))
     changes = [
         None if None in (one["mean"], other["mean"]) else other["mean"] - one["mean"]
         for one, other in zip(plain, normed, strict=True)
@@ -181,13 +179,12 @@ def search_rows(workdir: pathlib.Path) -> Iterator[Row]:
 
 def one_hot_rows(workdir: pathlib.Path) -> Iterator[Row]:
     """Section III-C and the conclusion."""
-    one_hot = run_files.load_seeds(workdir / "one_hot")
-    splits = [seed["splits"] for seed in one_hot]
+    splits = [seed["splits"] for seed in run_files.list_seeds(workdir / "one_hot").values()]
     yield (
         Claim("the one-hot CNN has an accuracy of 72.24 %", "III-C", "test binary accuracy (element-wise)", About(0.7224)),
         estimates.score(splits, BINARY),
     )
-    strict = [seed["splits"] for seed in run_files.load_seeds(workdir / "one_hot_strict")]
+    strict = [seed["splits"] for seed in run_files.list_seeds(workdir / "one_hot_strict").values()]
     yield (
         Claim(
             "the one-hot CNN has an accuracy of 72.24 %", "III-C, Table 5", "the same with a single 1 per row", About(0.7224)
@@ -220,7 +217,7 @@ def one_hot_rows(workdir: pathlib.Path) -> Iterator[Row]:
 
 
 def _dropout_rows(workdir: pathlib.Path) -> Iterator[Row]:
-    with_all = run_files.list_networks(workdir / "one_hot")
+    with_all = list(run_files.list_seeds(workdir / "one_hot"))
     for name, text, where in (
         ("one_hot_no_conv_dropout", "dropout is not helpful: without the first one", "Conclusion, Figure 12"),
         ("one_hot_no_dropout", "without any dropout and at 1e-3 the results look better", "Conclusion"),
@@ -229,7 +226,7 @@ def _dropout_rows(workdir: pathlib.Path) -> Iterator[Row]:
         measured = "test mean average precision, without minus with, mean over seeds"
         yield (
             Claim(text, where, measured, relation),
-            estimates.difference(run_files.list_networks(workdir / name), with_all, MAP),
+            estimates.difference(list(run_files.list_seeds(workdir / name)), with_all, MAP),
         )
 
 
@@ -250,8 +247,8 @@ def _generalisation_rows(workdir: pathlib.Path) -> Iterator[Row]:
     for text, relation in (("because of dropout", Above(0)), ("or because it was an easier sample to predict", Below(0))):
         yield Claim(text, "III-C", "validation loss minus training loss, both without dropout", relation), fair
     runs = [workdir / name for name in ("one_hot_no_dropout", "one_hot_long")]
-    short, long = (run_files.list_networks(run) for run in runs)
-    few, many = (run_files.load_seeds(run)[0]["num_steps"] for run in runs)
+    short, long = (list(run_files.list_seeds(run)) for run in runs)
+    few, many = (next(iter(run_files.list_seeds(run).values()))["num_steps"] for run in runs)
     times = many / few
     yield (
         Claim(
@@ -300,7 +297,7 @@ def encoding_rows(workdir: pathlib.Path, facts: Mapping[str, Any]) -> Iterator[R
         Claim(raised, where, f"{same}, sigmoid on one-hot minus softmax on integers", Above(0)),
         estimates.difference(sigmoid, integers, TOP1),
     )
-    splits = [run_files.load_seeds(folder)[0]["splits"] for folder in narrow]
+    splits = [run_files.read_results(folder)["splits"] for folder in narrow]
     yield (
         Claim(
             "integer encoding scored far less than 72.24 %",

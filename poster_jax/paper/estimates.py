@@ -1,6 +1,5 @@
 """Finished workdirs -> estimates for the ledger: scores over seeds, paired differences, folds, curves."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 
 from poster_jax.metrics import cross_validation, paired
 from poster_jax.paper.verdicts import Estimate
-from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 
 NUM_SAMPLES = 1000  # resamples of the movies for a difference between two runs
@@ -59,7 +57,7 @@ def find_head(branch: Mapping[str, Any], learning_rate: float) -> Mapping[str, A
 
 def find_cell(workdir: pathlib.Path, **settings: str) -> list[pathlib.Path]:
     """The folders, one per seed, of the cell of a finished ablation with these settings; KeyError where there is none."""
-    table = json.loads((workdir / "results.json").read_text())["ablation"]
+    table = run_files.read_results(workdir)["ablation"]
     for cell in table["cells"]:
         if cell["settings"] == settings:
             return [workdir / cell["folder"] / f"seed_{seed['seed']}" for seed in cell["seeds"]]
@@ -73,7 +71,7 @@ def curve(history: Sequence[Mapping[str, Any]], part: str, metric: str) -> list[
 
 def last_losses(folder: pathlib.Path) -> dict[str, float]:
     """{"train": mean loss of the last epoch's steps, "train_inference", "validation": losses at its end}."""
-    lines = [json.loads(line) for line in storage.read(folder / "metrics.jsonl").splitlines()]
+    lines = run_files.read_metrics(folder)
     ends = [line["step"] for line in lines if line["part"] == "validation"]
     begin = ends[-2] if len(ends) > 1 else 0
     steps = [line["loss"] for line in lines if line["part"] == "train" and line["step"] > begin]

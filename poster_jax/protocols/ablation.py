@@ -153,7 +153,7 @@ def train(network: CellRun, stop: preemption.StopRequest) -> ablation_cells.Outc
     """One `single` run, from where it is; a divergence is its outcome."""
     network.folder.mkdir(parents=True, exist_ok=True)
     # Of a shorter run, and it would pass for this one's once the config is written.
-    (network.folder / "results.json").unlink(missing_ok=True)
+    run_files.remove_results(network.folder)
     outcome: ablation_cells.Outcome = {"seed": network.seed, "results": None, "diverged_at": None}
     try:
         outcome["results"] = single.run(network.config, network.folder, stop)

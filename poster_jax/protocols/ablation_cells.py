@@ -12,7 +12,7 @@ import numpy as np
 
 from poster_jax.config import grid
 from poster_jax.runtime import storage
-from poster_jax.workdir import run_folder
+from poster_jax.workdir import run_files, run_folder
 
 METRICS = ("top1_accuracy", "binary_accuracy", "mean_average_precision")
 PART = "test"
@@ -27,12 +27,12 @@ def read_outcome(folder: pathlib.Path, seed: int, length: tuple[int, float]) -> 
     diverged = folder / "diverged.json"
     if diverged.exists():
         return {"seed": seed, "results": None, "diverged_at": json.loads(diverged.read_text())["step"]}
-    if not (folder / "results.json").exists():
+    if not run_files.has_results(folder):
         return None
     train = run_folder.load_config(folder).train
     if (train.num_steps, train.num_epochs) != length:
         return None
-    return {"seed": seed, "results": json.loads((folder / "results.json").read_text()), "diverged_at": None}
+    return {"seed": seed, "results": run_files.read_results(folder), "diverged_at": None}
 
 
 def write_diverged(folder: pathlib.Path, step: int) -> None:
@@ -50,9 +50,8 @@ def digest(movie_id: np.ndarray, label: np.ndarray) -> str:
 
 def measured_digests(folder: pathlib.Path) -> dict[str, str]:
     """The digest of every part's rows as a finished network was measured on them."""
-    arrays = storage.load_arrays(folder / "predictions.npz")
-    parts = [name.removesuffix("_id") for name in arrays if name.endswith("_id")]
-    return {part: digest(arrays[f"{part}_id"], arrays[f"{part}_label"]) for part in parts}
+    arrays = run_files.read_predictions(folder)
+    return {part: digest(arrays[f"{part}_id"], arrays[f"{part}_label"]) for part in run_files.list_parts(arrays)}
 
 
 def summarise_cell(cell: grid.Cell, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -107,6 +107,6 @@ def split_target(target: str, names: Sequence[str]) -> tuple[str, str]:
 
 def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:
     """True for a folder that holds the results of this very config."""
-    if not (folder / "results.json").exists():
+    if not run_files.has_results(folder):
         return False
     return not config_lib.differences(run_folder.load_config(folder), config)

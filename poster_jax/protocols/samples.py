@@ -3,16 +3,14 @@
 Half lie evenly over the test part, a fair sample; the others are the most confident mistakes.
 """
 
-import io
-
 import numpy as np
 
 from poster_jax.data import input_pipeline, labels
 from poster_jax.models import grad_cam
 from poster_jax.models.types import PosterModel, Variables
-from poster_jax.runtime import storage
 from poster_jax.train import evaluate
 from poster_jax.train.run import Run
+from poster_jax.workdir import run_files
 
 
 def choose(scores: np.ndarray, label: np.ndarray, movie: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,18 +52,8 @@ def save(run: Run, model: PosterModel, variables: Variables, scores: np.ndarray,
     image = _images(run.loader, chosen)
     genre = scores[positions].argmax(1).astype(np.int32)
     maps = evaluate.gather(grad_cam.make_grad_cam(model)(variables, image, genre))
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        image=image,
-        id=rows.movie_id[chosen],
-        label=truth.astype(np.float32),
-        score=scores[positions],
-        genre=genre,
-        map=maps,
-        spread=spread,
-    )
-    storage.write_atomic(run.workdir / "samples.npz", buffer.getvalue())
+    arrays = {"image": image, "id": rows.movie_id[chosen], "label": truth.astype(np.float32), "score": scores[positions]}
+    run_files.write_samples(run.workdir, {**arrays, "genre": genre, "map": maps, "spread": spread})
 
 
 def _images(loader: input_pipeline.Loader, chosen: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 from poster_jax import config as config_lib
 from poster_jax.data import catalog, dataset, input_pipeline
-from poster_jax.runtime import multihost, preemption, sharding, storage
+from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import Run, make_cadence
 from poster_jax.workdir import run_files, run_folder
 
@@ -19,10 +19,9 @@ def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipel
     loader = input_pipeline.open_loader(config.data, shardings, run_folder.recall(workdir, "path"))
     run_folder.recall(workdir, "path", (loader.path, loader.why))
     print("\n".join([*dataset.describe(loader.rows), f"input: {loader.path}, because {loader.why}"]), flush=True)
-    multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / "refused.csv"))
+    multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / run_files.REFUSED))
     auxiliary = loader.rows.summary["auxiliary_genres"]
-    about = {"genres": loader.rows.genres, "auxiliary_genres": auxiliary, "encoding": config.data.encoding}
-    storage.write_json(workdir / "labels.json", about)
+    run_files.write_labels(workdir, genres=loader.rows.genres, auxiliary_genres=auxiliary, encoding=config.data.encoding)
     return loader
 
 

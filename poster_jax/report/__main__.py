@@ -4,41 +4,30 @@ The first writes one HTML page that needs no network, and its figures as PNG in 
 to every genre scores under each reading of the labels. Exit codes: 0 done, 2 a mistake in what was asked, in one sentence.
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from poster_jax import errors
+from poster_jax import cli, errors
 from poster_jax.paper import label_floor
 from poster_jax.report import page
 from poster_jax.runtime import storage
 
-EXIT_MISTAKE = 2
 EXPLAIN = "explain-72"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        print(_explain(argv[1:]) if argv[:1] == [EXPLAIN] else _report(argv), end="")
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    print(_explain(argv[1:]) if argv[:1] == [EXPLAIN] else _report(argv), end="")
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.report --help.")
-
-
 def _explain(argv: list[str]) -> str:
-    parser = _Parser(prog=f"python -m poster_jax.report {EXPLAIN}", description=label_floor.__doc__, allow_abbrev=False)
+    parser = cli.Parser(f"python -m poster_jax.report {EXPLAIN}", label_floor.__doc__)
     parser.add_argument("csv", metavar="CSV", help="a CSV with a column Genre or genres, as Drama|Crime")
     parser.add_argument("--genres", default="", metavar="A,B,...", help="the genres to tell apart")
     parser.add_argument("--num_genres", type=int, default=6, help="without --genres: how many, by first-listed genre")
@@ -48,7 +37,7 @@ def _explain(argv: list[str]) -> str:
 
 
 def _report(argv: list[str]) -> str:
-    parser = _Parser(prog="python -m poster_jax.report", description=__doc__, allow_abbrev=False)
+    parser = cli.Parser("python -m poster_jax.report", __doc__)
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="folder of a finished run; several are put side by side")
     parser.add_argument(
         "--out", default="", metavar="FILE.html", help="the page; WORKDIR/report.html of the first when not given"

@@ -76,7 +76,7 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
 def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
     """A search as its text and curves, an ablation as its table and the means by setting."""
     results, anchor = many.results, f"many-{_slug(many.name)}"
-    if "search" in results:
+    if many.protocol == "search":
         curve = _show(histories.search_picture(many, _slug(many.name)), figures)
         return Section(f"Search: {many.name}", anchor, [Plain(search_table.search_table(results["search"])), curve])
     ablation = results["ablation"]

@@ -1,11 +1,7 @@
 """Reads finished workdirs for the report: results, learning curves, predictions, samples and the ledger of refusals."""
 
-import csv
 import dataclasses
-import io
-import json
 import pathlib
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +9,7 @@ import numpy as np
 
 from poster_jax import errors
 from poster_jax.metrics import definitions
-from poster_jax.runtime import storage
-from poster_jax.workdir import run_folder
+from poster_jax.workdir import run_files, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +34,7 @@ class FinishedRun:
     lines: list[dict[str, Any]]
     predictions: dict[str, np.ndarray]
     samples: dict[str, np.ndarray]
-    refused: dict[str, tuple[int, dict[str, int]]]
+    refused: dict[str, run_files.Refusals]
 
     @property
     def genres(self) -> tuple[str, ...]:
@@ -60,19 +55,21 @@ class Many:
     """A workdir whose result is a table over many networks: a search or an ablation; `lines` of metrics.jsonl, of a search."""
 
     name: str
+    protocol: str
     results: dict[str, Any]
     lines: list[dict[str, Any]]
 
 
 def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
     """The searches and ablations among the workdirs, in order; raises UserError as `load` does."""
-    read = [(workdir, _read_results(workdir)) for workdir in workdirs]
-    found = [(workdir, results) for workdir, results in read if "search" in results or "ablation" in results]
+    read = [(workdir, run_files.read_results(workdir)) for workdir in workdirs]
+    found = [(workdir, results) for workdir, results in read if run_files.find_protocol(results) in ("search", "ablation")]
     names = _unique_names([workdir for workdir, _ in found])
-    return [
-        Many(name, results, _read_lines(workdir / "metrics.jsonl") if "search" in results else [])
-        for name, (workdir, results) in zip(names, found, strict=True)
-    ]
+    many = []
+    for name, (workdir, results) in zip(names, found, strict=True):
+        protocol = run_files.find_protocol(results)
+        many.append(Many(name, protocol, results, run_files.read_metrics(workdir) if protocol == "search" else []))
+    return many
 
 
 # The experiments of a reproduction that its page shows in full; the ledger draws on all of them.
@@ -98,9 +95,8 @@ class Reproduction:
 def load_reproduction(workdirs: Sequence[pathlib.Path]) -> Reproduction | None:
     """The reproduction that the only workdir holds, None where it holds something else; raises UserError among several."""
     for workdir in workdirs:
-        path = workdir / "results.json"
-        results = _read_results(workdir) if path.is_file() else {}
-        if "ledger" in results:
+        results = run_files.read_results(workdir) if run_files.has_results(workdir) else {}
+        if run_files.find_protocol(results) == "reproduce":
             if len(workdirs) > 1:
                 raise errors.UserError(f"{workdir} is a whole reproduction: make a report of it alone.")
             return Reproduction(results, [workdir / name for name in results["experiments"] if name in SHOWN])
@@ -126,17 +122,13 @@ def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Fin
 
 def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
     config = run_folder.load_config(workdir).to_dict()
-    together = _read_results(workdir)
-    if "ablation" in together:
+    protocol = run_files.find_protocol(run_files.read_results(workdir))
+    if protocol == "ablation":
         return []
-    if "search" in together:
-        return _load_workdir(workdir / "winner")
-    refused = _read_refused(workdir / "refused.csv")
-    if "seeds" in together:
-        folders = {workdir / f"seed_{results['seed']}": results for results in together["seeds"]}
-    elif "splits" in together:
-        folders = {workdir: together}
-    else:
+    if protocol == "search":
+        return _load_workdir(workdir / run_files.WINNER)
+    refused = run_files.read_refused(workdir)
+    if protocol in ("reproduce", ""):
         raise errors.UserError(f"{workdir} holds no single network: give the workdirs of the runs in it.")
     return [
         FinishedRun(
@@ -144,50 +136,13 @@ def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
             folder,
             results,
             config,
-            _read_lines(folder / "metrics.jsonl"),
-            _read_arrays(folder / "predictions.npz"),
-            _read_arrays(folder / "samples.npz") if (folder / "samples.npz").is_file() else {},
+            run_files.read_metrics(folder),
+            run_files.read_predictions(folder),
+            run_files.read_samples(folder),
             refused,
         )
-        for folder, results in folders.items()
+        for folder, results in run_files.list_seeds(workdir).items()
     ]
-
-
-def _read_results(workdir: pathlib.Path) -> dict[str, Any]:
-    path = workdir / "results.json"
-    if not path.is_file():
-        raise errors.UserError(f"the run in {workdir} has not finished: it has no results.json; run its command again first.")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise errors.UserError(f"{path} is damaged ({error}): remove it and run the command again.") from error
-
-
-def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in storage.read(path).splitlines()]
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"{path} is damaged ({error}): run the command again in a new workdir.") from error
-
-
-def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        return storage.load_arrays(path)
-    except Exception as error:  # numpy and zipfile have no one class for what a damaged file does
-        raise errors.UserError(
-            f"{path} is missing or damaged: remove results.json beside it and run the command again."
-        ) from error
-
-
-def _read_refused(path: pathlib.Path) -> dict[str, tuple[int, dict[str, int]]]:
-    if not path.is_file():
-        raise errors.UserError(f"{path} is missing: the folder is no whole workdir; copy all of it.")
-    reasons: Counter[str] = Counter()
-    genres: dict[str, Counter[str]] = {}
-    for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
-        reasons[row["reason"]] += 1
-        genres.setdefault(row["reason"], Counter()).update(name for name in row["genres"].split("|") if name)
-    return {reason: (count, dict(genres[reason].most_common())) for reason, count in reasons.most_common()}
 
 
 def _unique_names(folders: Sequence[pathlib.Path]) -> list[str]:

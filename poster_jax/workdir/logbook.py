@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from poster_jax.runtime import multihost, storage
+from poster_jax.workdir import run_files
 
 
 class Window:
@@ -49,12 +50,12 @@ class Logbook:
 
     def __init__(self, workdir: pathlib.Path, *, last_step: int, total_steps: int, tensorboard: bool) -> None:
         """Opens the logs and drops every line beyond `last_step`: those steps will be taken again."""
-        path = workdir / "metrics.jsonl"
+        path = workdir / run_files.METRICS
         self._writes = multihost.is_main()
-        self._metrics, self._timings = storage.Log(path), storage.Log(workdir / "timings.jsonl")
+        self._metrics, self._timings = storage.Log(path), storage.Log(workdir / run_files.TIMINGS)
         if self._writes:
             self._metrics.close()
-        lines = multihost.from_main(lambda: read_lines(path))
+        lines = multihost.from_main(lambda: run_files.read_lines(workdir))
         self._lines = [line for line in lines if line["step"] <= last_step]
         storage.write_atomic(path, "".join(json.dumps(line) + "\n" for line in self._lines))
         self._writer = _tensorboard_writer(workdir, last_step) if tensorboard and self._writes else None
@@ -107,12 +108,6 @@ class Logbook:
             self._timings.close()
         if self._writer is not None:
             self._writer.close()
-
-
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; a last line cut by a crash is dropped. No file, no lines."""
-    text = storage.read(path)
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _short(value: float | None) -> str:

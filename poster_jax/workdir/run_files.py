@@ -1,46 +1,227 @@
-"""Names and formats of the files of a run folder: the only place that reads and writes them."""
+"""The files that a run leaves in its folder: their names and formats, every writer beside its reader.
 
+The folder is the interface between stages, so protocols write through this module, and `predict`, `compare`, `export` and
+`report` read through it. Nothing here needs jax, the posters or the network.
+"""
+
+import csv
+import io
 import json
 import pathlib
-import zipfile
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.metrics import definitions, paired, scoring
-from poster_jax.runtime import storage
+from poster_jax.runtime import multihost, storage
 from poster_jax.workdir import run_folder
+
+RESULTS = "results.json"
+LABELS = "labels.json"
+PREDICTIONS = "predictions.npz"
+SAMPLES = "samples.npz"
+METRICS = "metrics.jsonl"  # equal for equal runs
+TIMINGS = "timings.jsonl"  # what differs between equal runs
+REFUSED = "refused.csv"  # written by data.catalog.write_refused
+TRIALS = "trials.csv"
+WINNER = "winner"  # a search's best network, as a run folder of its own
+
+# The table that only one protocol has. Folders written before results.json named its protocol are known by it.
+TABLE_KEYS = {"ledger": "reproduce", "ablation": "ablation", "search": "search", "branches": "transfer", "splits": "single"}
+
+
+def write_results(workdir: pathlib.Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json. A run has finished when this file exists, so it is written last."""
+    storage.write_json(workdir / RESULTS, results)
+
+
+def has_results(workdir: pathlib.Path) -> bool:
+    """True for a folder whose run has finished."""
+    return (workdir / RESULTS).exists()
+
+
+def remove_results(workdir: pathlib.Path) -> None:
+    """Makes a run unfinished again; the folder may be without results."""
+    (workdir / RESULTS).unlink(missing_ok=True)
+
+
+def read_results(workdir: pathlib.Path) -> dict[str, Any]:
+    """results.json of a finished run; raises UserError where it is missing or damaged."""
+    path = workdir / RESULTS
+    if not has_results(workdir):
+        raise errors.UserError(f"the run in {workdir} has not finished: it has no results.json; run its command again first.")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise errors.UserError(f"{path} is damaged ({error}): remove it and run the command again.") from error
+
+
+def read_finished(workdir: pathlib.Path, num_steps: int) -> dict[str, Any] | None:
+    """The results of a run that has taken all its `num_steps`, or None. Process 0 reads; all call it together."""
+    results = multihost.from_main(lambda: read_results(workdir) if has_results(workdir) else None)
+    return results if results is not None and results["num_steps"] == num_steps else None
+
+
+def find_protocol(results: Mapping[str, Any]) -> str:
+    """The protocol that wrote these results; that of the first seed where there are several; "" for other JSON."""
+    first = results["seeds"][0] if results.get("seeds") else results
+    if "protocol" in first:
+        return first["protocol"]
+    return next((protocol for key, protocol in TABLE_KEYS.items() if key in first), "")
+
+
+def list_seeds(workdir: pathlib.Path) -> dict[pathlib.Path, dict[str, Any]]:
+    """{folder: its results} of every seed of a finished run: the workdir itself, or its seed_N where it has several."""
+    results = read_results(workdir)
+    if "seeds" not in results:
+        return {workdir: results}
+    return {workdir / f"seed_{one['seed']}": one for one in results["seeds"]}
+
+
+def write_labels(workdir: pathlib.Path, *, genres: Sequence[str], auxiliary_genres: Sequence[str], encoding: str) -> None:
+    """Writes labels.json: the K genres in label order, those learnt beside them, and the name of the encoding."""
+    about = {"genres": genres, "auxiliary_genres": auxiliary_genres, "encoding": encoding}
+    storage.write_json(workdir / LABELS, about)
+
+
+def find_genres(folder: pathlib.Path) -> tuple[str, ...]:
+    """The K genres of a run folder, in label order; raises UserError where no labels.json can be read.
+
+    labels.json is in the workdir. So it is looked for in the folder, in its first seed_* folder, and in the two folders above:
+    a seed is one level below the workdir, a branch of a seed two.
+    """
+    places = [folder, *sorted(folder.glob("seed_*"))[:1], folder.parent, folder.parent.parent]
+    path = next((path for place in places if (path := place / LABELS).is_file()), None)
+    if path is None:
+        raise errors.UserError(f"{folder} is not a run of poster_jax: it has no labels.json; name a workdir.")
+    try:
+        return tuple(json.loads(path.read_text())["genres"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise errors.UserError(f"{path} is damaged ({error}): run the command again in a new workdir.") from error
+
+
+def write_predictions(
+    workdir: pathlib.Path,
+    parts: Mapping[str, np.ndarray],
+    movie_id: np.ndarray,
+    label: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+) -> None:
+    """Writes predictions.npz: PART_id [n], PART_label [n] or [n, K] and PART_score [n, K] of every part.
+
+    Args:
+        parts: {part: positions [n] in `movie_id` [N] and `label` [N] or [N, K]}; scores: {part: [n, K]}.
+    """
+    arrays = {}
+    for part, positions in parts.items():
+        arrays[f"{part}_id"] = movie_id[positions]
+        arrays[f"{part}_label"] = label[positions]
+        arrays[f"{part}_score"] = scores[part]
+    _write_arrays(workdir / PREDICTIONS, arrays)
+
+
+def read_predictions(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of `write_predictions`; raises UserError where they are missing or damaged."""
+    if not (folder / PREDICTIONS).is_file():
+        raise errors.UserError(f"{folder} has no predictions.npz: let its run finish, or name another workdir.")
+    return _read_arrays(folder / PREDICTIONS)
+
+
+def list_parts(predictions: Mapping[str, np.ndarray]) -> list[str]:
+    """The parts that predictions have: train, validation and test, of a run of ours."""
+    return [name.removesuffix("_id") for name in predictions if name.endswith("_id")]
+
+
+def write_samples(workdir: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes samples.npz; `protocols/samples.py` says what is in it."""
+    _write_arrays(workdir / SAMPLES, arrays)
+
+
+def read_samples(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of samples.npz; none for a run that has kept none. Raises UserError for a damaged file."""
+    return _read_arrays(folder / SAMPLES) if (folder / SAMPLES).is_file() else {}
+
+
+def _write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    storage.write_atomic(path, buffer.getvalue())
+
+
+def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        return storage.load_arrays(path)
+    except Exception as error:  # numpy, zipfile and zlib have no common class for a damaged file
+        raise errors.UserError(
+            f"{path} cannot be read ({error}): remove results.json beside it and run the command again."
+        ) from error
+
+
+def read_lines(workdir: pathlib.Path, name: str = METRICS) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl or timings.jsonl; none where there is no file. A last line cut by a crash is dropped."""
+    text = storage.read(workdir / name)
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a finished run's metrics.jsonl, none of which may be cut; raises UserError for a damaged file."""
+    try:
+        return [json.loads(line) for line in storage.read(folder / METRICS).splitlines()]
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"{folder / METRICS} is damaged ({error}): run the command again in a new workdir.") from error
+
+
+class Refusals(NamedTuple):
+    """Catalog rows refused for one reason, and how many of them list each genre, the most frequent first."""
+
+    num_rows: int
+    genres: dict[str, int]
+
+
+def read_refused(workdir: pathlib.Path) -> dict[str, Refusals]:
+    """{reason: refusals} of refused.csv, the most frequent reason first; raises UserError where there is no such file."""
+    path = workdir / REFUSED
+    if not path.is_file():
+        raise errors.UserError(f"{path} is missing: the folder is no whole workdir; copy all of it.")
+    reasons: Counter[str] = Counter()
+    genres: dict[str, Counter[str]] = {}
+    for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
+        reasons[row["reason"]] += 1
+        genres.setdefault(row["reason"], Counter()).update(name for name in row["genres"].split("|") if name)
+    return {reason: Refusals(count, dict(genres[reason].most_common())) for reason, count in reasons.most_common()}
+
+
+def write_trials(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes trials.csv, one row for each trial of a search that has ended; an undefined score is an empty cell."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    storage.write_atomic(workdir / TRIALS, text.getvalue())
 
 
 def load_run(folder: pathlib.Path, part: str) -> paired.Candidate:
-    """Reads labels.json, and predictions.npz of the folder or of its seed_* folders.
+    """The scores of a run folder, of each of its seed_* folders where it has some.
 
     Raises UserError for a folder that is no finished run, a part it does not have, and scores that are not within [0, 1].
     """
     folders = sorted(path for path in folder.glob("seed_*") if path.is_dir()) or [folder]
-    # A seed's folder leaves the genres to the folder above it.
-    found = [path for place in (folder, folders[0], folder.parent) if (path := place / "labels.json").is_file()]
-    if not found:
-        raise errors.UserError(f"{folder} is not a run of poster_jax: it has no labels.json; name a workdir.")
-    genres = tuple(json.loads(found[0].read_text())["genres"])
+    genres = find_genres(folder)
     return paired.Candidate(str(folder), genres, tuple(load_scores(path, part, len(genres)) for path in folders))
 
 
 def load_scores(folder: pathlib.Path, part: str, num_genres: int) -> paired.Scores:
-    """One network's predictions.npz; raises UserError where it is missing, damaged, or lacks a part."""
-    path = folder / "predictions.npz"
-    if not path.is_file():
-        raise errors.UserError(f"{folder} has no predictions.npz: let its run finish, or name another workdir.")
-    try:
-        arrays = storage.load_arrays(path)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise errors.UserError(f"{path} cannot be read ({error}): measure its run again.") from error
-    known = [name.removesuffix("_id") for name in arrays if name.endswith("_id")]
-    for wanted in (part, "train", "validation"):
-        if wanted not in known:
-            raise errors.UserError(f"{path} has no part {wanted!r}; it has: {', '.join(known)}.")
+    """One network's predictions of a part; raises UserError where they are missing, damaged, or lack a part."""
+    arrays, path = read_predictions(folder), folder / PREDICTIONS
+    known = list_parts(arrays)
+    for needed in (part, "train", "validation"):
+        if needed not in known:
+            raise errors.UserError(f"{path} has no part {needed!r}; it has: {', '.join(known)}.")
     try:
         return paired.Scores(
             movie_id=arrays[f"{part}_id"],
@@ -54,84 +235,23 @@ def load_scores(folder: pathlib.Path, part: str, num_genres: int) -> paired.Scor
 
 
 def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], tuple[str, ...]]:
-    """(config, results.json, K genres) of one network's finished run; WORKDIR/seed_N of a run of several seeds.
+    """(config, results, K genres) of one network's finished run; WORKDIR/seed_N of a run of several seeds.
 
-    Raises UserError for a folder that is none, a run that has not finished, or one of several networks.
+    Raises UserError for a folder that is no workdir, a run that has not finished, or one of several networks.
     """
     # The folder of one seed has its config in the folder above.
-    home = workdir if (workdir / "config.json").is_file() or not workdir.name.startswith("seed_") else workdir.parent
-    config = run_folder.load_config(home)
+    above = workdir.name.startswith("seed_") and not (workdir / "config.json").is_file()
+    config = run_folder.load_config(workdir.parent if above else workdir)
     try:
-        results = json.loads((workdir / "results.json").read_text())
-        labels = json.loads((home / "labels.json").read_text()) if "splits" in results else {}
+        results = json.loads((workdir / RESULTS).read_text())
     except (OSError, ValueError) as error:
         raise errors.UserError(f"the run in {workdir} has not finished: run its command again first.") from error
+    protocol = find_protocol(results)
     if "seeds" in results:
         folders = ", ".join(str(workdir / f"seed_{one['seed']}") for one in results["seeds"])
         raise errors.UserError(f"{workdir} holds several networks: give one of {folders}.")
-    if (workdir / "winner").is_dir():
-        raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / 'winner'}.")
-    if "splits" not in results:
+    if protocol == "search":
+        raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / WINNER}.")
+    if protocol in ("ablation", "reproduce", ""):
         raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
-    return config, results, tuple(labels["genres"])
-
-
-def load_seeds(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The results of each seed of a finished workdir."""
-    results = json.loads((workdir / "results.json").read_text())
-    return results.get("seeds", [results])
-
-
-def list_networks(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """The folders that hold predictions.npz: one per seed."""
-    seeds = load_seeds(workdir)
-    return [workdir] if len(seeds) == 1 else [workdir / f"seed_{seed['seed']}" for seed in seeds]
-
-
-def find_genres(folder: pathlib.Path) -> tuple[str, ...]:
-    # A seed's folder, and a branch's in it, leave the genres to the folder above.
-    path = next(place / "labels.json" for place in (folder, *folder.parents) if (place / "labels.json").is_file())
-    return tuple(json.loads(path.read_text())["genres"])
-
-
-def has_results(workdir: pathlib.Path) -> bool:
-    """True for a folder whose run has finished."""
-    return (workdir / RESULTS).exists()
-
-
-def read_results(workdir: pathlib.Path) -> dict[str, Any]:
-    return json.loads((workdir / "results.json").read_text())
-
-
-def read_finished(workdir: pathlib.Path, num_steps: int) -> dict[str, Any] | None:
-    """The results of a run that has taken all its steps, or None."""
-    from poster_jax.runtime import multihost
-
-    results = multihost.from_main(lambda: read_results(workdir) if has_results(workdir) else None)
-    return results if results and results["num_steps"] == num_steps else None
-
-
-def write_results(workdir: pathlib.Path, results: dict[str, Any]) -> None:
-    storage.write_json(workdir / "results.json", results)
-
-
-def write_predictions(workdir, parts, movie_id, label, scores) -> None:
-    import io
-
-    arrays = {}
-    for part, at in parts.items():
-        arrays[f"{part}_id"] = movie_id[at]
-        arrays[f"{part}_label"] = label[at]
-        arrays[f"{part}_score"] = scores[part]
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    storage.write_atomic(workdir / "predictions.npz", buffer.getvalue())
-
-
-def read_lines(workdir):
-    from poster_jax.workdir import logbook
-
-    return logbook.read_lines(workdir / "metrics.jsonl")
-
-
-RESULTS = "results.json"
+    return config, results, find_genres(workdir)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import errors, main, protocols
+from poster_jax import errors, main
 from poster_jax.config import validate
-from poster_jax.models import convert, mobilenet_v2
+from poster_jax.models import mobilenet_v2, weight_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = tuple(f"{ROOT}/configs/{name}" for name in ("cnn_onehot.py", "finetune_mobilenet.py:smoke", "transfer_mobilenet.py"))
@@ -180,8 +180,8 @@ def out_of_reach(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     def reached(*_: Any) -> Any:
         raise AssertionError("the run has begun")
 
-    for name in protocols.PROTOCOLS:
-        monkeypatch.setitem(protocols.PROTOCOLS, name, reached)
+    for name in validate.CHOICES["protocol"]:
+        monkeypatch.setattr(f"poster_jax.protocols.{name}.run", reached)
     return reached
 
 
@@ -248,7 +248,7 @@ def test_what_is_right_begins_the_run(path: str, key: str, text: str, out_of_rea
 def test_what_the_checks_list_is_what_the_models_know() -> None:
     assert validate.CHOICES["model.train_from"] == mobilenet_v2.stage_names()
     assert validate.CHOICES["model.style_from"] == ("", *mobilenet_v2.stage_names()[1:-2])
-    assert set(validate.WEIGHTS) == set(convert.READERS)
+    assert set(validate.WEIGHTS) == set(weight_files.READERS)
 
 
 @pytest.mark.parametrize("error", [KeyError("planted"), ValueError("planted"), TypeError("planted"), OSError("planted")])
@@ -266,7 +266,8 @@ def test_a_planted_bug_is_not_taken_for_a_mistake(
 
 def test_a_planted_bug_ends_the_command_with_a_traceback_and_another_code(tmp_path: pathlib.Path) -> None:
     code = (
-        "import sys; from poster_jax import checks, main; checks.validate = lambda flat: flat['planted']; "
+        "import sys; from poster_jax import main; from poster_jax.config import validate; "
+        "validate.validate = lambda flat: flat['planted']; "
         f"sys.exit(main.main(['--config={CONFIGS[0]}', '--config.train.batch_size=many' if sys.argv[1:] else '--plan']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -243,15 +243,15 @@ def test_posters_that_the_run_has_kept_are_checked_beside_noise(tmp_path: pathli
 def test_a_killed_write_leaves_no_folder_and_the_next_one_succeeds(tmp_path: pathlib.Path) -> None:
     code = """
 import os, pathlib, signal, sys
-from poster_jax import workdir
-write, written = workdir.write_atomic, []
+from poster_jax.runtime import storage
+write, written = storage.write_atomic, []
 def dying(path, content):
     write(path, content)
     written.append(path)
     if len(written) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-workdir.write_atomic = dying
-workdir.write_folder(pathlib.Path(sys.argv[1]), {"a": b"1", "b": b"2", "c": b"3"})
+storage.write_atomic = dying
+storage.write_folder(pathlib.Path(sys.argv[1]), {"a": b"1", "b": b"2", "c": b"3"})
 """
     target = tmp_path / "bundle"
     done = subprocess.run([sys.executable, "-c", code, str(target)], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300)
@@ -324,7 +324,8 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         shutil.copytree(workdir, tmp_path / name)
     (tmp_path / "unfinished" / "results.json").unlink()
     (tmp_path / "several" / "results.json").write_text(json.dumps({"seeds": [{"seed": 4}, {"seed": 5}]}))
-    (tmp_path / "search" / "winner").mkdir()
+    results = json.loads((workdir / "results.json").read_text())
+    (tmp_path / "search" / "results.json").write_text(json.dumps({**results, "protocol": "search"}))
     before = set(tmp_path.iterdir())
     for arguments, says in (
         ([str(tmp_path / "unfinished"), str(tmp_path / "out")], "has not finished"),

@@ -21,7 +21,7 @@ from poster_jax.runtime import distributed, multihost, preemption, sharding
 from poster_jax.search import groups
 from poster_jax.train import evaluate, losses, optimizers, steps, train_state
 from poster_jax.train import features as features_lib
-from poster_jax.workdir import logbook
+from poster_jax.workdir import run_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NUM_STEPS, BATCH_SIZE, SEED = 20, 12, 3
@@ -117,7 +117,7 @@ def find(folder: pathlib.Path) -> dict[str, np.ndarray]:
         found = {name: arrays[f"test_{name}"] for name in ("id", "score")}
     return {
         "search_folds": np.array([trial["folds"] for trial in table["trials"]]),
-        "search_loss": np.array([line["loss"] for line in logbook.read_lines(workdir / "metrics.jsonl")]),
+        "search_loss": np.array([line["loss"] for line in run_files.read_lines(workdir)]),
         "search_id": found["id"],
         "search_score": found["score"],
     }

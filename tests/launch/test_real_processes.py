@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from poster_jax.workdir import logbook
+from poster_jax.workdir import run_files
 from tests.helpers import faults, processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -57,10 +57,8 @@ def find_process(folder: pathlib.Path, number: int) -> int:
 def test_when_one_of_two_is_killed_the_job_ends_and_the_same_command_goes_on(tmp_path: pathlib.Path) -> None:
     make_venv(tmp_path / "venv")
     job = start(tmp_path, "logs")
-    metrics, latest = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints" / "latest"
-    processes.wait_until(
-        job, lambda: any(line["step"] >= 6 for line in logbook.read_lines(metrics)) and (latest / "3").exists()
-    )
+    run, latest = tmp_path / "run", tmp_path / "run" / "checkpoints" / "latest"
+    processes.wait_until(job, lambda: any(line["step"] >= 6 for line in run_files.read_lines(run)) and (latest / "3").exists())
     os.kill(find_process(tmp_path, 1), signal.SIGKILL)
     began = time.monotonic()
     code, said = processes.finish(job)
@@ -72,5 +70,5 @@ def test_when_one_of_two_is_killed_the_job_ends_and_the_same_command_goes_on(tmp
     code, said = processes.finish(start(tmp_path, "logs_again"))
     assert code == 0, said
     assert "step 0 of" not in said and f"of {NUM_STEPS}, 4 device(s)" in said
-    steps = [line["step"] for line in logbook.read_lines(metrics) if line["part"] == "validation"]
+    steps = [line["step"] for line in run_files.read_lines(run) if line["part"] == "validation"]
     assert steps == [6, 12, 18, 24]

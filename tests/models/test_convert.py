@@ -14,7 +14,7 @@ import pytest
 from flax import traverse_util
 
 from poster_jax import errors
-from poster_jax.models import convert, mobilenet_v2, pretrained
+from poster_jax.models import convert, mobilenet_v2, pretrained, weight_files
 
 WIDTH = 0.35
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -63,12 +63,12 @@ def write_h5(path: pathlib.Path, arrays: dict[str, np.ndarray], rename: Any = No
 
 @pytest.fixture(scope="module")
 def body(tmp_path_factory: pytest.TempPathFactory) -> pretrained.Pretrained:
-    return convert.load(write_h5(tmp_path_factory.mktemp("weights") / "body_kernels_0.35_128_no_top.h5", keras_arrays()))
+    return weight_files.load(write_h5(tmp_path_factory.mktemp("weights") / "body_kernels_0.35_128_no_top.h5", keras_arrays()))
 
 
 def refusal(weights: str) -> str:
     with pytest.raises(errors.UserError) as caught:
-        convert.load(weights)
+        weight_files.load(weights)
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".")
     return message
@@ -86,18 +86,18 @@ def test_a_keras_2_weights_file_gives_every_array(body: pretrained.Pretrained) -
     np.testing.assert_array_equal(statistics["block_16"]["expand"]["var"], arrays["block_16_expand_BN/moving_variance"])
     total = sum(float(leaf.sum(dtype=np.float64)) for leaf in jax.tree.leaves(body.variables))
     np.testing.assert_allclose(total, sum(array.sum(dtype=np.float64) for array in arrays.values()), rtol=1e-9)
-    assert body.fields() == {"width": WIDTH, **convert.FRAMEWORKS["keras"]}
+    assert body.fields() == {"width": WIDTH, **pretrained.FRAMEWORKS["keras"]}
     assert body.provenance["resolution"] == 128 and len(body.provenance["sha256"]) == 64
 
 
 def test_layers_with_older_names_are_taken_in_their_order(tmp_path: pathlib.Path, body: pretrained.Pretrained) -> None:
-    renamed = convert.load(write_h5(tmp_path / "old.h5", keras_arrays(), lambda layer: f"mobl_{layer}_1"))
+    renamed = weight_files.load(write_h5(tmp_path / "old.h5", keras_arrays(), lambda layer: f"mobl_{layer}_1"))
     assert jax.tree.all(jax.tree.map(np.array_equal, renamed.variables, body.variables))
 
 
 def test_a_head_is_left_out_and_named(tmp_path: pathlib.Path, body: pretrained.Pretrained) -> None:
     head = {"predictions/kernel": np.ones((1280, 1000), np.float32), "predictions/bias": np.ones(1000, np.float32)}
-    loaded = convert.load(write_h5(tmp_path / "top.h5", {**keras_arrays(), **head}))
+    loaded = weight_files.load(write_h5(tmp_path / "top.h5", {**keras_arrays(), **head}))
     assert loaded.provenance["left_out"] == ["predictions/bias", "predictions/kernel"]
     assert jax.tree.all(jax.tree.map(np.array_equal, loaded.variables, body.variables))
     assert "2 extra (predictions/bias, predictions/kernel)" in refusal(
@@ -140,7 +140,7 @@ def test_cut_files_are_refused(tmp_path: pathlib.Path, body: pretrained.Pretrain
     pretrained.save(tmp_path / "whole.npz", body)
     for name, framework in (("whole.h5", "keras"), ("whole.npz", "poster_jax")):
         content = (tmp_path / name).read_bytes()
-        assert convert.load(f"{framework}:{tmp_path / name}").width == WIDTH
+        assert weight_files.load(f"{framework}:{tmp_path / name}").width == WIDTH
         for share in (0.0, 0.3, 0.7, 0.999):
             cut = tmp_path / f"cut_{name}"
             cut.write_bytes(content[: int(share * len(content))])
@@ -169,12 +169,12 @@ def test_two_bodies_and_mixed_batch_norms_are_refused(tmp_path: pathlib.Path) ->
     assert "BatchNorm layers of several kinds" in refusal(f"keras:{path}")
     with h5py.File(path, "a") as file:
         file.attrs["model_config"] = json.dumps({"config": {"layers": norms[:1] * 2}})
-    loaded = convert.load(f"keras:{path}")
+    loaded = weight_files.load(f"keras:{path}")
     assert (loaded.epsilon, loaded.momentum, loaded.provenance["resolution"]) == (1e-3, 0.9, None)
     with h5py.File(path, "a") as file:
         image = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 192, 192, 3]}}
         file.attrs["model_config"] = json.dumps({"config": {"layers": [image]}})
-    loaded = convert.load(f"keras:{path}")
+    loaded = weight_files.load(f"keras:{path}")
     assert (loaded.epsilon, loaded.momentum, loaded.provenance["resolution"]) == (1e-3, 0.999, 192)
 
 
@@ -224,7 +224,7 @@ def test_no_lambda_layer_is_ever_run(tmp_path: pathlib.Path) -> None:
     armed = keras.layers.Lambda(lambda x: (__import__("os").makedirs(text, exist_ok=True), x)[1], output_shape=(32, 32, 3))
     keras.Model(inputs, base(armed(inputs))).save(path)
     marker.rmdir() if marker.exists() else None
-    loaded = convert.load(f"keras:{path}")
+    loaded = weight_files.load(f"keras:{path}")
     assert loaded.width == WIDTH and not marker.exists()
     keras.saving.load_model(path, safe_mode=False, compile=False)(np.zeros((1, 32, 32, 3), np.float32))
     assert marker.exists(), "the payload is harmless, so the test shows nothing"
@@ -238,7 +238,7 @@ def test_our_format_gives_back_everything(tmp_path: pathlib.Path, body: pretrain
     for name, weights in (("body", body), ("tuned", tuned)):
         path = tmp_path / f"{name}.npz"
         pretrained.save(path, weights)
-        again = convert.load(f"poster_jax:{path}")
+        again = weight_files.load(f"poster_jax:{path}")
         assert again.fields() == weights.fields() and again.provenance == weights.provenance
         assert jax.tree.structure(again.variables) == jax.tree.structure(weights.variables)
         assert jax.tree.all(jax.tree.map(np.array_equal, again.variables, weights.variables))
@@ -247,7 +247,7 @@ def test_our_format_gives_back_everything(tmp_path: pathlib.Path, body: pretrain
         (tmp_path / "twice.npz").unlink()
     with pytest.raises(errors.UserError, match="exists already"):
         pretrained.save(path, body)
-    assert convert.load(f"poster_jax:{path}").variables["params"].keys() == tuned.variables["params"].keys()
+    assert weight_files.load(f"poster_jax:{path}").variables["params"].keys() == tuned.variables["params"].keys()
 
 
 def test_the_command_writes_once_and_refuses_in_one_sentence(
@@ -257,7 +257,7 @@ def test_the_command_writes_once_and_refuses_in_one_sentence(
     write_h5(source, keras_arrays())
     assert convert.main([str(source), str(out)]) == 0
     written = out.read_bytes()
-    loaded = convert.load(f"poster_jax:{out}")
+    loaded = weight_files.load(f"poster_jax:{out}")
     assert loaded.provenance["source"] == "body.h5" and loaded.provenance["framework"] == "keras"
     (tmp_path / "cut.h5").write_bytes(source.read_bytes()[:50_000])
     (tmp_path / "notes.txt").write_text("no weights")
@@ -290,8 +290,8 @@ def test_official_weights_come_through_keras_s_downloader(tmp_path: pathlib.Path
 
     monkeypatch.setattr(keras.utils, "get_file", answer)
     sha256 = "0123456789abcdef" * 4
-    assert convert.load(f"keras:imagenet_0.35_160@{sha256}").provenance["resolution"] == 160
-    assert convert.load("keras:imagenet").width == WIDTH
+    assert weight_files.load(f"keras:imagenet_0.35_160@{sha256}").provenance["resolution"] == 160
+    assert weight_files.load("keras:imagenet").width == WIDTH
     base = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
     assert asked[0] == (path.name, base + path.name, {"cache_subdir": "models", "file_hash": sha256})
     assert asked[1][0] == "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
@@ -314,9 +314,9 @@ def test_a_keras_archive_without_its_parts_is_refused(tmp_path: pathlib.Path) ->
 
 
 def test_flat_names_cover_the_network_once() -> None:
-    fields = {**convert.FRAMEWORKS["keras"], "width": WIDTH, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
+    fields = {**pretrained.FRAMEWORKS["keras"], "width": WIDTH, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
     shapes = traverse_util.flatten_dict(mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=6, **fields)), sep="/")
     body = {name for name in shapes if not name.startswith("params/head")}
     for framework in ("keras", "torchvision"):
-        names = convert._their_names(framework)
+        names = weight_files._their_names(framework)
         assert names.keys() == body and len(set(names.values())) == len(body) == 260

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from poster_jax import errors
-from poster_jax.models import convert, layers, mobilenet_v2, summary
+from poster_jax.models import layers, mobilenet_v2, pretrained, summary
 from poster_jax.ops import batch_norm
 
-KERAS_FIELDS = {"width": 1.0, **convert.FRAMEWORKS["keras"]}
+KERAS_FIELDS = {"width": 1.0, **pretrained.FRAMEWORKS["keras"]}
 
 
 def build(**changes: Any) -> mobilenet_v2.MobileNetV2:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from poster_jax.models import convert, mobilenet_v2
+from poster_jax.models import mobilenet_v2, weight_files
 from tests.models.test_mobilenet_v2 import build, distance
 
 TOLERANCE = 1e-4
@@ -99,7 +99,7 @@ CASES = ((1.0, (128, 128), ".h5"), (0.35, (96, 96), ".keras"), (0.56, (160, 160)
 @pytest.mark.parametrize(("width", "size", "suffix"), CASES)
 def test_every_output_agrees_with_keras(keras_body: Any, width: float, size: tuple[int, int], suffix: str) -> None:
     body = keras_body(width, size, suffix)
-    loaded = convert.load(f"keras:{body.path}")
+    loaded = weight_files.load(f"keras:{body.path}")
     assert loaded.width == width
     ours, _ = outputs(build(**loaded.fields()), loaded.variables, body.x, False)
     theirs = body.run(body.x, False)
@@ -112,7 +112,7 @@ def test_every_output_agrees_with_keras(keras_body: Any, width: float, size: tup
 @pytest.mark.parametrize("change", [{"epsilon": 1e-5}, {"padding": "torchvision"}])
 def test_a_wrong_epsilon_or_padding_does_not_agree(keras_body: Any, change: dict[str, Any]) -> None:
     body = keras_body(*CASES[1])
-    loaded = convert.load(f"keras:{body.path}")
+    loaded = weight_files.load(f"keras:{body.path}")
     ours, _ = outputs(build(**{**loaded.fields(), **change}), loaded.variables, body.x, False)
     reached = distance(ours["map"], body.run(body.x, False)["map"])
     print(f"Keras against {change}: {reached:.1e}")
@@ -122,7 +122,7 @@ def test_a_wrong_epsilon_or_padding_does_not_agree(keras_body: Any, change: dict
 def test_training_mode_batch_norm_agrees_with_keras(keras_body: Any) -> None:
     """With a momentum of 0.5 a wrong batch statistic shows in the running one; both constants come from the file."""
     body = keras_body(0.5, (96, 65), ".keras", momentum=0.5, epsilon=2e-3)
-    loaded = convert.load(f"keras:{body.path}")
+    loaded = weight_files.load(f"keras:{body.path}")
     assert (loaded.momentum, loaded.epsilon) == (0.5, 2e-3)
     x = np.concatenate([body.x, body.x[:, ::-1]])
     ours, statistics = outputs(build(**loaded.fields(), bn_mode="training"), loaded.variables, x, True)
@@ -130,7 +130,7 @@ def test_training_mode_batch_norm_agrees_with_keras(keras_body: Any) -> None:
     reached = max(distance(ours[name], theirs[name]) for name in theirs)
     moved = body.path.with_name("moved.keras")
     body.model.save(moved)
-    after = convert.load(f"keras:{moved}").variables["batch_stats"]
+    after = weight_files.load(f"keras:{moved}").variables["batch_stats"]
     drift = max(jax.tree.leaves(jax.tree.map(distance, statistics, after)))
     before = min(jax.tree.leaves(jax.tree.map(distance, loaded.variables["batch_stats"], after)))
     print(f"Keras in training, width 0.5, (96, 65): outputs {reached:.1e}, running statistics {drift:.1e}")
@@ -141,7 +141,7 @@ def test_the_shared_file_agrees_with_keras(keras: Any, shared_dir: pathlib.Path)
     path = shared_dir / "weights" / "mobilenetv2_1.00_160_keras.h5"
     body = keras.models.load_model(path, compile=False).get_layer("mobilenetv2_1.00_160")
     x = np.random.default_rng(0).uniform(-1, 1, (2, 160, 160, 3)).astype(np.float32)
-    loaded = convert.load(f"keras:{path}")
+    loaded = weight_files.load(f"keras:{path}")
     assert loaded.provenance["resolution"] == 160 and loaded.provenance["left_out"] == ["dense/bias", "dense/kernel"]
     theirs = _multi_output(keras, body)(x, False)
     ours, _ = outputs(build(**loaded.fields()), loaded.variables, x, False)
@@ -220,7 +220,7 @@ def write_safetensors(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> path
 def test_torchvision_weights_give_its_forward_pass(tmp_path: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     arrays = state_dict(0.56, rng)
-    loaded = convert.load(f"torchvision:{write_safetensors(tmp_path / 'body.safetensors', arrays)}")
+    loaded = weight_files.load(f"torchvision:{write_safetensors(tmp_path / 'body.safetensors', arrays)}")
     assert loaded.width == 0.56 and len(loaded.provenance["left_out"]) == 52 + 2
     # torch's BatchNorm2d: eps 1e-5, and a momentum of 0.1 that is the share of the new.
     assert (loaded.padding, loaded.epsilon, loaded.momentum, loaded.input_range) == ("torchvision", 1e-5, 0.9, (0.0, 1.0))
@@ -240,7 +240,7 @@ def test_torchvision_itself_agrees(tmp_path: pathlib.Path) -> None:
     arrays |= {k: v.numpy() for k, v in theirs.state_dict().items() if k.startswith("classifier")}
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     torch.save(theirs.state_dict(), tmp_path / "body.pth")
-    loaded = convert.load(f"torchvision:{tmp_path / 'body.pth'}")
+    loaded = weight_files.load(f"torchvision:{tmp_path / 'body.pth'}")
     x = np.random.default_rng(1).uniform(0, 1, (2, 64, 96, 3)).astype(np.float32)
     mean, std = np.float32(loaded.input_mean), np.float32(loaded.input_std)
     with torch.no_grad():

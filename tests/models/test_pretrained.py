@@ -9,10 +9,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from poster_jax import errors
-from poster_jax.models import convert, mobilenet_v2, pretrained
+from poster_jax.models import mobilenet_v2, pretrained
 
 WIDTH = 0.35
-FIELDS = {**convert.FRAMEWORKS["keras"], "width": WIDTH}
+FIELDS = {**pretrained.FRAMEWORKS["keras"], "width": WIDTH}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def body() -> pretrained.Pretrained:
 
 
 def fresh(width: float = WIDTH, num_genres: int = 6) -> Any:
-    fields = {**convert.FRAMEWORKS["keras"], "width": width, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
+    fields = {**pretrained.FRAMEWORKS["keras"], "width": width, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
     shapes = mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=num_genres, **fields))
     sharding = NamedSharding(jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)), PartitionSpec())
     return jax.tree.map(lambda leaf: jax.device_put(np.full(leaf.shape, 9, np.float32), sharding), shapes)

@@ -187,7 +187,7 @@ def test_altered_results_turn_the_verdict(
 
 
 def test_a_difference_between_equal_networks_is_none(finished: pathlib.Path) -> None:
-    networks = run_files.list_networks(finished / "one_hot")
+    networks = list(run_files.list_seeds(finished / "one_hot"))
     gap = estimates.difference(networks, networks, "mean_average_precision")
     assert (gap.value, gap.low, gap.high) == (0.0, 0.0, 0.0)
     other = estimates.difference(networks[:1], networks[1:], "mean_average_precision")

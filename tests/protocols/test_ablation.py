@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import errors, main, predict, protocols
+from poster_jax import errors, main, predict
 from poster_jax.config import grid
 from poster_jax.data import builder
 from poster_jax.protocols import ablation, ablation_cells, plan, single
@@ -20,7 +20,7 @@ from poster_jax.report import page
 from poster_jax.report.tables import ablation_table
 from poster_jax.runtime import preemption, sharding
 from poster_jax.train import evaluate
-from poster_jax.workdir import logbook, run_files
+from poster_jax.workdir import run_files
 
 CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs/ablation_onehot.py") + ":smoke"
 WAYS = (
@@ -46,7 +46,7 @@ def load(axes: Any = WAYS, **more: str) -> config_lib.Config:
 
 
 def run(workdir: pathlib.Path, config: config_lib.Config) -> dict[str, Any]:
-    return protocols.PROTOCOLS[config.protocol](config, workdir, preemption.StopRequest())
+    return ablation.run(config, workdir, preemption.StopRequest())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -145,7 +145,7 @@ def test_softmax_on_integers_and_on_one_hot_is_the_same_function(ended: tuple[di
         np.testing.assert_allclose(one_hot[name], integers[name], rtol=1e-5, atol=1e-7)
         assert np.allclose(sigmoid[name], integers[name], rtol=1e-5, atol=1e-7) != name.endswith("score")
     assert integers["test_score"].std(0).min() > 1e-4, "posters are told apart"
-    losses = [[line["loss"] for line in logbook.read_lines(ended[1] / folder / "metrics.jsonl")] for folder in FOLDERS[:3]]
+    losses = [[line["loss"] for line in run_files.read_lines(ended[1] / folder)] for folder in FOLDERS[:3]]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     assert losses[2] != pytest.approx(losses[0], rel=1e-5)
 

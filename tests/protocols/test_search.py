@@ -18,7 +18,7 @@ from poster_jax.report.figures import style
 from poster_jax.report.tables import search_table
 from poster_jax.runtime import preemption
 from poster_jax.search import ensemble, groups, snapshots
-from poster_jax.workdir import logbook, run_folder
+from poster_jax.workdir import run_files, run_folder
 from tests.helpers import runs
 
 SEARCH = str(pathlib.Path(__file__).resolve().parents[2] / "configs/search_cnn.py")
@@ -100,7 +100,7 @@ def test_divergence_is_that_trial_s_result(lone: tuple[dict, pathlib.Path]) -> N
 
 
 def test_every_epoch_of_every_network_has_its_lines(lone: tuple[dict, pathlib.Path]) -> None:
-    lines = logbook.read_lines(lone[1] / "metrics.jsonl")
+    lines = run_files.read_lines(lone[1])
     keys = [(line["trial"], line["fold"], line["epoch"], line["part"]) for line in lines]
     assert len(keys) == len(set(keys)) == (2 + 1 + 2) * 2 * 2
     assert all(0 <= line["top1_accuracy"] <= 1 and line["loss"] > 0 for line in lines if line["trial"] != 2)
@@ -115,7 +115,7 @@ def test_stacked_and_padded_in_groups_it_gives_the_same_table(
     for ours, theirs in zip(results["search"]["trials"], lone[0]["search"]["trials"], strict=True):
         assert ours["epochs"] == theirs["epochs"]
     for name in ("metrics.jsonl",):
-        for ours, theirs in zip(*(logbook.read_lines(w / name) for w in (tmp_path / "run", lone[1])), strict=True):
+        for ours, theirs in zip(*(run_files.read_lines(w, name) for w in (tmp_path / "run", lone[1])), strict=True):
             assert ours.keys() == theirs.keys()
             if ours["loss"] is not None:
                 assert ours["loss"] == pytest.approx(theirs["loss"], abs=2e-4)

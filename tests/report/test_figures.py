@@ -103,7 +103,7 @@ def test_a_search_has_a_panel_per_trial_and_a_line_per_fold() -> None:
         for fold in (1, 2)
         for epoch in (1, 2)
     ]
-    picture = histories.search_picture(runs.Many("run", {"search": search}, lines), "run")
+    picture = histories.search_picture(runs.Many("run", "search", {"search": search}, lines), "run")
     panels = [axes for axes in picture.draw(style.LIGHT).axes if axes.axison]
     assert [axes.get_title() for axes in panels] == ["1: rate 0.001", "2: rate 0.001, best", "3: rate 0.001"]
     drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in panels]
@@ -120,7 +120,7 @@ def test_transfer_has_a_row_per_input_range(tmp_path: pathlib.Path, write_workdi
     frozen = [{"learning_rate": rate, "history": history} for rate in (1e-4, 1e-3)]
     tuned = {"learning_rate": 1e-5, "history": history, "splits": run.results["splits"]}
     branches = [{"input_range": bounds, "frozen": frozen, "tuned": tuned} for bounds in ([0.0, 1.0], [-1.0, 1.0])]
-    (picture,) = histories.transfer_pictures(add_lines(workdir, branches=branches), "run")
+    (picture,) = histories.transfer_pictures(add_lines(workdir, protocol="transfer", branches=branches), "run")
     panels = picture.draw(style.LIGHT).axes
     assert [axes.get_title() for axes in panels] == [
         "posters in [0, 1], frozen body",

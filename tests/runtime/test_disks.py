@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from poster_jax.workdir import logbook
+from poster_jax.workdir import run_files
 from tests.helpers import faults, processes
 
 LOGGING = {
@@ -96,7 +96,7 @@ def test_a_disk_that_fills_while_logging_is_one_sentence(single: faults.Whole, t
     (run / "filler").unlink()
     code, said = faults.resume("single", run, tmp_path / "cache", more)
     assert code == 0, said
-    lines = logbook.read_lines(run / "metrics.jsonl")
+    lines = run_files.read_lines(run)
     assert [line["step"] for line in lines if line["part"] == "train"] == list(range(1, 121))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from poster_jax.runtime import sharding
-from poster_jax.workdir import logbook
+from poster_jax.workdir import run_files
 from tests.helpers import joined, processes
 
 TOLERANCE = 1e-5
@@ -39,7 +39,7 @@ def finish(job: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
 
 
 def lines(workdir: pathlib.Path, part: str) -> dict[int, dict[str, float]]:
-    return {line["step"]: line for line in logbook.read_lines(workdir / "metrics.jsonl") if line["part"] == part}
+    return {line["step"]: line for line in run_files.read_lines(workdir) if line["part"] == part}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     ended = finish(job)
     step = max(int(path.name) for path in (workdir / "checkpoints" / "latest").iterdir())
     files = sorted(path.name for path in workdir.iterdir())
-    return Stopped(workdir, step, ended, files, *(logbook.read_lines(workdir / f"{name}.jsonl") for name in LOGS))
+    return Stopped(workdir, step, ended, files, *(run_files.read_lines(workdir, f"{name}.jsonl") for name in LOGS))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from poster_jax import errors
 from poster_jax.data import builder, cache, dataset, resident
 from poster_jax.protocols import single
 from poster_jax.runtime import preemption, storage
-from poster_jax.workdir import logbook, run_folder
+from poster_jax.workdir import logbook, run_files, run_folder
 from tests.helpers import faults, processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -53,17 +53,17 @@ def test_a_log_grows_in_numbered_parts_that_become_one_file(tmp_path: pathlib.Pa
         for line in lines[first : first + 5]:
             log.append(line)
     assert sorted(os.listdir(tmp_path)) == [f"metrics.jsonl.{number:06}" for number in range(10)]
-    assert logbook.read_lines(path) == lines[:10]
+    assert run_files.read_lines(path.parent) == lines[:10]
     kept = path.with_name("metrics.jsonl.000004").read_text()
     log.close()
-    assert os.listdir(tmp_path) == ["metrics.jsonl"] and logbook.read_lines(path) == lines[:10]
+    assert os.listdir(tmp_path) == ["metrics.jsonl"] and run_files.read_lines(path.parent) == lines[:10]
     # What a crash has left between the file and the removal of its parts is not told twice; a lost part is missed.
     path.with_name("metrics.jsonl.000004").write_text(kept)
-    assert logbook.read_lines(path) == lines[:10]
+    assert run_files.read_lines(path.parent) == lines[:10]
     log.append(lines[10])
     log.append(lines[11])
     path.with_name("metrics.jsonl.000005").unlink()
-    assert logbook.read_lines(path) == [*lines[:10], lines[11]]
+    assert run_files.read_lines(path.parent) == [*lines[:10], lines[11]]
     with pytest.raises(ValueError, match="not JSON compliant"):
         log.append({"loss": float("nan")})
 
@@ -84,7 +84,7 @@ def test_lines_beyond_the_restored_step_are_dropped_from_the_parts_too(tmp_path:
         log = logbook.Logbook(workdir, last_step=last_step, total_steps=9, tensorboard=False)
         for step in range(last_step + 1, last_step + 6):
             log.metrics(step, "train", {"loss": float(step + last_step)})
-    assert [(line["step"], line["loss"]) for line in logbook.read_lines(workdir / "metrics.jsonl")] == [
+    assert [(line["step"], line["loss"]) for line in run_files.read_lines(workdir)] == [
         *((step, step) for step in range(1, 4)),
         *((step, step + 3) for step in range(4, 9)),
     ]

@@ -18,7 +18,7 @@ from poster_jax.train import evaluate as evaluate_lib
 from poster_jax.train import loop, network, train_state
 from poster_jax.train import run as run_lib
 from poster_jax.train.train_state import TrainState
-from poster_jax.workdir import checkpoint, logbook
+from poster_jax.workdir import checkpoint, logbook, run_files
 
 NUM_ROWS = 37
 
@@ -112,7 +112,7 @@ def test_evaluation_counts_every_row_once(num_devices: int) -> None:
 def test_saving_and_evaluating_have_cadences_of_their_own(tmp_path: pathlib.Path) -> None:
     _, spy = run_fit(tmp_path, run_lib.Cadence(total=10, log=100, evaluate=5, save=3))
     assert [step for event, step in spy.events if event == "save"] == [3, 6, 9, 10]
-    lines = logbook.read_lines(tmp_path / "metrics.jsonl")
+    lines = run_files.read_lines(tmp_path)
     assert [line["step"] for line in lines if line["part"] == "validation"] == [5, 10]
     assert [line["step"] for line in lines if line["part"] == "train"] == [3, 5, 6, 9, 10]
 
@@ -125,7 +125,7 @@ def test_a_cadence_fires_at_its_multiples_and_at_the_end(every: int, expected: l
 
 def test_the_windows_of_two_log_lines_do_not_overlap(tmp_path: pathlib.Path) -> None:
     run_fit(tmp_path, run_lib.Cadence(total=6, log=3, evaluate=100, save=100))
-    train = [line for line in logbook.read_lines(tmp_path / "metrics.jsonl") if line["part"] == "train"]
+    train = [line for line in run_files.read_lines(tmp_path) if line["part"] == "train"]
     assert [line["loss"] for line in train] == [1.0, 4.0]  # steps 0 1 2, then 3 4 5
 
 
@@ -201,7 +201,7 @@ def test_a_lost_window_is_seen_by_that_comparison(tmp_path: pathlib.Path) -> Non
 def test_a_line_cut_by_a_crash_is_dropped(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "part": "train"}\n{"step": 2, "pa')
-    assert logbook.read_lines(path) == [{"step": 1, "part": "train"}]
+    assert run_files.read_lines(path.parent) == [{"step": 1, "part": "train"}]
 
 
 def noise(seed: int) -> jax.Array:

@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from poster_jax.workdir import logbook
+from poster_jax.workdir import run_files
 from tests.helpers import faults, staged
 
 
@@ -33,7 +33,7 @@ def search(folder: pathlib.Path) -> faults.Whole:
 
 
 def test_metrics_hold_every_line_once(single: faults.Whole, folder: pathlib.Path) -> None:
-    lines = logbook.read_lines(folder / "single" / "run" / "metrics.jsonl")
+    lines = run_files.read_lines(folder / "single" / "run")
     keys = [(line["step"], line["part"]) for line in lines]
     assert len(set(keys)) == len(keys)
     assert [step for step, part in keys if part == "validation"] == [6, 12, 18, 24, 30]

@@ -20,15 +20,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from poster_jax import errors
+from poster_jax import cli, errors
 from poster_jax.data import catalog, images
 from poster_jax.data.download import crawler, hosts, request
 from poster_jax.data.download import movies as movies_lib
 from poster_jax.data.download.journal import FAILED, KEPT, LOST, Entry, Journal
 
-EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
 QUIET_SECS = 60.0  # between two lines of progress where there is no terminal
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
@@ -158,23 +157,24 @@ def download(csv_path: pathlib.Path, out_dir: pathlib.Path, options: argparse.Na
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    return cli.run_command(_run, argv)
+
+
+def _run(argv: list[str]) -> int:
+    options = parse_options(argv)
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
         with _stopped_by_signals() as (stop, received):
             num_left = download(pathlib.Path(options.csv), pathlib.Path(options.dir), options, stop)
-    except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        print(f"poster_jax: {error.strerror}: {error.filename or 'the disk'}; name another DIR or make room.", file=sys.stderr)
-        return EXIT_MISTAKE
+        refusal = f"{error.strerror}: {error.filename or 'the disk'}"
+        raise errors.UserError(f"{refusal}; name another DIR or make room.") from error
     if received:
         print(f"poster_jax: stopped by {received[0]}; run the same command to go on.", file=sys.stderr)
     elif num_left:
         print(f"poster_jax: {num_left} posters failed in a way that may pass; run the same command again.", file=sys.stderr)
-    return EXIT_UNFINISHED if received or num_left else 0
+    return cli.EXIT_UNFINISHED if received or num_left else 0
 
 
 @contextlib.contextmanager
@@ -197,21 +197,9 @@ def _stopped_by_signals() -> Iterator[tuple[threading.Event, list[str]]]:
             signal.signal(kind, handler)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that answers a mistake as everything else here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise errors.UserError(f"{message}; see python -m poster_jax.data.download --help.")
-
-
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     """Options of the command; raises `UserError`."""
-    parser = _Parser(
-        prog="python -m poster_jax.data.download",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = cli.Parser("python -m poster_jax.data.download", __doc__, show_defaults=True)
     parser.add_argument("csv", help="MovieGenre.csv, with the columns imdbId, Genre and Poster")
     parser.add_argument("dir", help="where the data set is built")
     whole, number = _above_zero(int), _above_zero(float)

@@ -6,6 +6,7 @@ from typing import Any
 
 from poster_jax.report import runs
 from poster_jax.report.figures import style
+from poster_jax.workdir import run_files
 
 COLUMNS = 5
 PARTS = (("train", 0.9), ("validation", 2.0))  # line widths
@@ -23,7 +24,7 @@ def search_picture(many: runs.Many, stem: str) -> style.Picture:
 
 def transfer_pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
     """Frozen heads and fine-tuning (the paper's Figures 6 and 7); none for a run of another protocol."""
-    if "branches" not in run.results:
+    if run_files.find_protocol(run.results) != "transfer":
         return []
     caption = (
         "Transfer by input range: heads on the frozen body at each rate, then fine-tuning. Thick: validation; thin: training "

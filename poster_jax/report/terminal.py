@@ -1,0 +1,33 @@
+"""What a run prints when it ends: the table of its results, by the protocol that wrote them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from poster_jax.report.tables import ablation_table, claims_table, run_table, search_table, transfer_table
+from poster_jax.workdir import run_files
+
+
+def text(results: Mapping[str, Any]) -> str:
+    """The tables of one results.json, as plain text that ends in a newline."""
+    return TABLES[run_files.find_protocol(results)](results)
+
+
+def _single(results: Mapping[str, Any]) -> str:
+    return run_table.seeds_table(results["seeds"]) if "seeds" in results else run_table.results_table(results)
+
+
+def _transfer(results: Mapping[str, Any]) -> str:
+    return f"{_single(results)}\n{transfer_table.transfer_table(results.get('seeds', [results]))}"
+
+
+def _search(results: Mapping[str, Any]) -> str:
+    return f"{search_table.search_table(results['search'])}\n{_single(results)}"
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "single": _single,
+    "transfer": _transfer,
+    "search": _search,
+    "ablation": ablation_table.ablation_table,
+    "reproduce": claims_table.ledger_text,
+}
