@@ -10,34 +10,35 @@ import json
 import pathlib
 import warnings
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import ml_collections
 
 from poster_jax import errors
-from poster_jax.config import defaults, grid, validate, validate_search
+from poster_jax.config import grid, types, validate, validate_search
 
 # The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
 
 
-def parse_arg(arg: str, **flags: bool) -> defaults.Config:
-    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag.
+def parse_arg(arg: str, **flags: bool) -> SimpleNamespace:
+    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag, as attributes.
 
     Raises `UserError` for a word that is not among `flags`.
     """
-    result = ml_collections.ConfigDict(dict(flags))
+    given = dict(flags)
     for word in filter(None, arg.split(",")):
         if word not in flags:
             raise errors.UserError(
                 f"the config argument {word!r} is unknown{validate.nearest(word, flags)}; "
                 f"this file knows: {', '.join(sorted(flags))}."
             )
-        result[word] = True
-    return result
+        given[word] = True
+    return SimpleNamespace(**given)
 
 
-def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> defaults.Config:
+def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> types.Config:
     """Loads `file.py` or `file.py:arg`, applies overrides in order, checks and locks the result.
 
     Args:
@@ -86,7 +87,7 @@ def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def override(config: defaults.Config, key: str, text: str) -> None:
+def override(config: types.Config, key: str, text: str) -> None:
     """Sets one dotted key from text, in the type that the key has."""
     flat = flatten(config)
     if key not in flat:
@@ -103,7 +104,7 @@ def override(config: defaults.Config, key: str, text: str) -> None:
     _assign(config, key, validate.fit(key, old, value))
 
 
-def derive(config: defaults.Config, values: Mapping[str, Any]) -> defaults.Config:
+def derive(config: types.Config, values: Mapping[str, Any]) -> types.Config:
     """A copy of a config with other values of some dotted keys."""
     derived = config.copy_and_resolve_references()
     for key, value in values.items():
@@ -111,7 +112,7 @@ def derive(config: defaults.Config, values: Mapping[str, Any]) -> defaults.Confi
     return derived
 
 
-def _assign(config: defaults.Config, key: str, value: Any) -> None:
+def _assign(config: types.Config, key: str, value: Any) -> None:
     parent, _, leaf = key.rpartition(".")
     node = config
     for part in filter(None, parent.split(".")):
@@ -119,7 +120,7 @@ def _assign(config: defaults.Config, key: str, value: Any) -> None:
     node[leaf] = value
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: types.Section | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{dotted key: value} of a nested config, in order."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -130,14 +131,14 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def to_json(config: defaults.Config) -> str:
+def to_json(config: types.Config) -> str:
     """Readable JSON; tuples become lists and come back as tuples through `from_json`."""
     return json.dumps(config.to_dict(), indent=2)
 
 
-def from_json(text: str) -> defaults.Config:
+def from_json(text: str) -> types.Config:
     """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
-    return ml_collections.ConfigDict(to_tuples(json.loads(text)))
+    return types.make(to_tuples(json.loads(text)))
 
 
 def to_tuples(value: Any) -> Any:
@@ -147,7 +148,7 @@ def to_tuples(value: Any) -> Any:
     return {key: to_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def differences(old: defaults.Config, new: defaults.Config) -> list[str]:
+def differences(old: types.Config, new: types.Config) -> list[str]:
     """`key: old -> new` for every key whose value differs."""
     before, after = flatten(old), flatten(new)
     absent = "(absent)"

@@ -56,7 +56,7 @@ def run_seeds(
 
 def start_network(
     config: config_lib.Config,
-    fields: Mapping[str, Any],
+    fields: config_lib.Model | Mapping[str, Any],
     feed: input_pipeline.Loader,
     num_steps: int,
     seed: int,

@@ -192,7 +192,8 @@ def head_through_body(
     """The slow way to the same head, which may see augmented posters and a moving BatchNorm."""
     stage = config.copy_and_resolve_references()
     if not config.transfer.augment:
-        stage.train.augment = {name: type(value)(0) for name, value in config.train.augment.items()}
+        for name, value in config.train.augment.items():
+            stage.train.augment[name] = type(value)(0)
     stage.train.average_decay = 0.0
     folder = workdir / f"head_{learning_rate:g}"
     folder.mkdir(exist_ok=True)
