@@ -1,6 +1,8 @@
 """Networks by name: `build` turns `config.model` into a flax module, `load_pretrained` reads the weights it starts from."""
 
+from poster_jax.models.layers import Variables as Variables
 from poster_jax.models.registry import MODELS as MODELS
+from poster_jax.models.registry import PosterModel as PosterModel
 from poster_jax.models.registry import body_fields as body_fields
 from poster_jax.models.registry import build as build
 from poster_jax.models.registry import first_steps as first_steps

@@ -52,6 +52,6 @@ def local_slice(size: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, Any]:
+def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
     """Local rows of every process -> global device arrays cut along the batch axis."""
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -13,7 +13,7 @@ OF_BASE = set(typing.get_type_hints(config_types.Section))
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotation made of bool, int, float, str, Any, tuples and unions; True is no int, 1 is a float."""
+    """Whether a value fits an annotation made of bool, int, float, str, Any, tuples and unions; 1 is a float."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, one) for one in arguments)
