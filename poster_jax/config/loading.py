@@ -16,10 +16,14 @@ from typing import Any
 import ml_collections
 
 from poster_jax import errors
-from poster_jax.config import grid, types, validate, validate_search
+from poster_jax.config import defaults, grid, types, validate, validate_search
 
 # The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
+# {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
+# the value with which the code does what it did before the key came; that need not be the default. Add an entry with every new
+# key: without one, an older workdir can no longer be resumed.
+ADDED_KEYS: dict[str, Any] = {}
 
 
 def parse_arg(arg: str, **flags: bool) -> SimpleNamespace:
@@ -137,8 +141,24 @@ def to_json(config: types.Config) -> str:
 
 
 def from_json(text: str) -> types.Config:
-    """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
-    return types.make(to_tuples(json.loads(text)))
+    """The inverse of `to_json`: `from_json(to_json(c)) == c`. Keys of `ADDED_KEYS` that the text lacks are added.
+
+    Raises `UserError` for a key that no config has: what it asked for is unknown, so the run cannot be taken for another.
+    """
+    config = types.make(to_tuples(json.loads(text)))
+    given = flatten(config)
+    known = {key for model in defaults.MODELS for key in flatten(defaults.base(model))}
+    for key in given:
+        if key not in known:
+            raise errors.UserError(
+                f"the key {key!r} is unknown to this version of poster_jax{validate.nearest(key, known)}: "
+                "use the version that wrote it."
+            )
+    for key, value in ADDED_KEYS.items():
+        of_other_model = key.startswith("model.") and key.removeprefix("model.") not in defaults.MODELS[config.model.name]
+        if key not in given and not of_other_model:
+            _assign(config, key, value)
+    return config
 
 
 def to_tuples(value: Any) -> Any:
