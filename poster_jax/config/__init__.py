@@ -1,13 +1,13 @@
-"""What a run may be asked for: keys, defaults, checks, and the way from a file to a checked config."""
+"""What a run may be asked for: keys with their types and defaults, checks, and the way from a file to a checked config."""
 
 from poster_jax.config.defaults import DEFAULTS as DEFAULTS
 from poster_jax.config.defaults import MODELS as MODELS
 from poster_jax.config.defaults import TABLE_6_BLOCKS as TABLE_6_BLOCKS
 from poster_jax.config.defaults import TABLE_6_DENSE as TABLE_6_DENSE
-from poster_jax.config.defaults import Config as Config
 from poster_jax.config.defaults import base as base
 from poster_jax.config.defaults import make_smoke as make_smoke
 from poster_jax.config.defaults import narrow as narrow
+from poster_jax.config.loading import ADDED_KEYS as ADDED_KEYS
 from poster_jax.config.loading import RESUMABLE as RESUMABLE
 from poster_jax.config.loading import derive as derive
 from poster_jax.config.loading import differences as differences
@@ -20,3 +20,17 @@ from poster_jax.config.loading import parse_overrides as parse_overrides
 from poster_jax.config.loading import to_json as to_json
 from poster_jax.config.loading import to_steps as to_steps
 from poster_jax.config.loading import to_tuples as to_tuples
+from poster_jax.config.types import Ablation as Ablation
+from poster_jax.config.types import Augment as Augment
+from poster_jax.config.types import Checkpoint as Checkpoint
+from poster_jax.config.types import Config as Config
+from poster_jax.config.types import Data as Data
+from poster_jax.config.types import Eval as Eval
+from poster_jax.config.types import Loss as Loss
+from poster_jax.config.types import Model as Model
+from poster_jax.config.types import Optim as Optim
+from poster_jax.config.types import Reproduce as Reproduce
+from poster_jax.config.types import Search as Search
+from poster_jax.config.types import Section as Section
+from poster_jax.config.types import Train as Train
+from poster_jax.config.types import Transfer as Transfer

@@ -1,14 +1,8 @@
 """Every config key with its default."""
 
 import copy
-from typing import Any
 
-import ml_collections
-
-from poster_jax.config import grid, validate_search
-
-# A ConfigDict. To a type checker ml_collections gives every entry a union of seven types, which nobody can read from.
-Config = Any
+from poster_jax.config import grid, types, validate_search
 
 # Paper, Table 6: four 3 x 3 convolutions; (filters, kernel, pool, batch norm, dropout) per block.
 TABLE_6_BLOCKS = ((32, 3, 1, False, 0.0), (64, 3, 2, False, 0.0), (128, 3, 1, False, 0.0), (64, 3, 2, False, 0.25))
@@ -134,12 +128,12 @@ DEFAULTS = {
 }
 
 
-def base(model: str = "cnn") -> Config:
+def base(model: str = "cnn") -> types.Config:
     """A fresh copy of every key with its default, for a network of `MODELS`."""
-    return ml_collections.ConfigDict(copy.deepcopy({**DEFAULTS, "model": MODELS[model]}))
+    return types.make(copy.deepcopy({**DEFAULTS, "model": MODELS[model]}))
 
 
-def make_smoke(config: Config) -> Config:
+def make_smoke(config: types.Config) -> types.Config:
     """Shrinks a config to seconds on a CPU: few small synthetic posters, narrow layers, two epochs."""
     config.data.variant = "synthetic"
     config.data.num_posters = 180

@@ -10,34 +10,39 @@ import json
 import pathlib
 import warnings
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import ml_collections
 
 from poster_jax import errors
-from poster_jax.config import defaults, grid, validate, validate_search
+from poster_jax.config import defaults, grid, types, validate, validate_search
 
 # The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
+# {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
+# the value with which the code does what it did before the key came; that need not be the default. Add an entry with every new
+# key: without one, an older workdir can no longer be resumed.
+ADDED_KEYS: dict[str, Any] = {}
 
 
-def parse_arg(arg: str, **flags: bool) -> defaults.Config:
-    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag.
+def parse_arg(arg: str, **flags: bool) -> SimpleNamespace:
+    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag, as attributes.
 
     Raises `UserError` for a word that is not among `flags`.
     """
-    result = ml_collections.ConfigDict(dict(flags))
+    given = dict(flags)
     for word in filter(None, arg.split(",")):
         if word not in flags:
             raise errors.UserError(
                 f"the config argument {word!r} is unknown{validate.nearest(word, flags)}; "
                 f"this file knows: {', '.join(sorted(flags))}."
             )
-        result[word] = True
-    return result
+        given[word] = True
+    return SimpleNamespace(**given)
 
 
-def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> defaults.Config:
+def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> types.Config:
     """Loads `file.py` or `file.py:arg`, applies overrides in order, checks and locks the result.
 
     Args:
@@ -86,7 +91,7 @@ def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def override(config: defaults.Config, key: str, text: str) -> None:
+def override(config: types.Config, key: str, text: str) -> None:
     """Sets one dotted key from text, in the type that the key has."""
     flat = flatten(config)
     if key not in flat:
@@ -103,7 +108,7 @@ def override(config: defaults.Config, key: str, text: str) -> None:
     _assign(config, key, validate.fit(key, old, value))
 
 
-def derive(config: defaults.Config, values: Mapping[str, Any]) -> defaults.Config:
+def derive(config: types.Config, values: Mapping[str, Any]) -> types.Config:
     """A copy of a config with other values of some dotted keys."""
     derived = config.copy_and_resolve_references()
     for key, value in values.items():
@@ -111,7 +116,7 @@ def derive(config: defaults.Config, values: Mapping[str, Any]) -> defaults.Confi
     return derived
 
 
-def _assign(config: defaults.Config, key: str, value: Any) -> None:
+def _assign(config: types.Config, key: str, value: Any) -> None:
     parent, _, leaf = key.rpartition(".")
     node = config
     for part in filter(None, parent.split(".")):
@@ -119,7 +124,7 @@ def _assign(config: defaults.Config, key: str, value: Any) -> None:
     node[leaf] = value
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: types.Section | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{dotted key: value} of a nested config, in order."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -130,14 +135,30 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def to_json(config: defaults.Config) -> str:
+def to_json(config: types.Config) -> str:
     """Readable JSON; tuples become lists and come back as tuples through `from_json`."""
     return json.dumps(config.to_dict(), indent=2)
 
 
-def from_json(text: str) -> defaults.Config:
-    """The inverse of `to_json`: `from_json(to_json(c)) == c`."""
-    return ml_collections.ConfigDict(to_tuples(json.loads(text)))
+def from_json(text: str) -> types.Config:
+    """The inverse of `to_json`: `from_json(to_json(c)) == c`. Keys of `ADDED_KEYS` that the text lacks are added.
+
+    Raises `UserError` for a key that no config has: what it asked for is unknown, so the run cannot be taken for another.
+    """
+    config = types.make(to_tuples(json.loads(text)))
+    given = flatten(config)
+    known = {key for model in defaults.MODELS for key in flatten(defaults.base(model))}
+    for key in given:
+        if key not in known:
+            raise errors.UserError(
+                f"the key {key!r} is unknown to this version of poster_jax{validate.nearest(key, known)}: "
+                "use the version that wrote it."
+            )
+    for key, value in ADDED_KEYS.items():
+        of_other_model = key.startswith("model.") and key.removeprefix("model.") not in defaults.MODELS[config.model.name]
+        if key not in given and not of_other_model:
+            _assign(config, key, value)
+    return config
 
 
 def to_tuples(value: Any) -> Any:
@@ -147,7 +168,7 @@ def to_tuples(value: Any) -> Any:
     return {key: to_tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def differences(old: defaults.Config, new: defaults.Config) -> list[str]:
+def differences(old: types.Config, new: types.Config) -> list[str]:
     """`key: old -> new` for every key whose value differs."""
     before, after = flatten(old), flatten(new)
     absent = "(absent)"

@@ -99,7 +99,7 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
     ends = np.cumsum([len(run.seeds) for run in aligned])
     owned = [slice(end - len(run.seeds), end) for run, end in zip(aligned, ends, strict=True)]
 
-    def entry(name: str, column: Any, floor: float | npt.NDArray) -> dict[str, Any]:
+    def entry(name: str, column: tuple[int, ...], floor: float | npt.NDArray) -> dict[str, Any]:
         by_seed = [[float(values[name][column]) for values in plain[own]] for own in owned]
         samples = [np.mean([drawn[name][(slice(None), *column)] for drawn in resampled[own]], axis=0) for own in owned]
         values = [float(np.mean(each)) for each in by_seed]

@@ -4,8 +4,6 @@ BatchNorm stands after the activation: the paper puts it "after each convolution
 its layers have their activation inside (Tables 2 and 6).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -84,7 +82,7 @@ class CNN(nn.Module):
             x = self._drop(x, dropout, train)
         return nn.Dense(self.num_genres, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())(x).astype(jnp.float32)
 
-    def _drop(self, x: jax.Array, dropout: Any, train: bool) -> jax.Array:
+    def _drop(self, x: jax.Array, dropout: float | jax.Array, train: bool) -> jax.Array:
         if isinstance(dropout, jax.Array):
             return ChannelDropout(dropout)(x) if train else x
         return nn.Dropout(dropout, deterministic=not train)(x) if dropout else x

@@ -5,19 +5,20 @@ off. The logit and not the probability is explained, because a saturated probabi
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from poster_jax import errors
-from poster_jax.models import cnn, layers, mobilenet_v2
+from poster_jax.models import cnn, layers, mobilenet_v2, types
 
 # (variables, x, genre) -> (activation [B, h, w, C], gradient of the genre's logit with respect to it)
-Backward = Callable[[Any, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Backward = Callable[[types.Variables, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+GradCam = Callable[[types.Variables, jax.typing.ArrayLike, jax.typing.ArrayLike], jax.Array]
 
 
-def make_grad_cam(model: Any) -> Callable[..., jax.Array]:
+def make_grad_cam(model: types.PosterModel) -> GradCam:
     """`grad_cam(variables, image uint8 [B, H, W, 3], genre int32 [B]) -> float32 [B, h, w] in [0, 1]`, jitted and pure.
 
     h and w are those of the last map. The largest cell of a poster's map is 1; a map without evidence is 0 everywhere. Raises
@@ -25,7 +26,7 @@ def make_grad_cam(model: Any) -> Callable[..., jax.Array]:
     """
     backward = _FAMILIES[type(model)](model)
 
-    def grad_cam(variables: dict[str, Any], image: jax.Array, genre: jax.Array) -> jax.Array:
+    def grad_cam(variables: types.Variables, image: jax.Array, genre: jax.Array) -> jax.Array:
         activation, gradient = backward(variables, layers.normalise(image, model.input_range), genre)
         weights = gradient.astype(jnp.float32).mean((1, 2), keepdims=True)
         evidence = jax.nn.relu((weights * activation.astype(jnp.float32)).sum(-1))
@@ -45,7 +46,7 @@ def _make_perturbed(model: cnn.CNN) -> Backward:
     if not model.blocks:
         raise errors.UserError("config.model.blocks is empty: Grad-CAM needs a network with a convolution.")
 
-    def backward(variables: Any, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def backward(variables: types.Variables, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
         _, shapes = jax.eval_shape(lambda: model.apply(variables, x, False, mutable=[cnn.PERTURBATIONS]))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[cnn.PERTURBATIONS])
 
@@ -60,20 +61,20 @@ def _make_perturbed(model: cnn.CNN) -> Backward:
     return backward
 
 
-def _make_pooled(model: mobilenet_v2.MobileNetV2) -> Backward:
+def _make_pooled(model: types.PosterModel) -> Backward:
     """For a body whose last map is pooled over the poster: only pooling and head are differentiated.
 
     The style of earlier maps (`style_from`) is held fixed: what it adds to a logit has no place on the last map.
     """
 
-    def backward(variables: Any, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
-        last_map, features = cast(Any, model.apply(variables, x, False, method="features"))
+    def backward(variables: types.Variables, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
+        last_map, features = model.apply(variables, x, False, method="features")
         style = features[:, last_map.shape[3] :]
 
         def chosen(activation: jax.Array) -> jax.Array:
-            pooled: Any = model.apply(variables, activation, method="pool")
+            pooled = model.apply(variables, activation, method="pool")
             joined = jnp.concatenate([pooled.astype(style.dtype), style], axis=1)
-            logits: Any = model.apply(variables, joined, False, method="classify")
+            logits = model.apply(variables, joined, False, method="classify")
             return _chosen_sum(logits, genre)
 
         return last_map, jax.grad(chosen)(last_map)

@@ -1,12 +1,12 @@
 """Layers that the networks share: the convolution, and what maps pixels to a network's input range."""
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from poster_jax.models.types import Variables
 from poster_jax.ops import conv, conv_pool
 
 
@@ -25,7 +25,7 @@ class Conv(nn.Module):
     stride: int = 1
     use_bias: bool = True
     pool: int = 1
-    dtype: Any = jnp.float32
+    dtype: jax.typing.DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -48,6 +48,6 @@ def normalise(image: jax.Array, input_range: tuple[float, float]) -> jax.Array:
     return image.astype(jnp.float32) * ((high - low) / 255.0) + low
 
 
-def count_values(tree: Any) -> int:
+def count_values(tree: Variables) -> int:
     """Number of values in a tree of arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

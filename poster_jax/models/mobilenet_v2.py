@@ -8,7 +8,7 @@ convolution before it, so that its gradients are sums over weights and no activa
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -108,7 +108,7 @@ SMALL_VARIANCE = 1e-5
 MIN_SIDE_PX = 32
 
 
-def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: jax.typing.DTypeLike) -> jax.Array:
     """Glorot uniform, as Keras draws it, from a hash of the key and of each entry's place.
 
     XLA needs 0.3 s to compile one of `jax.random`'s draws on CPU, and a body has 52; this one costs a tenth.
@@ -147,7 +147,7 @@ class ConvNorm(nn.Module):
     epsilon: float
     momentum: float
     bn_mode: str
-    dtype: Any
+    dtype: jax.typing.DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -167,8 +167,7 @@ class ConvNorm(nn.Module):
             y = y + (bias - running_mean.value * factor).astype(self.dtype).reshape(wide)
         else:
             y = self._convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
-            normalised: Any = batch_norm.batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
-            y, mean, var = normalised
+            y, mean, var = batch_norm.batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
             running_mean.value = self._moved(running_mean.value, mean)
             running_var.value = self._moved(running_var.value, var)
             y = y.astype(self.dtype)
@@ -191,7 +190,7 @@ class Block(nn.Module):
     """Inverted residual: expand 1x1 (not at expansion 1), depthwise 3x3, project 1x1; the input is added where shapes allow."""
 
     row: Row
-    unit: Any  # ConvNorm with what all units share filled in
+    unit: Callable[..., ConvNorm]  # ConvNorm with what all units share filled in
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -306,7 +305,7 @@ class MobileNetV2(nn.Module):
         """The last map [B, h, w, D] -> [B, D]."""
         return last_map.max((1, 2)) if self.pooling == "max" else last_map.mean((1, 2))
 
-    def head_statistics(self, features: np.ndarray) -> dict[str, Any]:
+    def head_statistics(self, features: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """The `batch_stats` of the head that the features [N, D] of all training posters give; {} for one without any."""
         if not self.style_from:
             return {}

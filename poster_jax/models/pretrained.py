@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from poster_jax import errors
-from poster_jax.models import mobilenet_v2
+from poster_jax.models import mobilenet_v2, types
 from poster_jax.runtime import storage
 
 FORMAT = "poster_jax mobilenet_v2 1"
@@ -53,7 +53,7 @@ class Pretrained:
     left out.
     """
 
-    variables: dict[str, Any]
+    variables: types.Variables
     width: float
     padding: str
     epsilon: float
@@ -72,7 +72,7 @@ class Pretrained:
         }
 
 
-def merge(variables: Mapping[str, Any], pretrained: Pretrained) -> dict[str, Any]:
+def merge(variables: types.Variables, pretrained: Pretrained) -> dict[str, Any]:
     """Puts the weights in the place of a network's fresh arrays, each on the devices of the one it replaces.
 
     The head is replaced only if `pretrained` has one. Raises UserError when names or shapes differ.
@@ -132,7 +132,7 @@ def read(path: pathlib.Path) -> Pretrained:
     return Pretrained(checked(path, arrays), **fields, provenance=entry["provenance"])
 
 
-def account(source: str, given: Mapping[str, Any], needed: Mapping[str, Any], remedy: str) -> None:
+def account(source: str, given: Mapping[str, Sequence[int]], needed: Mapping[str, Sequence[int]], remedy: str) -> None:
     """Raises UserError listing what is missing, extra or misshaped; both arguments are {name: shape}."""
     misshaped = [name for name in needed if name in given and tuple(given[name]) != tuple(needed[name])]
     wrong = {

@@ -1,12 +1,13 @@
 """`build` turns `config.model` into a flax module, `load_pretrained` reads the weights that it starts from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from poster_jax import errors
 from poster_jax.models import cnn, mobilenet_v2, pretrained
+from poster_jax.models.types import PosterModel
 
 MODELS = {"cnn": cnn.CNN, "mobilenet_v2": mobilenet_v2.MobileNetV2}
 
@@ -29,7 +30,7 @@ def build(
     weights: str = "",
     loaded: pretrained.Pretrained | None = None,
     **fields: Any,
-) -> Any:
+) -> PosterModel:
     """`build(**config.model, num_genres=K, precision="float32", loaded=load_pretrained(**config.model))`.
 
     What comes with the weights (padding, epsilon, momentum, input range) is theirs; without weights it is what Keras has.
@@ -47,14 +48,14 @@ def build(
     return MODELS[name](num_genres=num_genres, precision=precision, **fields)
 
 
-def body_fields(model: Any) -> dict[str, Any]:
+def body_fields(model: PosterModel) -> dict[str, Any]:
     """The fields that pretrained weights decide, as a network has them; none for a network without such weights."""
     if not isinstance(model, mobilenet_v2.MobileNetV2):
         return {}
     return {name: getattr(model, name) for name in (*pretrained.FRAMEWORKS["keras"], "width")}
 
 
-def first_steps(model: Any, unfreeze_steps: int) -> Callable[[Any], Any] | None:
+def first_steps(model: PosterModel, unfreeze_steps: int) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
     """For `state.build_optimizer`: the step from which each parameter is changed, or None where all change from the start.
 
     Units of the body below `model.train_from` never change; those from there on open one after another, the last one first,

@@ -1,15 +1,13 @@
 """A network as a table of layers, output shapes and parameters, as Keras prints one."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from flax.linen import summary as flax_summary
 
+from poster_jax import config as config_lib
 from poster_jax.models import layers, mobilenet_v2, registry
 
 
-def describe(config: Any) -> str:
+def describe(config: config_lib.Config) -> str:
     """The layers, output shapes and parameters of a config's network, as text; weights are not read."""
     num_genres = len(config.data.genres) or config.data.num_genres
     model = registry.build(**config.model, num_genres=num_genres + config.data.num_auxiliary, precision=config.train.precision)
@@ -17,7 +15,7 @@ def describe(config: Any) -> str:
         return mobilenet_v2_table(model, config.data.image_size)
     image = jnp.zeros((1, *config.data.image_size, 3))
     plain = {"width": 110, "force_terminal": False}
-    return flax_summary.tabulate(model, jax.random.key(0), compute_flops=False, console_kwargs=plain)(image, False)
+    return model.tabulate(jax.random.key(0), image, False, compute_flops=False, console_kwargs=plain)
 
 
 def mobilenet_v2_table(model: mobilenet_v2.MobileNetV2, image_size: tuple[int, int]) -> str:

@@ -1,22 +1,22 @@
 """The types that models and training share."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
+
+import jax
 
 Params = dict[str, Any]  # flax's nested dict of parameters: {layer: {name: array}}
-Variables = Mapping[str, Any]  # {"params": Params, "batch_stats": ...}
+Variables = Mapping[str, Any]  # collections of arrays, or of their shapes: {"params": Params, "batch_stats": ...}
 
 
 class PosterModel(Protocol):
-    """What training, evaluation and export need of a network: a flax module of posters to logits."""
+    """What training and prediction need of a network: a flax module, float [B, H, W, 3] in `input_range` -> logits [B, K]."""
 
-    input_range: tuple[float, float]  # what black and white are mapped to
-    num_genres: int  # K: logits, auxiliary genres among them
-
-    def init(self, rngs: Any, x: Any, train: bool) -> Variables:
-        """Draws the variables for posters of the shape of `x` [B, H, W, 3]."""
-        ...
-
-    def apply(self, variables: Variables, *inputs: Any, **options: Any) -> Any:
-        """Logits float32 [B, K], with the changed collections where `mutable` names some."""
-        ...
+    @property
+    def input_range(self) -> tuple[float, float]: ...
+    @property
+    def num_genres(self) -> int: ...
+    def init(self, rngs: jax.Array, /, *args: Any, **kwargs: Any) -> Any: ...
+    def apply(self, variables: Variables, /, *args: Any, **kwargs: Any) -> Any: ...
+    def tabulate(self, rngs: jax.Array, /, *args: Any, **kwargs: Any) -> str: ...
+    def clone(self, **updates: Any) -> Self: ...

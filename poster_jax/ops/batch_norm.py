@@ -2,15 +2,17 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+Normalised = tuple[jax.Array, jax.Array, jax.Array]  # values, mean, variance
+Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # input, scale, mean, 1 / deviation
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+def batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> Normalised:
     """float32 [B, H, W, C] normalised by the batch, with `scale` and `bias` [1, 1, 1, C], and the batch's mean and variance.
 
     Its own gradient because autodiff's passes over the activations are twice as many. None flows through the statistics.
@@ -18,14 +20,14 @@ def batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) 
     return _batch_norm_forward(y, scale, bias, epsilon)[0]
 
 
-def _batch_norm_forward(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
+def _batch_norm_forward(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Normalised, Saved]:
     mean = y.mean((0, 1, 2), keepdims=True)
     var = jnp.square(y - mean).mean((0, 1, 2), keepdims=True)
     inverse = lax.rsqrt(var + epsilon)
     return ((y - mean) * (scale * inverse) + bias, mean, var), (y, scale, mean, inverse)
 
 
-def _batch_norm_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _batch_norm_backward(epsilon: float, saved: Saved, gradients: Normalised) -> tuple[jax.Array, jax.Array, jax.Array]:
     y, scale, mean, inverse = saved
     grad = lax.optimization_barrier(gradients[0])
     bias_gradient = grad.sum((0, 1, 2), keepdims=True)

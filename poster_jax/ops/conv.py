@@ -6,8 +6,8 @@ quarter of the rate of the forward pass. On CPU alone, convolutions take forms o
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ from jax import lax
 from poster_jax.ops import conv_narrow, conv_winograd, dispatch
 
 Padding = Literal["VALID", "SAME"]
+# `convolution(x, kernel)` and `gradients(x, kernel, grad)`, float32.
+CpuForm = tuple[
+    Callable[[jax.Array, jax.Array], jax.Array],
+    Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+]
 
 # The kernel height and the fewest channels, in and out, that were measured: 32 -> 64 gained least, narrower was not tried.
 WINOGRAD_HEIGHT = 3
@@ -75,7 +80,7 @@ def _conv2d_backward(
 _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
-def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> tuple[Any, Any] | None:
+def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> CpuForm | None:
     """Forward pass and gradients that serve better than XLA's own on CPU, for padded float32 input; None where none does."""
     if _winograd_serves(x, kernel, padding, stride):
         return conv_winograd.convolution, conv_winograd.gradients

@@ -5,8 +5,6 @@ that holds one shifted copy of the filter for each: 16/9 of the multiplications 
 pixels, so that pooling and its gradient are long loops, which they are not over a handful of channels.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -88,7 +86,7 @@ def _conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _conv_pool_forward(x, kernel)[0]
 
 
-def _conv_pool_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
+def _conv_pool_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
     def joined(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
         largest, place = joined_forward(x.astype(jnp.float32), kernel.astype(jnp.float32))
         return largest.astype(x.dtype), place

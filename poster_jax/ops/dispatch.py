@@ -6,12 +6,14 @@ for several platforms is right on each.
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import jax
 from jax import lax
 
+Padding = str | Sequence[tuple[int, int]]  # VALID, SAME, or zeros before and after rows and columns
+Result = TypeVar("Result")
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _portable = contextvars.ContextVar("plain", default=False)
 
@@ -34,14 +36,14 @@ def is_portable() -> bool:
     return _portable.get()
 
 
-def by_platform(*operands: Any, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
+def by_platform(*operands: jax.Array, cpu: Callable[..., Result], default: Callable[..., Result]) -> Result:
     """`cpu(*operands)` where the program runs on a CPU, `default(*operands)` elsewhere and within `plain`."""
     if is_portable():
         return default(*operands)
     return lax.platform_dependent(*operands, cpu=cpu, default=default)
 
 
-def native_conv2d(x: jax.Array, kernel: jax.Array, padding: Any = "VALID", strides: tuple[int, int] = (1, 1)) -> jax.Array:
+def native_conv2d(x: jax.Array, kernel: jax.Array, padding: Padding = "VALID", strides: tuple[int, int] = (1, 1)) -> jax.Array:
     """XLA's own convolution of [B, H, W, C] with [kh, kw, C / groups, D]; the kernel's third axis says how many groups."""
     groups = x.shape[3] // kernel.shape[2]
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS, feature_group_count=groups)

@@ -4,8 +4,8 @@ import collections
 import contextlib
 import functools
 import signal
-from collections.abc import Iterator
-from typing import Any
+import types
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ class StopRequest:
             if int(self._asked.popleft()):
                 raise errors.Interrupted(self._received or "a signal to another process")
 
-    def _handle(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: types.FrameType | None) -> None:
         if self._received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number).name
@@ -83,6 +83,6 @@ def _anywhere(flag: bool) -> jax.Array:
 
 
 @functools.cache
-def _counter() -> tuple[Any, NamedSharding]:
+def _counter() -> tuple[Callable[[jax.Array], jax.Array], NamedSharding]:
     shardings = sharding_lib.make_shardings()
     return jax.jit(jnp.sum, out_shardings=shardings.replicated), shardings.batch

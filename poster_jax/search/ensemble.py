@@ -60,7 +60,7 @@ def make_init(task: SearchTask, widths: Trial) -> Callable[[jax.Array], TrainSta
     """`init(key) -> TrainState` of a network of these widths, weights drawn with its own fan-in; to be jitted."""
     average = task.config.train.average_decay > 0
     return train_state.make_init(
-        build_model(task, widths, 0.0), _build_optimizer(task, 1.0), tuple(task.config.data.image_size), average
+        build_model(task, widths, 0.0), _build_optimizer(task, 1.0), task.config.data.image_size, average
     )
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from poster_jax.runtime import multihost, storage
 
 # Reads that orbax leaves behind when it gives up on a damaged checkpoint end within this time.
 SETTLE_SECS = 0.5
+Tree = TypeVar("Tree")  # a pytree of arrays, or of their shapes, dtypes and shardings
 
 
 class Checkpoints:
@@ -47,7 +48,7 @@ class Checkpoints:
         about: Any = {"window": window, "sha256": digest(state)}
         self._latest.save_checkpointables_async(step, {"state": state}, custom_metadata=about, force=True, overwrite=True)
 
-    def restore_latest(self, abstract_state: Any) -> tuple[Any, int, dict[str, list[float]]] | None:
+    def restore_latest(self, abstract_state: Tree) -> tuple[Tree, int, dict[str, list[float]]] | None:
         """(state, step, window) of the newest checkpoint that can be read, or None where there is none.
 
         Args:
@@ -93,7 +94,7 @@ class Checkpoints:
             overwrite=True,
         )
 
-    def restore_best(self, abstract_variables: Any) -> tuple[Any, int]:
+    def restore_best(self, abstract_variables: Tree) -> tuple[Tree, int]:
         """(variables, step) of the best checkpoint; raises UserError where there is none, or it is damaged."""
         latest = self._best.latest
         if latest is None:
@@ -133,7 +134,7 @@ def digest(tree: Any) -> str:
     return found.hexdigest()
 
 
-def _load(checkpointer: Any, step: int, name: str, abstract: Any) -> Any:
+def _load(checkpointer: ocp.training.Checkpointer, step: int, name: str, abstract: Tree) -> Tree:
     """The arrays of a step; raises ValueError where they are not the ones that were saved, and whatever orbax raises."""
     with _without_stray_errors():
         loaded = checkpointer.load_checkpointables(step, {name: abstract})[name]
@@ -181,15 +182,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _custom(checkpointer: Any, step: int) -> Any:
+def _custom(checkpointer: ocp.training.Checkpointer, step: int) -> Any:
     """What was saved beside the arrays of a step."""
     return checkpointer.metadata(step).custom_metadata
 
 
-def _open(directory: Any, keep: int) -> Any:
+def _open(directory: pathlib.Path, keep: int) -> ocp.training.Checkpointer:
     policies: Any = ocp.training
     return ocp.training.Checkpointer(
-        directory,
+        epath.Path(directory),
         # Orbax's own policy is to save as often as it can; the loop decides here.
         save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
         preservation_policy=policies.preservation_policies.LatestN(keep),

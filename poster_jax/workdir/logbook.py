@@ -8,13 +8,17 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import tqdm
 
 from poster_jax.runtime import multihost, storage
 from poster_jax.workdir import run_files
+
+if TYPE_CHECKING:
+    import tensorboardX
 
 
 class Window:
@@ -22,9 +26,9 @@ class Window:
 
     def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
         self._sums = {name: list(pair) for name, pair in (sums or {}).items()}
-        self._pending: list[dict[str, tuple[Any, Any]]] = []
+        self._pending: list[Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]] = []
 
-    def add(self, sums: dict[str, tuple[Any, Any]]) -> None:
+    def add(self, sums: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> None:
         """Takes {name: (sum, count)} device scalars without waiting for them."""
         self._pending.append(sums)
 
@@ -114,7 +118,7 @@ def _short(value: float | None) -> str:
     return "none" if value is None else f"{value:.4f}"
 
 
-def _tensorboard_writer(workdir: pathlib.Path, last_step: int) -> Any:
+def _tensorboard_writer(workdir: pathlib.Path, last_step: int) -> "tensorboardX.SummaryWriter":
     import tensorboardX
 
     # purge_step tells TensorBoard to forget what a crashed run wrote beyond the restored step.

@@ -77,11 +77,13 @@ def _check_config(workdir: pathlib.Path, config: config_lib.Config) -> None:
 
 
 def load_config(workdir: pathlib.Path) -> config_lib.Config:
-    """The config of a workdir; raises UserError where there is none."""
+    """The config of a workdir; raises UserError where there is none, or one with keys of another version."""
     try:
         return config_lib.from_json((workdir / "config.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise errors.UserError(f"{workdir} is not a workdir of poster_jax: it has no readable config.json.") from error
+    except errors.UserError as error:
+        raise errors.UserError(f"{workdir / 'config.json'} cannot be used: {error}") from error
 
 
 def recall(workdir: pathlib.Path, name: str, decided: tuple[str, str] | None = None) -> tuple[str, str] | None:
