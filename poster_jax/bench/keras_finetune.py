@@ -71,7 +71,7 @@ def make_config(posters_dir: str, recipe: Recipe) -> config_lib.Config:
     return config
 
 
-def load_posters(data: Any, num_rows: int) -> Posters:
+def load_posters(data: config_lib.Data, num_rows: int) -> Posters:
     """The posters of `config.data`; num_rows above 0 keeps that many rows of each part, for a trial."""
     source = builder.load_source(data)
     rows = dataset.select(source, data)

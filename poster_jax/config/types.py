@@ -139,7 +139,7 @@ class Search(Section, Protocol):
     dropout: tuple[float, float]
     filters: tuple[Pair, ...]
     units: tuple[Pair, ...]
-    trials: tuple[tuple[float, ...], ...]
+    trials: tuple[tuple[Any, ...], ...]
     train_sample: int
     vectorize: str
     memory_mb: int

@@ -19,6 +19,7 @@ import pandas as pd
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
+from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.data import cache, catalog, synthetic
 from poster_jax.data.source import ENCODED, SPLIT, Records, Source
@@ -60,7 +61,7 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         )
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True, supervised_keys=None)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         config: Any = self.builder_config
         manual_dir = os.fspath(dl_manager.manual_dir) if config.variant == "kaggle" else ""
         posters = read_catalog(config.variant, manual_dir, config.csv, config.num_posters, config.seed)
@@ -124,12 +125,12 @@ def _picture_paths(variant: str, csv_path: pathlib.Path) -> list[pathlib.Path]:
     return [csv_path.parent / path for path in table["path"]] if "path" in table else []
 
 
-def _directory(data: Any) -> tuple[pathlib.Path, str]:
+def _directory(data: config_lib.Data) -> tuple[pathlib.Path, str]:
     key = fingerprint(data.variant, data_dir=data.dir, csv=data.csv, num_posters=data.num_posters, seed=data.seed)
     return cache.disk_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
 
 
-def load_source(data: Any) -> Source:
+def load_source(data: config_lib.Data) -> Source:
     """Builds the set of `config.data` once, and reads it afterwards; the cache is never half-written.
 
     Raises UserError for a missing folder or a catalog without a usable poster.
@@ -149,7 +150,7 @@ def load_source(data: Any) -> Source:
     return Source(NAMES[data.variant], key, table, refused, repaired, Records(info.parent))
 
 
-def preview_source(data: Any) -> Source:
+def preview_source(data: config_lib.Data) -> Source:
     """The same table without building anything: its records cannot be read unless an earlier run has built them."""
     directory, key = _directory(data)
     if directory.exists():

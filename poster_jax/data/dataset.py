@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.data import builder, catalog, labels, resident, splits
 from poster_jax.data.source import Source
@@ -53,7 +54,7 @@ class Dataset:
         return self.target.shape[1] if self.target.ndim == 2 else len(self.genres)
 
 
-def open_source(data: Any, load: Callable[[Any], Source] = builder.load_source) -> Source:
+def open_source(data: config_lib.Data, load: Callable[[config_lib.Data], Source] = builder.load_source) -> Source:
     """The source of `config.data`; `load` is for one that is not packed yet.
 
     Raises UserError as `load` and `resident.load_packed` do.
@@ -61,7 +62,7 @@ def open_source(data: Any, load: Callable[[Any], Source] = builder.load_source) 
     return resident.load_packed(storage.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
 
 
-def select(source: Source, data: Any) -> Dataset:
+def select(source: Source, data: config_lib.Data) -> Dataset:
     """Genres, labels, balance and split of `config.data` applied to a source.
 
     Raises UserError for a genre that is not there or too rare, an empty part, or a balance that cannot be.
@@ -79,7 +80,7 @@ def select(source: Source, data: Any) -> Dataset:
     if data.balance_before_split:
         keep = labels.balance(examples, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
     poster, label, group = examples.poster[keep], examples.label[keep], group[keep]
-    parts = _cut(poster, label, group, source.table["split"].to_numpy()[poster], genres, data)
+    parts = _cut(labels.Examples(poster, label, genres), group, source.table["split"].to_numpy()[poster], data)
     auxiliary = _auxiliary_genres(texts, genres, data.num_auxiliary)
     summary = {
         "name": source.name,
@@ -103,31 +104,19 @@ def select(source: Source, data: Any) -> Dataset:
     target = labels.one_hot(label, len(genres)).astype(np.float32) if is_one_hot else label
     if auxiliary:
         target = labels.one_hot_texts([texts[row] for row in poster], (*genres, *auxiliary))
-    return Dataset(
-        source.name,
-        source.fingerprint,
-        genres,
-        poster,
-        label,
-        target,
-        movie_id,
-        group,
-        parts,
-        summary,
-        source.refused,
-    )
+    about = source.name, source.fingerprint, genres
+    return Dataset(*about, poster, label, target, movie_id, group, parts, summary, source.refused)
 
 
-def _cut(
-    poster: np.ndarray, label: np.ndarray, group: np.ndarray, given: np.ndarray, genres: tuple[str, ...], data: Any
-) -> dict[str, np.ndarray]:
-    """{part: positions}: the split that the table gives, or a stratified one; then what is to be left of training."""
+def _cut(examples: labels.Examples, group: np.ndarray, given: np.ndarray, data: config_lib.Data) -> dict[str, np.ndarray]:
+    """{part: positions}: the split that the table gives, or a stratified one; then balance and share of the training part."""
+    label = examples.label
     if (given != "").any():
         parts = splits.given_split(given.tolist())
     else:
         parts = splits.stratified_split(label, group, fractions=data.split, seed=data.seed, grouped=data.split_grouped)
     if not data.balance_before_split:
-        train = labels.Examples(poster[parts["train"]], label[parts["train"]], genres)
+        train = labels.Examples(examples.poster[parts["train"]], label[parts["train"]], examples.genres)
         chosen = labels.balance(train, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
         parts = {**parts, "train": parts["train"][chosen]}
     if data.train_share < 1:

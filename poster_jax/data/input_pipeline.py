@@ -5,11 +5,12 @@ import dataclasses
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import jax
 import numpy as np
 
+from poster_jax import config as config_lib
 from poster_jax.data import builder, dataset, resident, sampler, streaming
 from poster_jax.runtime import multihost, sharding
 
@@ -122,7 +123,7 @@ def memory_mb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
 
 
-def open_loader(data: Any, shardings: sharding.Shardings, chosen: tuple[str, str] | None = None) -> Loader:
+def open_loader(data: config_lib.Data, shardings: sharding.Shardings, chosen: tuple[str, str] | None = None) -> Loader:
     """Prepares the posters of `config.data` and opens the input path.
 
     Args:

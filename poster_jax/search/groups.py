@@ -79,7 +79,7 @@ def train(
     members = group.step.to_device([structure.unflatten(leaves) for leaves in snapshot.leaves])
     keys, rates = _keys(group.members, context.task.config.seed), _rates(group.members)
     clock = time.perf_counter()
-    pending: list[Any] = []
+    pending: list[tuple[jax.Array, jax.Array]] = []
 
     def save(step: int) -> None:
         nonlocal clock, losses
@@ -139,7 +139,9 @@ def gather(group: Group, paths: dict[tuple[int, int], pathlib.Path]) -> snapshot
     parts = {path: snapshots.load_snapshot(path) for path in {paths[name] for name in names}}
     leaves, records, losses, step = [], [], [], 0
     for name in names:
-        part: Any = parts[paths[name]]
+        part = parts[paths[name]]
+        if part is None:
+            raise FileNotFoundError(paths[name])
         index, step = part.names.index(name), part.step
         leaves.append(part.leaves[index])
         records.append(part.records[index])
@@ -200,7 +202,7 @@ def _batches(loader: input_pipeline.Loader, plan: Callable[[], Rows], local_memb
 
 def score(
     group: Group, members: ensemble.Members, parts: Sequence[np.ndarray], loader: input_pipeline.Loader, size: int
-) -> list[Any]:
+) -> list[tuple[np.ndarray, float]]:
     """(scores [n, K], mean loss) of each member on rows of its own, in inference mode; `parts` holds positions per member."""
     longest = max(len(part) for part in parts)
     padded = [np.pad(part, (0, longest - len(part)), mode="edge") for part in parts]
@@ -256,7 +258,7 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _drain(losses: np.ndarray, pending: list[Any]) -> np.ndarray:
+def _drain(losses: np.ndarray, pending: list[tuple[jax.Array, jax.Array]]) -> np.ndarray:
     """Adds mean losses [M] of the steps taken, in their order; waits for the devices."""
     for total, count in pending:
         losses = losses + np.asarray(total, np.float64) / np.asarray(count, np.float64)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from poster_jax import config as config_lib
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -23,7 +25,7 @@ class Trial:
         return {"trial": self.number + 1, "learning_rate": self.learning_rate, "dropout": self.dropout, **widths}
 
 
-def draw_trials(search: Any, seed: int) -> list[Trial]:
+def draw_trials(search: config_lib.Search, seed: int) -> list[Trial]:
     """The given trials of `config.search`, or `num_trials` drawn ones."""
     blocks = len(search.filters)
     if search.trials:
@@ -34,7 +36,7 @@ def draw_trials(search: Any, seed: int) -> list[Trial]:
     return [_draw(search, seed, number) for number in range(search.num_trials)]
 
 
-def _draw(search: Any, seed: int, number: int) -> Trial:
+def _draw(search: config_lib.Search, seed: int, number: int) -> Trial:
     rng = np.random.default_rng((seed, number))
     low, high = search.learning_rate_exponent
     exponent = low + (high - low) * rng.random()

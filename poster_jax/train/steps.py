@@ -1,7 +1,7 @@
 """The jitted functions: one training step and one evaluation step, both pure."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,7 +25,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     loss: losses.Loss,
     *,
-    augment: dict[str, Any],
+    augment: Mapping[str, Any],
     average_decay: float = 0.0,
 ) -> TrainStep:
     """`step(state, batch, key) -> (state, {name: (sum, count)})`.
@@ -83,7 +83,7 @@ def make_predict_step(
     return predict_step
 
 
-def _view_logits(model: Any, variables: Variables, image: jax.Array, mirror: bool) -> list[jax.Array]:
+def _view_logits(model: PosterModel, variables: Variables, image: jax.Array, mirror: bool) -> list[jax.Array]:
     views = [image, image[:, :, ::-1]] if mirror else [image]
     return [model.apply(variables, layers.normalise(view, model.input_range), False) for view in views]
 
