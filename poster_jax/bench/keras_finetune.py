@@ -81,7 +81,7 @@ def load_posters(data: config_lib.Data, num_rows: int) -> Posters:
     return Posters(rows, {part: packed[rows.poster[at]] for part, at in rows.parts.items()})
 
 
-def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> Any:
+def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> peers.KerasModel:
     """Keras' MobileNetV2 without its top, every array set from the file by layer name.
 
     Raises UserError for a file that cannot be read, or lacks an array, or has one more, or one of another shape.
@@ -108,7 +108,7 @@ def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> Any:
     return body
 
 
-def build_models(body: Any, num_genres: int) -> tuple[Any, Any]:
+def build_models(body: peers.KerasModel, num_genres: int) -> tuple[peers.KerasModel, peers.KerasModel]:
     """(head, whole): one network as two models that share all arrays, from posters in [0, 255] to scores [B, K].
 
     `head` runs the body in inference mode; `whole` leaves its BatchNorm to `fit`, which trains it on the batch's statistics.
@@ -122,7 +122,7 @@ def build_models(body: Any, num_genres: int) -> tuple[Any, Any]:
     return head, keras.Model(poster, dense(pool(body(scaled))))
 
 
-def build_augmentation(recipe: Recipe, seed: int) -> Any:
+def build_augmentation(recipe: Recipe, seed: int) -> peers.KerasModel:
     """Random changes of posters float32 [B, H, W, 3] in [0, 255]."""
     layers = peers.keras_on_tensorflow().layers
     steps = [
@@ -153,7 +153,7 @@ def make_train_data(posters: Posters, recipe: Recipe, seed: int) -> Any:
     return data.batch(recipe.batch_size).map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def predict(model: Any, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
+def predict(model: peers.KerasModel, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
     """Scores float32 [N, K] in inference mode of images uint8 [N, H, W, 3], or of their mirror images."""
     scores = [
         model.predict_on_batch(images[start : start + EVAL_BATCH_SIZE, :, :: -1 if mirrored else 1].astype(np.float32))
@@ -162,7 +162,7 @@ def predict(model: Any, images: np.ndarray, mirrored: bool = False) -> np.ndarra
     return np.concatenate(scores)
 
 
-def train(body: Any, posters: Posters, recipe: Recipe, seed: int) -> Any:
+def train(body: peers.KerasModel, posters: Posters, recipe: Recipe, seed: int) -> peers.KerasModel:
     """The head alone, then all weights; with `ema`, `fit` leaves the averaged weights in the model when it ends."""
     keras = peers.keras_on_tensorflow()
     keras.utils.set_random_seed(seed)
@@ -180,7 +180,9 @@ def train(body: Any, posters: Posters, recipe: Recipe, seed: int) -> Any:
         model.compile(optimizer, loss)
         started = time.perf_counter()
 
-        def report(epoch: int, logs: dict[str, float], name: str = name, model: Any = model, since: float = started) -> None:
+        def report(
+            epoch: int, logs: dict[str, float], name: str = name, model: peers.KerasModel = model, since: float = started
+        ) -> None:
             found = scoring.headline(predict(model, posters.images["validation"]), posters.labels("validation"))
             print(
                 f"{name} epoch {epoch + 1}: loss {logs['loss']:.4f}, validation mAP {found['mean_average_precision']:.4f}, "

@@ -40,7 +40,7 @@ def time_ours(config: config_lib.Config) -> float:
     return time.perf_counter() - started
 
 
-def build_model(body: Any, config: config_lib.Config, num_genres: int) -> Any:
+def build_model(body: peers.KerasModel, config: config_lib.Config, num_genres: int) -> peers.KerasModel:
     """The body, frozen, under pooling and a softmax: float32 posters in [0, 255] to probabilities [B, K], compiled."""
     layers = peers.keras_on_tensorflow().layers
     pool = {"max": layers.GlobalMaxPooling2D, "avg": layers.GlobalAveragePooling2D}[config.model.pooling]

@@ -7,7 +7,6 @@ from building the model to its last validation; the search's whole time is the m
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from poster_jax.data import builder, dataset, resident, splits
 from poster_jax.search import space
 
 
-def build_model(config: config_lib.Config, trial: space.Trial, num_genres: int) -> Any:
+def build_model(config: config_lib.Config, trial: space.Trial, num_genres: int) -> peers.KerasModel:
     """Table 2's network with the trial's widths, from posters uint8 to a softmax, compiled as the paper does."""
     keras = peers.keras_on_tensorflow()
     layers = keras.layers

@@ -7,6 +7,7 @@ and a moving BatchNorm for heads that train on them.
 import dataclasses
 import hashlib
 import io
+from typing import Any
 
 import jax
 import numpy as np
