@@ -1,4 +1,4 @@
-"""What "no" to every genre scores under each reading of the labels, against counts by hand and the README's figures."""
+"""What "no" to every genre scores under each reading of the labels, against counts by hand and the page's figures."""
 
 import pathlib
 import re
@@ -53,15 +53,15 @@ def test_a_genre_that_is_never_listed_first_leaves_out_one_row_only() -> None:
     assert len(table) == 6
 
 
-def test_the_readmes_figures_are_what_the_command_prints(shared_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_figures_are_what_the_command_prints(shared_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main(["explain-72", str(shared_dir / "data" / "genres_all.csv")]) == 0
     said = capsys.readouterr().out
     shares = {line[:32].strip(): re.findall(r"([\d.]+) %", line)[0] for line in said.splitlines() if line.count("%") == 3}
     quoted = [shares[name] for name in ("first genre (strict one-hot)", "multi-hot: all genres")]
     quoted += [shares["multi-hot, movies drawn to equal"], shares["multi-hot, equal draws per genre"]]
     assert quoted == ["83.3", "77.0", "74.7", "72.6"]
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"{share} %" in readme for share in quoted)
+    page = (ROOT / "poster_jax" / "paper" / "README.md").read_text()
+    assert all(f"{share} %" in page for share in quoted)
     assert "36,918 movies" in said
 
 
