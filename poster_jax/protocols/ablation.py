@@ -52,10 +52,10 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
         began, num_ended = time.monotonic(), sum(outcome is not None for outcome in outcomes)
         for index, network in enumerate(networks):
             if outcomes[index] is None:
-                tell(network, outcomes, began, num_ended)
+                announce(network, outcomes, began, num_ended)
                 outcomes[index] = train(network, stop)
                 ablation_cells.write_cells(workdir, summarise_ended(networks, outcomes))
-            # What a network goes on from is three times its weights, for every cell of what may be many.
+            # A resumable state is three times the weights, and there may be many cells: keep only the best weights.
             checkpoint.forget_latest(network.folder)
 
         measured = [outcome["results"] for outcome in outcomes if outcome and outcome["results"]]
@@ -90,10 +90,10 @@ def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[Cell
 def check_rows(
     networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None], load: Callable[[Any], Source]
 ) -> tuple[str, dict[str, dataset.Dataset]]:
-    """That all cells are measured on the same rows, in words, and the rows by `data_key`.
+    """(a sentence that all cells are measured on the same rows, the rows by `data_key`).
 
-    What has ended is asked itself, the others by their config. Raises `UserError` where rows differ, and for a network that
-    could not be trained.
+    The rows of a finished network are read from its folder, those of the others follow from their config. Raises `UserError`
+    where rows differ, and for a network that could not be trained.
     """
     selected: dict[str, dataset.Dataset] = {}
     first: tuple[grid.Cell, dict[str, str]] | None = None
@@ -118,8 +118,8 @@ def check_rows(
             )
         same_train = same_train and digests["train"] == first[1]["train"]
     train = "the same training rows too" if same_train else "and training rows that an axis changes"
-    told = f"ablation: {len(networks)} networks; all cells have the same validation and test rows, {train} (checked)"
-    return told, selected
+    message = f"ablation: {len(networks)} networks; all cells have the same validation and test rows, {train} (checked)"
+    return message, selected
 
 
 def data_key(config: config_lib.Config) -> str:
@@ -141,8 +141,8 @@ def check_network(network: CellRun, rows: dataset.Dataset) -> None:
         raise errors.UserError(f"{network.cell.title}: {error}") from error
 
 
-def tell(network: CellRun, outcomes: Sequence[ablation_cells.Outcome | None], began: float, num_ended_before: int) -> None:
-    """Which network starts, and how long the rest takes at the rate of those that were trained since `began`."""
+def announce(network: CellRun, outcomes: Sequence[ablation_cells.Outcome | None], began: float, num_ended_before: int) -> None:
+    """Prints which network starts, and how long the rest will take at the rate of those trained since `began`."""
     ended = sum(outcome is not None for outcome in outcomes)
     here = ended - num_ended_before
     left = f"; about {(len(outcomes) - ended) * (time.monotonic() - began) / here / 60:.0f} min left" if here else ""
@@ -150,9 +150,9 @@ def tell(network: CellRun, outcomes: Sequence[ablation_cells.Outcome | None], be
 
 
 def train(network: CellRun, stop: preemption.StopRequest) -> ablation_cells.Outcome:
-    """One `single` run, from where it is; a divergence is its outcome."""
+    """Runs or resumes one `single` run; a divergence is an outcome, not an error."""
     network.folder.mkdir(parents=True, exist_ok=True)
-    # Of a shorter run, and it would pass for this one's once the config is written.
+    # Results of a shorter run would pass for this run's once the config is written.
     run_files.remove_results(network.folder)
     outcome: ablation_cells.Outcome = {"seed": network.seed, "results": None, "diverged_at": None}
     try:

@@ -1,4 +1,4 @@
-"""What the cells of an ablation left in their folders -> the rows of cells.csv and the JSON of its table."""
+"""From the folders of an ablation's cells to the rows of cells.csv and the JSON of its table."""
 
 import csv
 import hashlib

@@ -57,18 +57,18 @@ def describe_ablation(config: config_lib.Config) -> str:
     networks = ablation.make_networks(config, pathlib.Path())
     checked, selected = ablation.check_rows(networks, [None] * len(networks), builder.preview_source)
     timed: dict[str, dict[str, float]] = {}
-    told, minutes, disk_mb = [], 0.0, 0.0
+    lines_of_cells, minutes, disk_mb = [], 0.0, 0.0
     for cell_run in networks[:: config.num_seeds]:
         cost = _estimate(cell_run.config, selected[ablation.data_key(cell_run.config)], shardings, timed)
         steps = f"{cost.num_steps} steps of {cell_run.config.train.batch_size} rows"
-        told.append(f"{cell_run.cell.title}: {steps}, about {cost.minutes:.1f} minutes a seed")
+        lines_of_cells.append(f"{cell_run.cell.title}: {steps}, about {cost.minutes:.1f} minutes a seed")
         minutes += config.num_seeds * cost.minutes
         disk_mb += config.num_seeds * cost.timed["params_mb"]
     lines = [
         *dataset.describe(next(iter(selected.values()))),
         checked,
-        *told,
-        f"cells: {len(told)} from {config.num_seeds} seed(s) each, {shardings.mesh.size} device(s)",
+        *lines_of_cells,
+        f"cells: {len(lines_of_cells)} from {config.num_seeds} seed(s) each, {shardings.mesh.size} device(s)",
         f"disk: {disk_mb:.0f} MB weights",
         f"time: about {minutes:.1f} minutes, without preparing the posters and the baselines",
     ]
@@ -77,7 +77,7 @@ def describe_ablation(config: config_lib.Config) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """What one network takes; `timed` are the measured seconds and megabytes that it is reckoned from."""
+    """What one network takes; `timed` holds the measured seconds and megabytes that it is computed from."""
 
     num_steps: int
     per_epoch: int

@@ -1,4 +1,4 @@
-"""The whole paper: every experiment in order, each in a folder of its own, then the ledger of what the paper claims.
+"""The whole paper: every experiment in order, each in a folder of its own, then a verdict on every claim of the paper.
 
 An experiment is an ordinary run of another protocol, from a config file of its own; one that is done is not started again.
 """

@@ -1,6 +1,6 @@
-"""samples.npz: a few test posters with what the network said and its Grad-CAM map, so that a report needs neither data nor jax.
+"""samples.npz: a few test posters with the network's scores and its Grad-CAM map, so that a report needs neither data nor jax.
 
-Half lie evenly over the test part, a fair sample; the others are the most confident mistakes.
+Half are spread evenly over the test part, a fair sample; the others are the most confident mistakes.
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ def choose(scores: np.ndarray, label: np.ndarray, movie: np.ndarray, num: int) -
     genre is not theirs, the highest such score first. A movie may be in both.
 
     Args:
-        scores: [N, K]; label: int [N] or 0/1 [N, K]; movie: int [N], its id. A movie stands at its first row, and has the
-            genres of all of its rows (exploded labels).
+        scores: [N, K]; label: int [N] or 0/1 [N, K]; movie: int [N], its id. A movie is represented by its first row, and
+            has the genres of all of its rows (exploded labels).
     """
     first, row_movie = np.unique(movie, return_index=True, return_inverse=True)[1:]
     truth = np.zeros((len(first), scores.shape[1]), bool)

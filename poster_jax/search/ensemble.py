@@ -1,9 +1,9 @@
-"""Many networks of a search in one program: each a pure function of its state, batch, key and rates, moved together.
+"""Many networks of a search in one program; each is a pure function of its state, batch, key, learning rate and dropout.
 
 On CPU members are unrolled in one jit: vmapped convolutions become grouped ones, which XLA there runs up to 3 times slower, and
 loops around convolution gradients are slower still (jax#12868). On accelerators they are stacked and vmapped, narrower ones
 zero-padded to the widest; several devices, of one process or of several, take their shares of the stack by `shard_map`, and
-only its scores and losses go round.
+only scores and losses are gathered.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The loop of a search: networks that train together, epoch by epoch, from the last snapshot of them on."""
+"""The training loop of a search: a group of networks that train together, epoch by epoch, from its latest snapshot."""
 
 import dataclasses
 import pathlib
@@ -70,7 +70,8 @@ def train(
     """Trains from the snapshot at `path`, or where there is none from `start()`, to the end of an epoch.
 
     Returns the records and the members on the devices. A snapshot is saved before evaluation every `plan.save_epochs`, and at
-    `end_epoch` unless the training ends there. Raises `Interrupted`, with a snapshot saved, when `context.stop` was asked for.
+    `end_epoch` unless the training ends there. Raises `Interrupted`, with a snapshot saved, when `context.stop` has received
+    a signal.
     """
     per_epoch, last = context.plan.steps_per_epoch, end_epoch * context.plan.steps_per_epoch
     snapshot = multihost.from_main(lambda: snapshots.load_snapshot(path) or start())
@@ -134,7 +135,7 @@ def begin(group: Group, task: ensemble.SearchTask) -> snapshots.Snapshot:
 
 
 def gather(group: Group, paths: dict[tuple[int, int], pathlib.Path]) -> snapshots.Snapshot:
-    """The group's members out of the snapshots that they stand in."""
+    """Assembles the group's snapshot from the earlier snapshots that hold its members."""
     names = [(member.trial.number, member.fold) for member in group.members]
     parts = {path: snapshots.load_snapshot(path) for path in {paths[name] for name in names}}
     leaves, records, losses, step = [], [], [], 0
@@ -308,7 +309,7 @@ def choose_group(
             f"one network of this search needs {needed_mb:.0f} MB and there are {room_mb:.0f} MB: "
             "use a smaller train.batch_size, narrower ranges, or more search.memory_mb."
         )
-    told = f"{needed_mb:.0f} MB a network, {room_mb:.0f} MB of room on a device"
+    message = f"{needed_mb:.0f} MB a network, {room_mb:.0f} MB of room on a device"
     if fitting >= wanted:
-        return str(wanted), f"{told}: {wanted} at a time, as asked for"
-    return str(fitting), f"{told}: {wanted} do not fit together, so {fitting} at a time"
+        return str(wanted), f"{message}: {wanted} at a time, as asked for"
+    return str(fitting), f"{message}: {wanted} do not fit together, so {fitting} at a time"

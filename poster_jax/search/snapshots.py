@@ -1,4 +1,4 @@
-"""What a search leaves in its workdir: snapshots to go on from, one file per finished network, trials.csv, metrics.jsonl.
+"""Files of a search in its workdir: snapshots to resume from, one file per finished network, trials.csv, metrics.jsonl.
 
 Every file is replaced whole. `search/cohort_*.npz` hold states and go when the search is done; `search/member_*.npz` hold a
 network's history and its last validation scores.
@@ -39,14 +39,14 @@ class Snapshot:
 
 
 def folder(workdir: pathlib.Path) -> pathlib.Path:
-    """Where a workdir keeps these files; made when it is not there."""
+    """The folder of these files in a workdir; created if it is missing."""
     path = workdir / "search"
     path.mkdir(exist_ok=True)
     return path
 
 
 def save_snapshot(path: pathlib.Path, snapshot: Snapshot) -> None:
-    """Writes all of it by one rename."""
+    """Replaces the snapshot by one rename."""
     arrays: dict[str, Any] = {"step": snapshot.step, "losses": snapshot.losses, "names": np.array(snapshot.names)}
     for index, (leaves, record) in enumerate(zip(snapshot.leaves, snapshot.records, strict=True)):
         arrays |= {f"member_{index}_leaf_{position}": leaf for position, leaf in enumerate(leaves)}
@@ -55,7 +55,7 @@ def save_snapshot(path: pathlib.Path, snapshot: Snapshot) -> None:
 
 
 def load_snapshot(path: pathlib.Path) -> Snapshot | None:
-    """What was saved, or None; raises UserError for a damaged file."""
+    """The saved snapshot, or None where there is no file; raises UserError for a damaged one."""
     arrays = _load(path)
     if arrays is None:
         return None
@@ -127,7 +127,7 @@ def add_timing(workdir: pathlib.Path, **values: float) -> None:
 
 
 def remove(paths: Iterable[pathlib.Path]) -> None:
-    """Removes those that are there; of several processes 0 does."""
+    """Removes the files that exist; of several processes only process 0 removes."""
     if multihost.is_main():
         storage.remove(paths)
 

@@ -1,4 +1,4 @@
-"""Records of a search -> the rows of trials.csv and the JSON of its table: folds, floors, curves, what can be told apart."""
+"""From the records of a search to the rows of trials.csv and the JSON of its table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

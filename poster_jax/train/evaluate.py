@@ -32,7 +32,7 @@ def evaluate(
 ) -> Evaluation:
     """Scores [N, K] of every row of a part, in the order of the part; padding is dropped by its mask, nothing else is.
 
-    Raises `Interrupted` between batches when `stop` has been asked for.
+    Raises `Interrupted` between batches when `stop` has received a signal.
     """
     scores, masks, window = [], [], logbook.Window()
     for batch in loader.eval_batches(part, batch_size):

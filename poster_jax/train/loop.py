@@ -39,7 +39,7 @@ class Outputs:
 def fit(run: Run, network: Network) -> Best:
     """Trains from `network.state`, or from the latest checkpoint in `run.workdir`, to `run.cadence.total`.
 
-    Raises `Interrupted`, with the state saved, when `run.stop` has been asked for, and `UserError` for a workdir that is
+    Raises `Interrupted`, with the state saved, when `run.stop` has received a signal, and `UserError` for a workdir that is
     beyond the last step.
     """
     config = run.config
@@ -66,7 +66,7 @@ def take_steps(
     """Trains from `state.step` to `cadence.total`: step, log, save, evaluate, in this order at every step.
 
     Saving comes before evaluation, so that an evaluation that fails loses nothing. Raises `Interrupted`, with the state
-    saved, when `run.stop` has been asked for.
+    saved, when `run.stop` has received a signal.
     """
     cadence, log, batch_size = run.cadence, outputs.log, run.config.train.batch_size
     start = saved = int(state.step)
