@@ -1,4 +1,4 @@
-"""Eight simulated CPU devices, strict jax, and the data that a checkout may have beside it."""
+"""Eight simulated CPU devices, strict jax, one compilation cache, and the data that a checkout may have beside it."""
 
 import os
 import pathlib
@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from tests.helpers import suite_cache
 
 from tests.helpers import written_run
 
@@ -14,6 +17,38 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED_DIR = pathlib.Path(__file__).resolve().parents[2] / "shared"
+# For the processes that tests start; JAX has read the environment of this one already.
+os.environ.update(suite_cache.variables())
+if suite_cache.variables():
+    compilation_cache.set_cache_dir(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    folder = suite_cache.root()
+    if folder is not None and not hasattr(config, "workerinput"):
+        suite_cache.tidy(folder)
+
+
+def pytest_report_header() -> str:
+    return f"compiled programs: {os.environ.get('JAX_COMPILATION_CACHE_DIR', 'not kept')}"
+
+
+@pytest.fixture(autouse=True)
+def suite_compile_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Takes the suite's compilation cache away from tests marked `compiles_anew`, and from the processes that they start."""
+    folder = jax.config.jax_compilation_cache_dir
+    if request.node.get_closest_marker("compiles_anew") is None or folder is None:
+        yield
+        return
+    for name in suite_cache.variables():
+        monkeypatch.delenv(name)
+    compilation_cache.set_cache_dir(None)
+    compilation_cache.reset_cache()
+    yield
+    compilation_cache.reset_cache()
+    compilation_cache.set_cache_dir(folder)
 
 
 @pytest.fixture(scope="session")

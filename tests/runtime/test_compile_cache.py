@@ -14,6 +14,7 @@ from poster_jax import errors, main
 from poster_jax.runtime import compile_cache
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.compiles_anew
 HIT = "/jax/compilation_cache/cache_hits"
 FOLDER, QUICKEST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
 
