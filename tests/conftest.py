@@ -8,9 +8,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from tests.helpers import suite_cache
-
-from tests.helpers import written_run
+from tests.helpers import suite_cache, written_run
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_num_cpu_devices", 8)
