@@ -1,7 +1,7 @@
 """`python -m tests.helpers.staged NOTES ARGUMENTS ...`: poster_jax.main, which notes every stage that it enters and leaves.
 
 A line of NOTES is "enter STAGE STEP" or "leave STAGE STEP", in one write, so that a process that is stopped at any moment has
-told where it is. `tests/faults.py` starts it, and reads them.
+told where it is. `tests/helpers/faults.py` starts it, and reads them.
 """
 
 import collections

@@ -71,7 +71,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
 def theirs(
     stopped: Stopped, four_devices: sharding.Shardings, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, np.ndarray]]:
-    """The run is gone on with here, then ended by two processes again, which do the rest of `tests/joined.py` too."""
+    """The run is gone on with here, then ended by two processes again, which do the rest of `tests/helpers/joined.py` too."""
     pytest.importorskip("tensorflow", reason="the streaming path needs TensorFlow")
     joined.run(stopped.workdir, stopped.step + 7)
     folder = tmp_path_factory.mktemp("joined")
@@ -92,7 +92,7 @@ def ours(theirs: list, four_devices: sharding.Shardings, tmp_path_factory: pytes
 
 
 class TestJoined:
-    """Two processes with two devices each, `tests/joined.py`."""
+    """Two processes with two devices each, `tests/helpers/joined.py`."""
 
     def test_they_hold_the_batches_of_one_process_on_both_paths(self, ours: dict, theirs: list) -> None:
         for path in ("resident", "streaming"):
