@@ -25,8 +25,8 @@ def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipel
     shardings = sharding.make_shardings()
     for name in ("train", "eval"):
         sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
-    feed = input_pipeline.open_loader(config.data, shardings, run_folder.recall(workdir, "path"))
-    run_folder.recall(workdir, "path", (feed.path, feed.why))
+    feed = input_pipeline.open_loader(config.data, shardings, run_folder.remember_choice(workdir, "path"))
+    run_folder.remember_choice(workdir, "path", (feed.path, feed.why))
     print("\n".join([*dataset.describe(feed.rows), f"input: {feed.path}, because {feed.why}"]), flush=True)
     multihost.from_main(lambda: catalog.write_refused(feed.rows.refused, workdir / "refused.csv"))
     auxiliary = feed.rows.summary["auxiliary_genres"]
