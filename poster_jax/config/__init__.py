@@ -1,4 +1,4 @@
-"""What a run may be asked for: keys with their types and defaults, checks, and the way from a file to a checked config."""
+"""The config of a run: every key with its type and default, the checks, and loading from a file to a checked config."""
 
 from poster_jax.config.defaults import DEFAULTS as DEFAULTS
 from poster_jax.config.defaults import MODELS as MODELS

@@ -1,4 +1,4 @@
-"""Every config key with its default."""
+"""Every config key with its default; `types` has their types."""
 
 import copy
 
@@ -23,10 +23,10 @@ MODELS = {
         "width": 1.0,  # multiplier of the channels
         "input_range": (),  # what black and white are mapped to; empty: what the weights were made with
         "pooling": "max",  # max | avg
-        "style_from": "",  # block_0 .. block_16: means and deviations of the maps from there on are features too; empty: none
+        "style_from": "",  # block_0 .. block_16: from it on, mean and deviation of each map are features too; empty: none
         "dropout": 0.0,  # before the head
         "bn_mode": "frozen",  # frozen | frozen_moving | training
-        "train_from": "stem",  # stem, block_0 .. block_16, last, head: what stands before it is frozen
+        "train_from": "stem",  # stem, block_0 .. block_16, last, head: the stages before it are frozen
     },
 }
 
@@ -44,12 +44,12 @@ DEFAULTS = {
         "seed": 0,  # drawing of the synthetic posters, balancing, splits
         "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE
         "image_size": (150, 101),  # height, width in pixels
-        "genres": (),  # a given list wins over num_genres and genre_rank
+        "genres": (),  # a list here takes precedence over num_genres and genre_rank
         "num_genres": 6,
         "genre_rank": "first",  # rank genres by first-listed mention, or by any
-        "num_auxiliary": 0,  # at most so many further genres, by any mention, that are learnt and not measured; multi_hot only
+        "num_auxiliary": 0,  # most further genres, by any mention, that are trained on but not measured; multi_hot only
         "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
-        "encoding": "multi_hot",  # first | one_hot (first, learnt as K numbers) | exploded | multi_hot
+        "encoding": "multi_hot",  # first | one_hot (the same label as K numbers) | exploded | multi_hot
         "balance": "equal",  # none | cap | equal
         "balance_limit": 0,  # most movies per genre; 0 is no limit
         "balance_before_split": True,  # as the paper did; False balances the training part only
@@ -65,7 +65,7 @@ DEFAULTS = {
         "schedule": "constant",  # constant | cosine
         "warmup_steps": 0,  # linear, from 0
         "weight_decay": 0.0,  # adamw only
-        "head_factor": 1.0,  # of a pretrained network's head, its rate over the body's
+        "head_factor": 1.0,  # pretrained networks only: learning rate of the head over that of the body
     },
     "loss": {
         "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric
@@ -79,7 +79,7 @@ DEFAULTS = {
         "batch_size": 32,  # over all devices
         "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
         "num_steps": 0,
-        "average_decay": 0.0,  # moving average of the weights, which is what is evaluated; 0 is none
+        "average_decay": 0.0,  # of the moving average of the weights, which is then evaluated instead of them; 0 is none
         "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
         "augment": {
             "flip": False,  # mirror half of the posters
@@ -97,8 +97,8 @@ DEFAULTS = {
         "every_steps": 0,  # one of every_steps and every_epochs is 0
         "every_epochs": 1.0,
         "parts": ("validation",),  # scored while training; ("train", "validation") scores training in inference mode too
-        "validation_steps": 0,  # batches of the training size that validation is drawn down to; 0 is all of it, 20 the paper's
-        "best_metric": "mean_average_precision",  # on validation: chooses the weights that are measured
+        "validation_steps": 0,  # validate on a sample of so many training-size batches; 0 is all rows, 20 is the paper's
+        "best_metric": "mean_average_precision",  # the weights with the best value on validation are the ones measured on test
         "mirror": False,  # scores are the mean over the poster and its mirror image
         "bootstrap_samples": 1000,
         "baselines": True,  # logistic regression on colour histograms in the same table
@@ -108,22 +108,22 @@ DEFAULTS = {
         "every_epochs": 1.0,
     },
     "transfer": {
-        "input_ranges": ((),),  # runs side by side, as `model.input_range`; the last one is the run's result
+        "input_ranges": ((),),  # one run for each, as `model.input_range`; the last one is the result
         "learning_rates": (1e-4, 1e-3, 1e-2),  # heads over the frozen body, trained together; the best one is fine-tuned
         "head_epochs": 20.0,
         "cached": True,  # heads train on features computed once; False: through the frozen body, one after another
         "augment": False,  # heads see augmented posters; needs cached=False
         "bn_mode": "frozen",  # of the frozen body; frozen_moving needs cached=False
-        "unfreeze_epochs": 0.0,  # the body opens stage by stage over so many epochs, the last stage first; 0: all at once
+        "unfreeze_epochs": 0.0,  # unfreeze the body stage by stage over so many epochs, last stage first; 0: all at once
     },
     "search": validate_search.SEARCH_DEFAULTS,
     "ablation": grid.ABLATION_DEFAULTS,
     "reproduce": {
         "experiments": (),  # (name, config file as --config takes it, ("key=value", ...)) in the order in which they run
-        # What a reduced reproduction reduces: "key=value" for every experiment, before its own settings, or "name:key=value"
-        # for one, after them.
+        # To reduce a reproduction: "key=value" applies to every experiment, before its own settings; "name:key=value" applies
+        # to one, after them.
         "overrides": (),
-        "catalog": "",  # CSV of the full set's genre texts, for the paper's counts; empty: they stay untold
+        "catalog": "",  # CSV of the full set's genre texts, for the paper's counts; empty: no counts
     },
 }
 

@@ -1,8 +1,8 @@
 """The grid of an ablation: axes over config keys -> cells, checked before anything starts.
 
-An axis is (name, key, values), or (name, keys, settings) where several keys move together; a setting is then (label, one value
-per key), or (label,) for what leaves the config as it is. `model.blocks.dropout` is that entry of every row of `model.blocks`,
-so that one axis can choose a network and another one take the dropout out of it.
+An axis is (name, key, values), or (name, keys, settings) where several keys change together. A setting is then (label, one
+value per key), or (label,) to leave the config as it is. `model.blocks.dropout` is that entry of every row of `model.blocks`,
+so that one axis can choose a network and another one can remove its dropout.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from poster_jax.config import validate
 ABLATION_DEFAULTS = {
     "axes": (),  # (name, key, values) or (name, keys, settings), as (("rate", "optim.learning_rate", (1e-4, 1e-3)),)
 }
-# What the protocol decides itself, and what a lone network does not read.
+# Keys that the protocol sets itself, and keys that a single network does not read.
 NOT_AXES = ("protocol", "seed", "num_seeds", "ablation.", "search.", "transfer.")
 FORM = (
     "each is (name, key, values) or (name, keys, ((label, value per key), ...)), "
@@ -46,7 +46,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What messages call it, counted from 1."""
+        """The name of the cell in messages, counted from 1."""
         return f"cell {self.number + 1} ({', '.join(f'{axis} {label}' for axis, label in self.settings.items())})"
 
     @property
@@ -59,7 +59,7 @@ class Cell:
 def cells(flat: Mapping[str, Any]) -> list[Cell]:
     """All combinations of `ablation.axes`, the last axis fastest; `flat` is {dotted key: value} of the config.
 
-    Raises `UserError` for an axis that is not one, and for two cells that are the same.
+    Raises `UserError` for a malformed axis, and for two equal cells.
     """
     axes = read_axes(flat)
     found: list[Cell] = []
@@ -82,7 +82,7 @@ def cells(flat: Mapping[str, Any]) -> list[Cell]:
 
 
 def check_axes(flat: Mapping[str, Any]) -> None:
-    """Raises `UserError` for axes that are none, and for the first cell whose config cannot be used."""
+    """Raises `UserError` for malformed axes, and for the first cell whose config cannot be used."""
     for cell in cells(flat):
         try:
             validate.validate({**flat, **cell.values, "protocol": "single"})
@@ -135,7 +135,7 @@ def _read_axis(given: Any, flat: Mapping[str, Any]) -> Axis:
 
 
 def _example(name: str, key: str, flat: Mapping[str, Any]) -> Any:
-    """A value of the type that the key takes; raises UserError for a key that an axis cannot have."""
+    """A value of the key's type; raises UserError for a key that an axis cannot change."""
     if key.startswith(NOT_AXES) and key in flat:
         hint = "use --config.num_seeds for seeds" if key in ("seed", "num_seeds") else "a cell is one network of a single run"
         raise errors.UserError(f"the axis {name!r} cannot change {key}: {hint}.")
@@ -149,13 +149,13 @@ def _example(name: str, key: str, flat: Mapping[str, Any]) -> Any:
 
 
 def _values(flat: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Whole keys as they are given, then the entries of rows in them."""
+    """Values of whole keys first; entries of rows are then set within them."""
     values = {key: value for key, value in given.items() if key in flat}
     for key in given:
         if key not in flat:
             rows, _, entry = key.rpartition(".")
-            at = validate.ROWS[rows].index(entry)
-            values[rows] = tuple((*row[:at], given[key], *row[at + 1 :]) for row in values.get(rows, flat[rows]))
+            column = validate.ROWS[rows].index(entry)
+            values[rows] = tuple((*row[:column], given[key], *row[column + 1 :]) for row in values.get(rows, flat[rows]))
     return values
 
 

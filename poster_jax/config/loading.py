@@ -18,7 +18,7 @@ import ml_collections
 from poster_jax import errors
 from poster_jax.config import defaults, grid, types, validate, validate_search
 
-# The only keys that may differ when a workdir is used again: a run can be made longer and can find its cache elsewhere.
+# The only keys that may differ when a workdir is used again: a run can be made longer and its cache can move.
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
 # the value with which the code does what it did before the key came; that need not be the default. Add an entry with every new
@@ -27,7 +27,7 @@ ADDED_KEYS: dict[str, Any] = {}
 
 
 def parse_arg(arg: str, **flags: bool) -> SimpleNamespace:
-    """Reads the text after the colon of `--config=file.py:strict,smoke` into one truth value per known flag, as attributes.
+    """Reads the text after the colon of `--config=file.py:strict,smoke`: one boolean attribute for each known flag.
 
     Raises `UserError` for a word that is not among `flags`.
     """
@@ -49,7 +49,7 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> types.
         path_and_arg: the value of `--config`.
         overrides: (dotted key, text) pairs, as `("train.batch_size", "64")` from `--config.train.batch_size=64`.
     Raises:
-        UserError: no such file, an unknown key, a value of another type, or a value that cannot be.
+        UserError: no such file, an unknown key, a value of another type, or an invalid value.
     """
     path_text, _, arg = path_and_arg.partition(":")
     path = pathlib.Path(path_text)
@@ -92,14 +92,14 @@ def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def override(config: types.Config, key: str, text: str) -> None:
-    """Sets one dotted key from text, in the type that the key has."""
+    """Sets one dotted key from text, converted to the type of its value."""
     flat = flatten(config)
     if key not in flat:
         raise errors.UserError(f"the config has no key {key!r}{validate.nearest(key, flat)}.")
     old = flat[key]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a backslash in a text, which would be a second line
+            warnings.simplefilter("ignore")  # about a backslash in the text, which would print a second line
             value = text if isinstance(old, str) else ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what literal_eval raises for odd texts
         value = text
@@ -143,7 +143,7 @@ def to_json(config: types.Config) -> str:
 def from_json(text: str) -> types.Config:
     """The inverse of `to_json`: `from_json(to_json(c)) == c`. Keys of `ADDED_KEYS` that the text lacks are added.
 
-    Raises `UserError` for a key that no config has: what it asked for is unknown, so the run cannot be taken for another.
+    Raises `UserError` for an unknown key: what it meant is not known, so the run cannot be read or resumed.
     """
     config = types.make(to_tuples(json.loads(text)))
     given = flatten(config)

@@ -1,4 +1,4 @@
-"""What the values of a config may be, checked before anything starts."""
+"""Checks the values of a config before anything starts."""
 
 import contextlib
 import difflib
@@ -28,11 +28,11 @@ CHOICES = {
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
     "transfer.bn_mode": ("frozen", "frozen_moving"),
 }
-# What may stand before the colon of `model.weights`.
+# Before the colon of `model.weights`.
 WEIGHTS = ("keras", "torchvision", "poster_jax")
 # Seeds and steps are 32 bits wide on a device, and so are floats.
 LARGEST, LARGEST_FLOAT = 2**31 - 1, 3e38
-# What the rows of a key hold, in order.
+# Entries of each row of a key, in order.
 ROWS = {
     "model.blocks": ("filters", "kernel", "pool", "batch_norm", "dropout"),
     "model.dense": ("units", "batch_norm", "dropout"),
@@ -86,25 +86,25 @@ BELOW_ONE = (
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`' (did you mean "x"?)'`, or nothing where no known word is close."""
+    """`' (did you mean "x"?)'`, or "" if no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def is_number(value: Any) -> bool:
-    """An int not beyond LARGEST or a float not beyond LARGEST_FLOAT; a bool is none."""
+    """True for an int up to LARGEST or a float up to LARGEST_FLOAT in size; False for a bool."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return abs(value) <= (LARGEST if isinstance(value, int) else LARGEST_FLOAT)
 
 
 def is_whole(value: Any) -> bool:
-    """An int that is not beyond LARGEST; a bool is none."""
+    """True for an int up to LARGEST in size; False for a bool."""
     return isinstance(value, int) and is_number(value)
 
 
 def fit(key: str, old: Any, value: Any) -> Any:
-    """`value` in the type of the key's `old` one: a whole number may stand for a float, a list for a tuple.
+    """`value` converted to the type of the key's `old` value: an int becomes a float, a list a tuple.
 
     Raises `UserError` for a value of another type.
     """
@@ -256,7 +256,7 @@ def _validate_transfer(flat: Mapping[str, Any]) -> None:
 
 
 def validate_rows(key: str, rows: tuple[Any, ...]) -> None:
-    """Raises `UserError` for layers of a network, `key` of `ROWS`, that are not such rows."""
+    """Raises `UserError` for malformed rows of `key`, which is one of `ROWS`."""
     for row in rows:
         good = isinstance(row, tuple) and len(row) == len(ROWS[key])
         if good:

@@ -1,4 +1,4 @@
-"""The keys of `config.search`: their defaults, and what values they may have."""
+"""The keys of `config.search`: their defaults, and the checks of their values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from poster_jax.config import validate
 SEARCH_DEFAULTS = {
     "num_trials": 10,
     "num_folds": 4,
-    "learning_rate_exponent": (-4.0, -2.0),  # the rate is 10^u, u uniform, the upper end left out
+    "learning_rate_exponent": (-4.0, -2.0),  # the rate is 10^u, u uniform, upper end excluded
     "dropout": (0.2, 0.5),  # uniform, to two decimals; after every dense layer
     "filters": ((4, 12), (16, 31)),  # fewest and most, one pair per block of the network
     "units": ((80, 115),),  # one pair per dense layer
@@ -43,7 +43,9 @@ def check_search(flat: Mapping[str, Any]) -> None:
             "and train.num_steps=0."
         )
     halving = flat["search.halving"]
-    if not all(validate.is_whole(at) and 0 < at < num_epochs for at in halving) or list(halving) != sorted(set(halving)):
+    if not all(validate.is_whole(epoch) and 0 < epoch < num_epochs for epoch in halving) or list(halving) != sorted(
+        set(halving)
+    ):
         raise errors.UserError(
             f"config.search.halving={halving} must be rising whole epochs from 1 to {num_epochs - 1:.0f}, as (5, 10)."
         )
@@ -72,7 +74,7 @@ def _validate_ranges(flat: Mapping[str, Any]) -> None:
             if key in ("filters", "units") and pair[0] < 1:
                 raise errors.UserError(f"config.search.{key} holds {pair}: a layer has at least 1 of them.")
     if not 0 <= flat["search.dropout"][0] <= flat["search.dropout"][1] < 1:
-        raise errors.UserError(f"config.search.dropout={flat['search.dropout']} must lie from 0 to below 1.")
+        raise errors.UserError(f"config.search.dropout={flat['search.dropout']} must be from 0 to below 1.")
 
 
 def _validate_trials(flat: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Baselines that any network has to beat: logistic regression and nearest neighbours, on colours or on frozen features.
+"""Baselines for any network: logistic regression and nearest neighbours, on colours or on frozen features.
 
-Colour histograms see no shape at all, so what they reach is owed to colour alone.
+Colour histograms contain no shape, so their score comes from colour alone.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ INVERSE_REGULARIZATION = (
     0.001  # C on standardised features: best or second of 1e-4 ... 1e-1 on 6,462 real posters, both encodings
 )
 MAX_ITERATIONS = 2000
-NEIGHBOURS = (5, 15, 45, 135)  # the numbers that validation chooses from
+NEIGHBOURS = (5, 15, 45, 135)  # candidates; validation chooses one
 
 
 def color_histograms(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -53,7 +53,7 @@ def logistic_regression(
         train_features.mean(axis=0, dtype=np.float64),
         train_features.std(axis=0, dtype=np.float64),
     )
-    scale = np.where(deviation > 0, deviation, 1.0)  # a colour that no training poster has
+    scale = np.where(deviation > 0, deviation, 1.0)  # for a colour that is in no training poster
     train = (train_features - mean) / scale
     standardised = {name: (values - mean) / scale for name, values in features.items()}
     train_labels = np.asarray(train_labels)
@@ -67,7 +67,7 @@ def nearest_neighbours(features: Mapping[str, Array], labels: Mapping[str, Array
     """Scores float64 [N, K] of each part: the mean label of the nearest training rows by cosine.
 
     features and labels: {"train" | "validation" | ...: [N, D]} and int [N] or 0/1 [N, K]. A training row is not its own
-    neighbour. The number of neighbours is the one of `NEIGHBOURS` with the highest mean average precision on validation.
+    neighbour. The number of neighbours is the entry of `NEIGHBOURS` with the highest mean average precision on validation.
     """
     targets = {name: definitions.make_targets(values, num_genres) for name, values in labels.items()}
     most = min(max(NEIGHBOURS), len(targets["train"]) - 1)

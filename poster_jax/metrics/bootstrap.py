@@ -1,10 +1,10 @@
-"""Bootstrap over movies: how far a metric would move with another draw of the same number of movies.
+"""Bootstrap over movies: how much a metric varies between samples of the same number of movies.
 
-The rows of one movie are drawn together. Drawing rows would count the copies of an exploded movie as
-independent evidence and report an interval that is too narrow.
+The rows of one movie are drawn together. Drawing single rows would treat the copies of an exploded movie as independent, and
+the interval would be too narrow.
 
-Percentile intervals of average precision lean upwards where a genre has few positives: a positive that is
-drawn twice also raises the precision at its own step, so the plain value can lie near the lower end.
+Percentile intervals of average precision are biased upwards if a genre has few positives: a positive that is drawn twice also
+raises the precision at its own step. So the plain value can be near the lower end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from poster_jax.metrics import definitions
 
 PERCENTILES = (2.5, 97.5)
-CHUNK_CELLS = 2**20  # rows x resamples weighed at once: 8 MB of float64, which still fits a cache
+CHUNK_CELLS = 2**20  # rows x resamples at once: 8 MB of float64, which fits a cache
 
 
 def draw_weights(groups: npt.NDArray, num_samples: int, seed: int) -> Iterator[npt.NDArray]:

@@ -1,9 +1,8 @@
 """The definition of every metric, evaluated for many weightings of the same rows at once.
 
-Weights are a matrix [S, N]: ones give the plain value, and the number of times that each row was drawn
-gives a bootstrap resample. The scores are sorted once per genre, not once per resample; scikit-learn
-defines the same numbers and is what the tests compare with, but it would need seconds for what takes
-milliseconds here.
+Weights are a matrix [S, N]: ones give the plain value, and the number of times that each row was drawn gives a bootstrap
+resample. The scores are sorted once per genre, not once per resample. The tests compare with scikit-learn, whose definitions
+are the same; it would take seconds instead of milliseconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,9 +54,8 @@ def check_scores(scores: npt.ArrayLike) -> Array:
 def top1_credit(scores: Array, targets: Array) -> Array:
     """Share of the top-scored genres of each row that are right, float64 [N].
 
-    Without ties it is 0 or 1. With ties it is the chance that a blind pick among the tied genres is right:
-    the index of the first would reward a constant predictor for the order in which the genres happen to be
-    listed.
+    Without ties it is 0 or 1. With ties it is the chance that a random pick among the tied genres is right:
+    taking the first index would reward a constant predictor for the order in which the genres are listed.
     """
     top = scores == scores.max(axis=1, keepdims=True)
     return (top & targets).sum(axis=1) / top.sum(axis=1)
@@ -109,7 +107,7 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
         gained = np.diff(found, axis=1, prepend=0.0)
         through = above[:, last]
         before = np.where(first > 0, above[:, first - 1], 0.0)
-        precision = found / np.where(through > 0, through, 1.0)  # nothing drawn so far: nothing gained either
+        precision = found / np.where(through > 0, through, 1.0)  # nothing drawn so far, so nothing gained
         # A positive beats the negatives below its step, and half of those within it.
         beaten = negatives[:, None] - ((through - found) + (before - (found - gained))) / 2
         average_precision = ratio((gained * precision).sum(axis=1), positives)

@@ -1,7 +1,6 @@
-"""What a score is read against: the constant predictors below it, the best that the labels allow above it.
+"""References for a score: constant predictors as floors, and the best that the labels allow as ceiling.
 
-A constant predictor never looks at a poster. Its answers come from the training labels, its values from the
-split at hand.
+A constant predictor ignores the poster. Its answers come from the training labels, its values from the evaluated split.
 """
 
 from collections.abc import Sequence
@@ -40,9 +39,9 @@ def constant_values(targets: Array, train_targets: Array, suffixes: Sequence[str
 
     targets bool [N, K] are those of the split, train_targets bool [M, K] those of the training split. A
     constant ranks nothing: average precision is the prevalence and AUC 0.5, and top-1 of a row whose top
-    scores are tied is a blind pick among them (all_zeros: the mean prevalence). At 0.5 (suffix "") a score
+    scores are tied is a random pick among them (all_zeros: the mean prevalence). At 0.5 (suffix "") a score
     of at least 0.5 is a yes. At thresholds chosen for F1 a constant above zero is a yes for every row,
-    since a never gives F1 zero.
+    because a constant no has F1 zero.
     """
     values = {}
     for predictor, constant in constant_scores(train_targets).items():
@@ -70,7 +69,7 @@ def best_ranking(positives: Array, sizes: Array, row_movie: Array, targets: Arra
     """Average precision and AUC of one genre with movies ranked by share of positives, then smaller first.
 
     It is the best ranking for AUC, and for average precision wherever a movie carries a genre in at most
-    one of its rows (exploded labels); with repeated labels average precision may be passed by a hair.
+    one of its rows (exploded labels); with repeated labels average precision can be slightly higher.
     """
     order = np.lexsort((sizes, -positives / sizes))
     rank = np.empty(len(sizes))

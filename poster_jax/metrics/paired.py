@@ -37,9 +37,9 @@ class Candidate:
 
 
 def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
-    """(sorted ids of the movies that all runs have, the runs with the rows of those movies, in one order).
+    """(sorted ids of the movies that all runs share, the runs with the rows of those movies, in the same order).
 
-    Raises UserError when the runs have other genres, no movie in common, or a movie with other labels.
+    Raises UserError if the runs differ in genres, share no movie, or differ in the labels of a movie.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -74,7 +74,7 @@ def _shared_rows(seed: Scores, shared: npt.NDArray) -> Scores:
 
 
 def _first_difference(one: Scores, other: Scores) -> int | None:
-    """The first movie whose rows of labels are not the same in both, None where there is no such movie."""
+    """The first movie whose label rows differ between the two, or None."""
     num_rows = min(len(one.movie_id), len(other.movie_id))
     ids = np.stack([one.movie_id[:num_rows], other.movie_id[:num_rows]])
     unlike = (ids[0] != ids[1]) | (one.targets[:num_rows] != other.targets[:num_rows]).any(axis=1)
@@ -88,7 +88,7 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
     """Every metric of every run, and its difference to the first run with a 95 % interval, ready for JSON.
 
     Raises UserError as `align` does. Thresholds named @tuned are each network's own, chosen on its validation part. The floor
-    is the best constant answer, which knows the training labels of the first run. None where a value is undefined.
+    is the best constant answer, from the training labels of the first run. Undefined values are None.
     """
     shared, aligned = align(runs)
     rows = aligned[0].seeds[0]
@@ -147,7 +147,7 @@ def _number(value: float | npt.NDArray) -> float | None:
 
 
 def _difference(value: float, samples: npt.NDArray, better: int) -> dict[str, Any]:
-    """`other_sign` is the share of resamples in which the difference has the other sign, or none; None for no difference."""
+    """`other_sign`: share of resamples in which the difference is zero or has the other sign; None for a difference of zero."""
     low, high = bootstrap.interval(samples)
     if np.isnan(value) or np.isnan(low):
         return {"value": None, "low": None, "high": None, "other_sign": None, "verdict": UNDEFINED}

@@ -1,8 +1,7 @@
 """Scores and labels -> every metric with its floors, its ceiling and its interval, as one JSON-ready dict.
 
-The definitions are in `measures`, the constant predictors and ceilings in `floors`, the resampling in
-`bootstrap`. A bare "accuracy" does not exist here: with one label in six genres, answering "no" to
-everything has a binary accuracy of 0.83.
+The definitions are in `definitions`, constant predictors and ceilings in `floors`, resampling in `bootstrap`. There is no bare
+"accuracy": with one label in six genres, answering "no" to everything has a binary accuracy of 0.83.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArr
     """The threshold [K], float64, that maximises each genre's F1 when a score at or above it is a yes.
 
     scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]: those of the validation split. Candidates are the
-    scores themselves. Of thresholds with equal F1 the highest wins (fewest yes answers); a genre without
+    scores themselves. Of thresholds with equal F1 the highest is used (fewest yes answers); a genre without
     positives keeps 0.5.
     """
     scores = definitions.check_scores(scores)
@@ -55,7 +54,7 @@ def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArr
 
 
 def headline(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | None]:
-    """Every headline metric at threshold 0.5, without intervals: what is watched while a network trains.
+    """Every headline metric at threshold 0.5, without intervals, for use during training.
 
     scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]; None where a metric is undefined.
     """
@@ -68,7 +67,7 @@ def headline(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | 
 
 
 def explain_labels(labels: npt.ArrayLike, num_genres: int) -> dict[str, float]:
-    """Genres per row, k, and what they alone give to a model that answers no to everything: 1 - k / K."""
+    """Genres per row, k, and the binary accuracy that a model gets by answering no to everything: 1 - k / K."""
     targets = definitions.make_targets(labels, num_genres)
     labels_per_row = float(targets.sum(axis=1).mean())
     return {"labels_per_row": labels_per_row, "all_zeros_binary_accuracy": 1 - labels_per_row / num_genres}
@@ -100,7 +99,7 @@ def score(
     num_samples: int,
     seed: int,
 ) -> dict:
-    """Everything that is said about one split, with plain floats and None where a value is undefined.
+    """Every metric of one split, as plain floats; undefined values are None.
 
     scores [N, K] in [0, 1]; labels int [N] or 0/1 [N, K]; groups int [N], the movie of each row; thresholds
     maps a name to [K] chosen by `choose_thresholds` on validation: its metrics are called name@key, beside
@@ -173,7 +172,7 @@ def _headlines(
         best = min if name in definitions.LOWER_IS_BETTER else max
         entry = _with_interval(values[name], samples[name])
         if name == "calibration_error":
-            # A resample's bins are noisier than the sample's, so its error is larger and percentiles miss the value.
+            # Bins of a resample are noisier than those of the sample: its error is larger, and percentiles miss the value.
             entry |= {"low": None, "high": None}
         entry |= {
             "floors": floor,

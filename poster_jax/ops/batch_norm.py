@@ -1,4 +1,4 @@
-"""BatchNorm over a batch with a gradient of its own, which takes half the passes over the activations that autodiff takes."""
+"""BatchNorm over a batch with a custom gradient, which needs half of autodiff's passes over the activations."""
 
 import functools
 import math
@@ -13,9 +13,9 @@ Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # input, scale, mean,
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> Normalised:
-    """float32 [B, H, W, C] normalised by the batch, with `scale` and `bias` [1, 1, 1, C], and the batch's mean and variance.
+    """Normalises float32 [B, H, W, C] with `scale` and `bias` [1, 1, 1, C]; returns it with the batch's mean and variance.
 
-    Its own gradient because autodiff's passes over the activations are twice as many. None flows through the statistics.
+    No gradient flows through the returned statistics.
     """
     return _batch_norm_forward(y, scale, bias, epsilon)[0]
 

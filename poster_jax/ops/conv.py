@@ -1,8 +1,8 @@
-"""Convolution and pooling that are fast on CPUs, gradients included, and left to the compiler on accelerators.
+"""Convolution that is fast on CPUs, gradients included, and is left to the compiler on accelerators.
 
-XLA on CPU computes a convolution's filter gradient as one product with two short sides and a very long one, and reaches a
-quarter of the rate of the forward pass. On CPU alone, convolutions take forms of their own: `winograd.py` with many channels,
-`narrow.py` with few, `image_block.py` for an image's first layer and the pooling behind it.
+XLA on CPU computes a convolution's filter gradient as one product with two short sides and a very long one, at a quarter of the
+rate of the forward pass. So on CPU there are other forms: `conv_winograd.py` for many channels, `conv_narrow.py` for few,
+`conv_pool.py` for the first layer of an image with the pooling after it.
 """
 
 import functools
@@ -22,7 +22,7 @@ CpuForm = tuple[
     Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
 ]
 
-# The kernel height and the fewest channels, in and out, that were measured: 32 -> 64 gained least, narrower was not tried.
+# The kernel height and the fewest channels, in and out, that were measured: 32 -> 64 gained least, fewer were not tried.
 WINOGRAD_HEIGHT = 3
 WINOGRAD_CHANNELS = 32
 
@@ -81,8 +81,8 @@ _conv2d.defvjp(_conv2d_forward, _conv2d_backward)
 
 
 def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> CpuForm | None:
-    """Forward pass and gradients that serve better than XLA's own on CPU, for padded float32 input; None where none does."""
-    if _winograd_serves(x, kernel, padding, stride):
+    """The form that is faster than XLA's own on CPU, for padded float32 input; None if there is none."""
+    if _winograd_is_better(x, kernel, padding, stride):
         return conv_winograd.convolution, conv_winograd.gradients
     if (
         stride == 1
@@ -95,12 +95,12 @@ def _cpu_form(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) ->
 
 
 def is_rewritable(x: jax.Array) -> bool:
-    """Float64 stays with XLA: the rewritten forms compute in float32."""
+    """False for float64, which stays with XLA: the other forms compute in float32."""
     return x.dtype in (jnp.float32, jnp.bfloat16)
 
 
-def _winograd_serves(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> bool:
-    """Whether the rewritten form is exact enough, and does fewer products than the direct one."""
+def _winograd_is_better(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> bool:
+    """True if the Winograd form is exact enough and needs fewer products than the direct one."""
     height = x.shape[1] - (kernel.shape[0] - 1 if padding == "VALID" else 0)
     return (
         stride == 1
@@ -120,10 +120,10 @@ def _padded(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
 def pointwise_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """1x1 convolution: [B, H, W, C] with [C, D] -> [B, H, W, D]. Differentiable once, in reverse mode.
 
-    The kernel's gradient is a product that XLA on CPU computes several times faster with the narrower factor on the left.
+    XLA on CPU computes the kernel's gradient, a product, several times faster with the narrower factor on the left.
     """
     if dispatch.is_portable():
-        # TFLite's converter refuses a product of four-dimensional arrays.
+        # The converter of TFLite rejects a product of four-dimensional arrays.
         return dispatch.native_conv2d(x, kernel[None, None])
     return lax.dot_general(x, kernel, (((3,), (0,)), ((), ())))
 

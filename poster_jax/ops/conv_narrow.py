@@ -1,8 +1,8 @@
-"""3x3 convolutions of few channels in forms that are fast on CPU, with their gradients; `layers.conv2d` picks them.
+"""3x3 convolutions of few channels in forms that are fast on CPU, with their gradients; `conv.conv2d` selects them.
 
-XLA on CPU makes a convolution one matrix product whose short side is the number of channels or features. With 3 channels or 11
-features that side is too short or too odd for its inner loops. Here several columns of the output are computed at once, by a
-kernel that holds one shifted copy of the filter for each: more multiplications, in less time.
+XLA on CPU computes a convolution as one matrix product whose short side is the number of channels or features. With 3 channels
+or 11 features that side is too short or too odd for its inner loops. Here several columns of the output are computed at once,
+with a kernel that holds a shifted copy of the filter for each column: more multiplications, in less time.
 """
 
 import jax
@@ -13,11 +13,11 @@ from poster_jax.ops import dispatch
 
 # Measured on 3 -> 4 to 12 and 4 to 12 -> 16 to 31 channels, the widths of the paper's search.
 KERNEL = (3, 3)
-# Up to so many channels an input is taken for an image: its patches are few enough to be written down.
+# An input of up to so many channels counts as an image: its patches are small enough to be materialised.
 IMAGE_CHANNELS = 4
 # Columns at once in the first layer (which has 99) and in the input's gradient.
 IMAGE_COLUMNS, GRADIENT_COLUMNS = 3, 2
-# Numbers of features that XLA's filter gradient is fast for: 11 take twice as long as 16, and 24 half as long again as 32.
+# Numbers of features for which XLA's filter gradient is fast: 11 take twice as long as 16, and 24 half as long again as 32.
 FEATURES = (8, 16, 32)
 
 
@@ -27,7 +27,7 @@ def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return dispatch.native_conv2d(x, kernel)
     shifted = _shifted(kernel, IMAGE_COLUMNS)
     planes = lax.dot_general(shifted.reshape(-1, shifted.shape[3]), _patches(x, kernel), (((0,), (0,)), ((), ())))
-    # Without the barrier XLA makes one product of the two, which is slower than product and transposition.
+    # Without the barrier XLA merges product and transposition into one product, which is slower than the two.
     columns = lax.optimization_barrier(planes).transpose(1, 2, 3, 0)
     return _apart(columns, kernel.shape[3])[:, :, : x.shape[2] - kernel.shape[1] + 1]
 
@@ -39,7 +39,7 @@ def gradients(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Arr
 
 
 def _input_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
-    """A convolution of the gradient with the turned filter, two columns at once."""
+    """Convolution of the gradient with the flipped filter, two columns at once."""
     height, width = kernel.shape[:2]
     turned = _shifted(kernel[::-1, ::-1].transpose(0, 1, 3, 2), GRADIENT_COLUMNS)
     odd = -x.shape[2] % GRADIENT_COLUMNS
@@ -48,7 +48,7 @@ def _input_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Arr
 
 
 def _padded_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Array:
-    """XLA's own filter gradient, with features of zeros up to a number that it is fast for."""
+    """XLA's own filter gradient, zero-padded to a number of features for which it is fast."""
     features = kernel.shape[3]
     more = ((0, 0), (0, 0), (0, 0), (0, next(count for count in FEATURES if count >= features) - features))
     transposed = jax.linear_transpose(lambda k: dispatch.native_conv2d(x, k), jnp.pad(kernel, more))
@@ -68,7 +68,7 @@ def _patch_gradient(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> jax.Arr
 
 
 def _shifted(kernel: jax.Array, count: int) -> jax.Array:
-    """[kh, kw, C, D] -> [kh, kw + count - 1, C, count * D]: the filter for `count` neighbouring columns at once."""
+    """[kh, kw, C, D] -> [kh, kw + count - 1, C, count * D]: the filter for `count` adjacent columns at once."""
     copies = [jnp.pad(kernel, ((0, 0), (i, count - 1 - i), (0, 0), (0, 0))) for i in range(count)]
     return jnp.concatenate(copies, axis=3)
 
@@ -79,10 +79,10 @@ def _apart(columns: jax.Array, channels: int) -> jax.Array:
 
 
 def _patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """What IMAGE_COLUMNS neighbouring outputs see, [kh * (kw + 2) * C, B, H', W' / 3], zeros past the right edge.
+    """Input patches of IMAGE_COLUMNS adjacent outputs, [kh * (kw + 2) * C, B, H', W' / 3], zeros past the right edge.
 
-    Values before pixels: so every piece of it is copied in long runs. Forward and backward pass call it on the same `x`, and
-    XLA computes it once for both.
+    Values come before pixels, so that every piece is copied in long runs. Forward and backward pass call it on the same `x`,
+    and XLA computes it once for both.
     """
     (height, width), channels = kernel.shape[:2], x.shape[3]
     tiles = -(-(x.shape[2] - width + 1) // IMAGE_COLUMNS)
@@ -92,8 +92,8 @@ def _patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
     rows = x.shape[1] - height + 1
     pieces = []
     for i in range(height):
-        left = (IMAGE_COLUMNS + width - 1) * channels
+        remaining = (IMAGE_COLUMNS + width - 1) * channels
         for j in range(more + 1):
-            pieces.append(planes[: min(left, len(planes)), :, i : i + rows, j : j + tiles])
-            left -= len(planes)
+            pieces.append(planes[: min(remaining, len(planes)), :, i : i + rows, j : j + tiles])
+            remaining -= len(planes)
     return lax.optimization_barrier(jnp.concatenate(pieces))

@@ -1,8 +1,8 @@
-"""An image's first convolution and the max pool behind it, as one on CPU.
+"""The first convolution of an image and the max pool after it, fused on CPU.
 
-The four outputs that a window pools are computed at once from the 4x4 pixels that they see, by a matrix product with a kernel
-that holds one shifted copy of the filter for each: 16/9 of the multiplications of the convolution. Channels come before
-pixels, so that pooling and its gradient are long loops, which they are not over a handful of channels.
+The four outputs of a pooling window are computed at once from the 4x4 pixels that they depend on, by a matrix product with a
+kernel that holds a shifted copy of the filter for each output: 16/9 of the multiplications of the convolution. Channels come
+before pixels, so that pooling and its gradient are long loops rather than loops over a few channels.
 """
 
 import jax
@@ -11,7 +11,7 @@ from jax import lax
 
 from poster_jax.ops import conv, conv_narrow, dispatch, pool
 
-# Kernel and window side, and the pixels that a window's outputs see.
+# Side of the kernel, of the window, and of the pixels that the outputs of a window depend on.
 KERNEL, WINDOW = 3, 2
 SEEN = KERNEL + WINDOW - 1
 
@@ -30,7 +30,7 @@ def joined_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def joined_kernel_gradient(x: jax.Array, place: jax.Array, grad: jax.Array) -> jax.Array:
-    """The gradient [3, 3, C, D] of the kernel, from the places of `forward` and the gradient float32 [B, h, w, D]."""
+    """The gradient [3, 3, C, D] of the kernel, from the places of `joined_forward` and the gradient float32 [B, h, w, D]."""
     patches = _patches(x)
     planes = lax.optimization_barrier(grad.transpose(3, 0, 1, 2))
     index = jnp.arange(WINDOW * WINDOW, dtype=jnp.uint8).reshape(-1, 1, 1, 1, 1)
@@ -43,7 +43,7 @@ def joined_kernel_gradient(x: jax.Array, place: jax.Array, grad: jax.Array) -> j
 
 
 def _shifted(kernel: jax.Array) -> jax.Array:
-    """[3, 3, C, D] -> [16 * C, 4 * D]: the filter for each output of a window, over the pixels that all of them see."""
+    """[3, 3, C, D] -> [16 * C, 4 * D]: the filter for each output of a window, over the pixels of all four."""
     copies = [
         jnp.pad(kernel, ((i, WINDOW - 1 - i), (j, WINDOW - 1 - j), (0, 0), (0, 0)))
         for i in range(WINDOW)
@@ -53,7 +53,7 @@ def _shifted(kernel: jax.Array) -> jax.Array:
 
 
 def _patches(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [16 * C, B, h, w], what the outputs of each window see; pixels that no whole window needs are left out.
+    """[B, H, W, C] -> [16 * C, B, h, w], the pixels of each window; those that belong to no whole window are dropped.
 
     Forward and backward pass call it on the same `x`, and XLA computes it once for both.
     """
@@ -61,7 +61,7 @@ def _patches(x: jax.Array) -> jax.Array:
     rows, columns = (height - KERNEL + 1) // WINDOW, (width - KERNEL + 1) // WINDOW
     x = x[:, : (rows + 1) * WINDOW, : (columns + 1) * WINDOW]
     x = x.reshape(batch, rows + 1, WINDOW, columns + 1, WINDOW, channels)
-    # By parity of row and column: so every piece is copied in runs of a row.
+    # Sorted by parity of row and column, so that every piece is copied in runs of a row.
     parities = lax.optimization_barrier(x.transpose(2, 4, 5, 0, 1, 3))
     pieces = [
         parities[i % WINDOW, j % WINDOW, :, :, i // WINDOW : i // WINDOW + rows, j // WINDOW : j // WINDOW + columns]
@@ -72,7 +72,7 @@ def _patches(x: jax.Array) -> jax.Array:
 
 
 def conv_pool2d(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
-    """`max_pool(conv2d(x, kernel, padding="VALID"), (window, window))`, in one where that is faster."""
+    """`max_pool(conv2d(x, kernel, padding="VALID"), (window, window))`, fused if that is faster."""
     is_image = (
         kernel.shape[2] <= conv_narrow.IMAGE_CHANNELS and kernel.shape[3] < conv.WINOGRAD_CHANNELS and conv.is_rewritable(x)
     )
@@ -108,7 +108,7 @@ def _conv_pool_backward(saved: tuple[jax.Array, ...], grad: jax.Array) -> tuple[
 
     def joined(x: jax.Array, kernel: jax.Array, place: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
         kernel_gradient = joined_kernel_gradient(x.astype(jnp.float32), place, grad.astype(jnp.float32))
-        # Not computed where nobody asks for it, as for posters.
+        # XLA drops the gradient of `x` if it is unused, as for posters.
         return spread(x, kernel, place, grad)[0], kernel_gradient.astype(kernel.dtype)
 
     return dispatch.by_platform(*saved, grad, cpu=joined, default=spread)
@@ -119,6 +119,6 @@ _IMAGE_WINDOW = (WINDOW, WINDOW)
 
 
 def _whole_windows(x: jax.Array) -> jax.Array:
-    """Without the rows and columns that fill no window."""
+    """Drops the rows and columns that fill no window."""
     rows, columns = (side - side % WINDOW for side in x.shape[1:3])
     return x[:, :rows, :columns]

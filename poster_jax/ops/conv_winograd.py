@@ -1,7 +1,7 @@
 """Convolution by Winograd's minimal filtering over an image's rows (Lavin and Gray 2016, arXiv:1509.09308), with its gradients.
 
-Half the multiplications for a 3x3 kernel, transposed for the gradients: the filter's as plain matrix products, and transformed
-tiles that the two passes and the two gradients share. `layers.conv2d` picks it.
+It needs half the multiplications for a 3x3 kernel. The gradients are its transposes: the filter's is plain matrix products, and
+both passes and both gradients share the transformed tiles. `conv.conv2d` selects it.
 """
 
 import functools
@@ -62,7 +62,7 @@ def _weighted_sum(weights: list[float], parts: list[jax.Array]) -> jax.Array:
 
 
 def _flat(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, H, W * C]: what is done to whole rows is one long loop."""
+    """[B, H, W, C] -> [B, H, W * C], so that operations on whole rows are one long loop."""
     return x.reshape(*x.shape[:2], -1)
 
 

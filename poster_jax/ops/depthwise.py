@@ -1,8 +1,8 @@
-"""Depthwise convolution that is fast on CPUs, gradients included, and left to the compiler on accelerators.
+"""Depthwise convolution that is fast on CPUs, gradients included, and is left to the compiler on accelerators.
 
-XLA on CPU computes a grouped convolution one output at a time. On CPU alone, the forward pass and both gradients are sums of
-shifted products here, one for every entry of the kernel, which XLA turns into loops over contiguous channels. The batch axis
-is never merged with another one, so a sharded batch stays where it is.
+XLA on CPU computes a grouped convolution one output at a time. So on CPU the forward pass and both gradients are sums of
+shifted products, one for every entry of the kernel, which XLA turns into loops over contiguous channels. The batch axis is never merged
+with another one, so a sharded batch is not moved.
 """
 
 import functools
@@ -16,14 +16,14 @@ from poster_jax.ops import dispatch
 
 Padding = tuple[tuple[int, int], ...]
 
-# Rows of products that are added in one loop before what remains is reduced.
+# Rows of products that are added in one loop before the reduction.
 ROWS = 8
 
 
 def depthwise_conv2d(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
     """Every channel of [B, H, W, C] with its own filter of [kh, kw, 1, C] -> [B, H', W', C] in the dtype of `x`.
 
-    `padding` is ((top, bottom), (left, right)), zeros that are added; `stride` is the same for rows and columns. `kernel` has
+    `padding` is ((top, bottom), (left, right)) zeros; `stride` is the same for rows and columns. `kernel` has
     the dtype of `x`. Differentiable once, in reverse mode. bfloat16 is summed in float32.
     """
     return _depthwise(x, kernel, padding, stride)
@@ -69,9 +69,9 @@ def _padded(x: jax.Array, padding: Padding) -> jax.Array:
 
 
 def _padded_once(x: jax.Array, padding: Padding) -> jax.Array:
-    """`_padded`, made by one loop with what makes `x`, and once for the forward and the backward pass.
+    """`_padded`, fused with the computation of `x`, and computed once for the forward and the backward pass.
 
-    Without the barrier XLA computes it, and what it is made from, again at every offset of the kernel.
+    Without the barrier XLA computes it, and its operands, again for every offset of the kernel.
     """
     return lax.optimization_barrier(_padded(x, padding))
 
@@ -95,9 +95,9 @@ def _shifted_sums(padded: jax.Array, kernel: jax.Array, stride: int) -> jax.Arra
 def _input_gradient(kernel: jax.Array, grad: jax.Array, sides: Sequence[int], padding: Padding, stride: int) -> jax.Array:
     """Gradient with respect to the input of height and width `sides`, float32.
 
-    Input row stride * m + phase takes part in output row m + offset by kernel row `tap`, where
-    stride * offset = phase + top - tap; columns likewise. All phases are written by one loop: for every offset the gradient,
-    repeated over the phases, times the entries of the kernel that each phase meets, or zero.
+    Input row stride * m + phase contributes to output row m + offset by kernel row `tap`, where
+    stride * offset = phase + top - tap; columns likewise. One loop computes all phases: for every offset the gradient, repeated
+    over the phases, times the kernel entry of each phase, or zero if it has none.
     """
     size = [-(-side // stride) for side in sides]
     tables, ends = [], []

@@ -1,7 +1,7 @@
-"""Which form of an operation a program gets: the one for CPUs or the one for accelerators, or the plain one for a converter.
+"""Selects the form of an operation: for CPUs, for accelerators, or the portable one for a converter.
 
-The only place that chooses. Between CPU and accelerator the program itself chooses where it runs, so that one that is exported
-for several platforms is right on each.
+This is the only place that selects. The choice between CPU and accelerator is part of the program, so that a program exported
+for several platforms runs the right form on each.
 """
 
 import contextlib
@@ -15,14 +15,14 @@ from jax import lax
 Padding = str | Sequence[tuple[int, int]]  # VALID, SAME, or zeros before and after rows and columns
 Result = TypeVar("Result")
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_portable = contextvars.ContextVar("plain", default=False)
+_portable = contextvars.ContextVar("portable", default=False)
 
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """What is traced within is made of the operations that every framework has, as TFLite's and ONNX's converters need.
+    """Programs traced inside the block use only operations that every framework has, for the converters of TFLite and ONNX.
 
-    A function that was jitted and traced before keeps its trace: trace the function under the jit.
+    A jitted function that was traced before keeps its old trace: trace the function inside the jit instead.
     """
     token = _portable.set(True)
     try:
@@ -32,18 +32,18 @@ def portable() -> Iterator[None]:
 
 
 def is_portable() -> bool:
-    """True within `plain`."""
+    """True inside `portable`."""
     return _portable.get()
 
 
 def by_platform(*operands: jax.Array, cpu: Callable[..., Result], default: Callable[..., Result]) -> Result:
-    """`cpu(*operands)` where the program runs on a CPU, `default(*operands)` elsewhere and within `plain`."""
+    """`cpu(*operands)` where the program runs on a CPU, `default(*operands)` elsewhere and inside `portable`."""
     if is_portable():
         return default(*operands)
     return lax.platform_dependent(*operands, cpu=cpu, default=default)
 
 
 def native_conv2d(x: jax.Array, kernel: jax.Array, padding: Padding = "VALID", strides: tuple[int, int] = (1, 1)) -> jax.Array:
-    """XLA's own convolution of [B, H, W, C] with [kh, kw, C / groups, D]; the kernel's third axis says how many groups."""
+    """XLA's own convolution of [B, H, W, C] with [kh, kw, C / groups, D]; kernel axis 2 gives the number of groups."""
     groups = x.shape[3] // kernel.shape[2]
     return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS, feature_group_count=groups)

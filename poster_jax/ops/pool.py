@@ -1,4 +1,4 @@
-"""Max pooling of windows side by side, with a gradient that is fast on CPUs."""
+"""Max pooling of windows that do not overlap, with a gradient that is fast on CPUs."""
 
 import functools
 import math
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 
 def largest_and_place(entries: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The largest of equally shaped entries, value by value, and which one it is, uint8.
+    """The elementwise maximum of equally shaped entries, and its index, uint8.
 
-    The first of equal ones is taken, and a NaN is larger than everything.
+    Of equal values the first one counts; NaN is larger than every number.
     """
     largest, place = entries[0], jnp.zeros(entries[0].shape, jnp.uint8)
     for index, entry in enumerate(entries[1:], 1):
@@ -23,8 +23,8 @@ def largest_and_place(entries: Sequence[jax.Array]) -> tuple[jax.Array, jax.Arra
 def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
     """Largest value of every `window` of [B, H, W, C]; the stride is the window, trailing rows and columns are dropped.
 
-    The first of entries that tie for the largest takes the gradient, as in `nn.max_pool`, whose own gradient is a
-    select-and-scatter, slow on CPU.
+    Of equal largest values the first one gets the gradient, as in `nn.max_pool`, whose own gradient is a select-and-scatter,
+    slow on CPU.
     """
     rows, columns = x.shape[1] // window[0], x.shape[2] // window[1]
     return _max_pool(x[:, : rows * window[0], : columns * window[1]], window)
@@ -42,10 +42,10 @@ def _windows(x: jax.Array, window: tuple[int, int]) -> jax.Array:
 
 
 def max_pool_forward(x: jax.Array, window: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """The backward pass is left the place of the largest entry, a number, and not the entries to look for it again.
+    """Saves the place of the largest entry for the backward pass, rather than the entries themselves.
 
-    XLA computes a cheap x (BatchNorm's) anew wherever it is read, with other roundings, so that a search for entries equal to
-    the largest would miss some and lose their gradient. Whatever the roundings, a place is one of the window's.
+    XLA recomputes a cheap x (of BatchNorm) wherever it is read, with other roundings, so a search for entries equal to the
+    largest would miss some and lose their gradient. A place is within the window whatever the roundings.
     """
     windows = _windows(x, window)
     return largest_and_place([windows[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])])

@@ -103,12 +103,12 @@ def prepare(run: Run) -> Search:
     task = ensemble.SearchTask(config, len(rows.genres), loss, plan.steps_per_epoch * plan.num_epochs)
     trials = space.draw_trials(config.search, config.seed)
 
-    vectorize, why = run_folder.recall(run.workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
-    run_folder.recall(run.workdir, "vectorize", (vectorize, why))
-    group, fits = run_folder.recall(run.workdir, "group") or multihost.from_main(
+    vectorize, why = run_folder.remember_choice(run.workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
+    run_folder.remember_choice(run.workdir, "vectorize", (vectorize, why))
+    group, fits = run_folder.remember_choice(run.workdir, "group") or multihost.from_main(
         lambda: groups.choose_group(task, trials, vectorize, run.loader)
     )
-    run_folder.recall(run.workdir, "group", (group, fits))
+    run_folder.remember_choice(run.workdir, "group", (group, fits))
     print(
         f"search: {len(trials)} trials x {len(folds)} folds x {plan.num_epochs} epochs of {plan.steps_per_epoch} steps\n"
         f"together: {vectorize}, because {why}\nmemory: {fits}",

@@ -16,8 +16,8 @@ def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipel
     shardings = sharding.make_shardings()
     for name in ("train", "eval"):
         sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
-    loader = input_pipeline.open_loader(config.data, shardings, run_folder.recall(workdir, "path"))
-    run_folder.recall(workdir, "path", (loader.path, loader.why))
+    loader = input_pipeline.open_loader(config.data, shardings, run_folder.remember_choice(workdir, "path"))
+    run_folder.remember_choice(workdir, "path", (loader.path, loader.why))
     print("\n".join([*dataset.describe(loader.rows), f"input: {loader.path}, because {loader.why}"]), flush=True)
     multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / run_files.REFUSED))
     auxiliary = loader.rows.summary["auxiliary_genres"]

@@ -1,4 +1,4 @@
-"""Programs that were compiled once in a process are not compiled again by it: seeds, branches and cells share theirs."""
+"""Compilation cache for the length of one process: seeds, branches and cells with equal programs compile once."""
 
 import contextlib
 import tempfile
@@ -13,11 +13,11 @@ from poster_jax.runtime import multihost
 
 @contextlib.contextmanager
 def for_this_process() -> Iterator[None]:
-    """Within it JAX keeps what took it over a second to compile, and finds it again when an equal program is traced anew.
+    """Inside the block JAX caches programs that took over a second to compile, and reuses them for equal programs.
 
-    In a folder that ends with the block, so that nothing is read that another process, or another version, has left. A folder
-    of the user's (JAX_COMPILATION_CACHE_DIR) stays in use instead. Does nothing for one process of several, of which JAX lets
-    only the first one write. Raises UserError where no folder for temporary files can be made.
+    The cache is a temporary folder, removed after the block, so that no program of another process or version is read. The
+    user's own folder (JAX_COMPILATION_CACHE_DIR) takes precedence. Does nothing in a run of several processes, where JAX lets
+    only the first one write. Raises UserError if no temporary folder can be made.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None) or multihost.count() > 1:
         yield

@@ -1,4 +1,4 @@
-"""Joining the other processes of a run, and leaving them."""
+"""Joins this process to the others of its run, and ends it without waiting for them after a failure."""
 
 import collections
 import os
@@ -14,18 +14,18 @@ import jax
 from poster_jax import errors
 from poster_jax.runtime import multihost
 
-# JAX reads the first of them itself; a count and a number it does not read from the environment.
+# JAX reads the first of them itself, but not the number of processes and the number of this one.
 ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "POSTER_JAX_NUM_PROCESSES", "POSTER_JAX_PROCESS_ID"
-# How long a process waits for the others at its start and at its end, and how long process 0 outlives a failure.
+# How long a process waits for the others at its start and at its end, and how long process 0 goes on after a failure.
 START_SECS, END_SECS, LAST_SECS = 300, 30, 3
 
 
 def initialize(start_secs: int = START_SECS) -> None:
-    """Joins the processes of this run, before anything else is asked of JAX; does nothing for a process that is alone.
+    """Joins the processes of this run, before any other use of JAX; does nothing for a single process.
 
-    Takes JAX_COORDINATOR_ADDRESS, POSTER_JAX_NUM_PROCESSES and POSTER_JAX_PROCESS_ID where they are set, and otherwise what
-    JAX finds of TPU pods, SLURM, Open MPI and Kubernetes. Raises `UserError` for half of it, or for processes with different
-    numbers of devices; ends the process with exit code 2 when the others have not come after `start_secs`.
+    Uses JAX_COORDINATOR_ADDRESS, POSTER_JAX_NUM_PROCESSES and POSTER_JAX_PROCESS_ID if they are set; otherwise JAX detects TPU
+    pods, SLURM, Open MPI and Kubernetes. Raises `UserError` if only some of the three are set, or if processes have different
+    numbers of devices. Ends the process with exit code 2 if the others have not arrived after `start_secs`.
     """
     given = parse_place(os.environ)
     cluster = "" if given else find_cluster(os.environ, getattr(jax.config, "jax_platforms", None) or "")
@@ -34,13 +34,13 @@ def initialize(start_secs: int = START_SECS) -> None:
     if given and given["process_id"] == 0:
         _check_port(int(given["coordinator_address"].rpartition(":")[2]))
     where = f"come to {given['coordinator_address']}" if given else f"been found by {cluster}"
-    told = f"not all processes have {where} after {start_secs} seconds: start every one, and see that they reach each other"
-    # JAX ends the process with a stack trace when it has waited long enough: this is to come before that.
-    alarm = threading.Timer(start_secs, _end, (f"poster_jax: {told}.\n", 2))
+    message = f"not all processes have {where} after {start_secs} seconds: start every one, and see that they reach each other"
+    # JAX ends the process with a stack trace after its own timeout: this alarm is earlier.
+    alarm = threading.Timer(start_secs, _end, (f"poster_jax: {message}.\n", 2))
     alarm.daemon = True
     alarm.start()
     try:
-        # JAX's own handler of SIGTERM would take the signal from `StopRequest`.
+        # JAX's own handler of SIGTERM would replace that of `StopRequest`.
         jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(**given, initialization_timeout=2 * start_secs + 60, shutdown_timeout_seconds=END_SECS)
     except (RuntimeError, ValueError) as error:
@@ -62,7 +62,7 @@ def initialize(start_secs: int = START_SECS) -> None:
 
 
 def parse_place(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of `jax.distributed.initialize` from the three variables; empty where none is set. Raises UserError."""
+    """Arguments of `jax.distributed.initialize` from the three variables; {} if none is set. Raises UserError."""
     text = {name: environment.get(name, "").strip() for name in (ADDRESS, COUNT, NUMBER)}
     if not any(text.values()):
         return {}
@@ -86,7 +86,7 @@ def parse_place(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_port(port: int) -> None:
-    """Raises `UserError` for a port that another program has: JAX would end without a word, or share it."""
+    """Raises `UserError` for a port in use: JAX would end without a message, or share the port."""
     try:
         socket.create_server(("", port)).close()
     except OSError as error:
@@ -97,12 +97,12 @@ def _check_port(port: int) -> None:
 
 
 def find_cluster(environment: Mapping[str, str], platforms: str) -> str:
-    """What started this process as one of several, as far as JAX knows it; empty where it is alone.
+    """The launcher that started this process as one of several, by the rules of JAX; "" for a single process.
 
-    JAX takes a shell inside a SLURM job, and every pod of Kubernetes, for one of several; these are not.
+    Stricter than JAX in two cases: a shell inside a SLURM job and a plain pod of Kubernetes count as single processes.
 
     Args:
-        platforms: JAX's setting, which has `tpu` in it on a TPU VM.
+        platforms: JAX's setting, which contains `tpu` on a TPU VM.
     """
     if all(environment.get(f"SLURM_{name}") for name in ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")):
         return "SLURM" if environment["SLURM_NTASKS"] != "1" else ""
@@ -114,9 +114,9 @@ def find_cluster(environment: Mapping[str, str], platforms: str) -> str:
 
 
 def leave(code: int) -> None:
-    """Ends a process of several that has failed, without the others, which may be waiting for it; returns where it is alone.
+    """Ends a failed process without the others, which may be waiting for it; returns in a run of one process.
 
-    Process 0 goes last, because the others fall with it: those that failed as it did have ended with a code of their own.
+    Process 0 ends last, because its end kills the others: those that failed too can end with their own code first.
     """
     if multihost.count() > 1:
         time.sleep(LAST_SECS if multihost.is_main() else 0)

@@ -1,7 +1,7 @@
-"""Asks the C library for huge pages, which it reads once, from the environment, when a process starts.
+"""Restarts the process with huge pages: the C library reads that setting from the environment at process start only.
 
-XLA on CPU takes hundreds of megabytes anew for every step and gives them back after it. In pages of 4 KB a step of the
-Table 6 network has 200,000 page faults, in pages of 2 MB 800.
+XLA on CPU allocates hundreds of megabytes for every step and frees them after it. With pages of 4 KB a step of the Table 6
+network has 200,000 page faults, with pages of 2 MB 800.
 """
 
 import os
@@ -12,12 +12,12 @@ TUNABLE = "glibc.malloc.hugetlb=1"
 
 
 def restart_with_huge_pages() -> None:
-    """Replaces this process by the same command with the tunable set; to be called before anything is done.
+    """Replaces this process by the same command with the tunable set; call it before anything else.
 
-    Does nothing on other systems than Linux with glibc, or where the user has set GLIBC_TUNABLES, to anything.
+    Does nothing on systems other than Linux with glibc, or if the user has set GLIBC_TUNABLES.
     """
     if "GLIBC_TUNABLES" in os.environ or platform.libc_ver()[0] != "glibc":
         return
     os.environ["GLIBC_TUNABLES"] = TUNABLE
-    # orig_argv keeps the interpreter's own options, as -W error.
+    # orig_argv includes the interpreter's own options, such as -W error.
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

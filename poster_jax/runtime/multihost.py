@@ -1,7 +1,7 @@
-"""Several processes as one run: what process 0 does for all of them, and what all of them have to agree on.
+"""Several processes as one run: decisions that process 0 makes for all, barriers, and output that is printed once.
 
-Whatever a process decides by itself, from a file or a clock, another may decide otherwise, and then both wait for ever in
-different places. So process 0 looks, and tells the others. jax is asked only where it is loaded: folders are read without it.
+A decision read from a file or a clock can differ between processes, which then deadlock in different collectives. So process 0
+decides and broadcasts. jax is used only if it is already imported, so that run folders can be read without it.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 Value = TypeVar("Value")
-# Messages are padded to multiples of this many bytes, so that most of them share one program.
+# Messages are padded to multiples of this size, so that most of them share one compiled program.
 BLOCK_BYTES = 4096
 
 
 def count() -> int:
-    """Processes of this run; 1 until `runtime.initialize` has joined others."""
+    """Number of processes of this run; 1 until `distributed.initialize` has joined others."""
     jax = _joined()
     return 1 if jax is None else jax.process_count()
 
@@ -36,7 +36,7 @@ def is_main() -> bool:
 
 
 def _joined() -> Any:
-    """jax, where this process is one of several."""
+    """The jax module if this process has joined others, else None."""
     jax = sys.modules.get("jax")
     return jax if jax is not None and jax.distributed.is_initialized() else None
 
@@ -44,7 +44,7 @@ def _joined() -> Any:
 def from_main(function: Callable[[], Value]) -> Value:
     """Runs `function` on process 0 alone; every process returns what it returned or raises what it raised.
 
-    All processes have to come here, and none does from within `function`.
+    All processes must call this, and `function` must not call it again.
     """
     if count() == 1:
         return function()
@@ -59,27 +59,27 @@ def from_main(function: Callable[[], Value]) -> Value:
     except Exception:
         error = RuntimeError(f"process 0 failed: {error!r}") if error else TypeError(f"{type(value)} cannot be sent")
         sent = pickle.dumps((None, error))
-    value, told = pickle.loads(_broadcast(sent))
-    if told is not None:
-        raise error or told
+    value, received = pickle.loads(_broadcast(sent))
+    if received is not None:
+        raise error or received
     return value
 
 
 def main_first(prepare: Callable[[], Value]) -> Value:
-    """`prepare()` of process 0, which writes what it finds missing; then that of the others, which find it."""
+    """Calls `prepare` on process 0, which writes the missing files, and then on the others, which find them."""
     prepared: list[Value] = []
     from_main(lambda: prepared.append(prepare()))
     return prepared[0] if prepared else prepare()
 
 
 def wait() -> None:
-    """Returns when every process is here."""
+    """Barrier across processes."""
     all_agree(True)
 
 
 @contextlib.contextmanager
 def only_main_prints() -> Iterator[None]:
-    """Inside, what is printed to stdout is printed once; stderr stays open to all."""
+    """Inside the block only process 0 prints to stdout; stderr stays open for all."""
     with contextlib.ExitStack() as opened:
         if not is_main():
             opened.enter_context(contextlib.redirect_stdout(opened.enter_context(open(os.devnull, "w"))))
@@ -87,7 +87,7 @@ def only_main_prints() -> Iterator[None]:
 
 
 def all_agree(flag: bool) -> bool:
-    """True where every process says so."""
+    """True if `flag` is true on every process."""
     if count() == 1:
         return flag
     from jax.experimental import multihost_utils

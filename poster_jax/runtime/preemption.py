@@ -1,4 +1,4 @@
-"""Stopping on a signal, on one process or on all of a run together."""
+"""Stops a run on a signal, on all of its processes at the same step."""
 
 import collections
 import contextlib
@@ -16,24 +16,24 @@ from poster_jax import errors
 from poster_jax.runtime import multihost
 from poster_jax.runtime import sharding as sharding_lib
 
-# Steps between asking whether a signal came to any process and reading the answer, so that no step waits for it.
+# Steps between starting the check for a signal on any process and reading its result, so that no step waits for it.
 STOP_LAG = 2
 
 
 class StopRequest:
-    """SIGTERM and Ctrl-C as something to ask for: at once outside `deferred`, at the next safe point inside.
+    """SIGTERM and Ctrl-C as `Interrupted`: raised at once outside `deferred`, by the next `check` inside.
 
-    Inside, a signal to one process is one to all of several: they find it at the same check, a few steps after it came.
+    Inside, a signal to one process stops all processes, at the same check, a few steps later.
     """
 
     def __init__(self) -> None:
         self._deferred = False
         self._received = ""
-        self._asked: collections.deque[jax.Array] = collections.deque()
+        self._pending: collections.deque[jax.Array] = collections.deque()
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["StopRequest"]:
-        """Catches both signals for the length of the block; a second Ctrl-C is an ordinary KeyboardInterrupt."""
+        """Catches both signals inside the block; a second Ctrl-C is an ordinary KeyboardInterrupt."""
         kinds = (signal.SIGTERM, signal.SIGINT)
         before = {kind: signal.signal(kind, self._handle) for kind in kinds}
         try:
@@ -52,20 +52,20 @@ class StopRequest:
             self._read(0)
         finally:
             self._deferred = False
-            self._asked.clear()
+            self._pending.clear()
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come; of several processes all come here, equally often."""
+        """Raises `Interrupted` after a signal. All processes must call this equally often."""
         if multihost.count() > 1:
-            self._asked.append(_anywhere(bool(self._received)))
+            self._pending.append(_anywhere(bool(self._received)))
             self._read(STOP_LAG)
         elif self._received:
             raise errors.Interrupted(self._received)
 
     def _read(self, lag: int) -> None:
-        """Reads what was asked more than `lag` checks ago."""
-        while len(self._asked) > lag:
-            if int(self._asked.popleft()):
+        """Reads the results of checks that are more than `lag` old."""
+        while len(self._pending) > lag:
+            if int(self._pending.popleft()):
                 raise errors.Interrupted(self._received or "a signal to another process")
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
@@ -77,7 +77,7 @@ class StopRequest:
 
 
 def _anywhere(flag: bool) -> jax.Array:
-    """How many devices' processes say so, int32 [] on all of them; returns before it is known."""
+    """Number of devices whose process has the flag set, int32 []; returns before it is computed."""
     summed, sharding = _counter()
     return summed(jax.make_array_from_process_local_data(sharding, np.full(jax.local_device_count(), flag, np.int32)))
 

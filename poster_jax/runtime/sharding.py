@@ -17,7 +17,7 @@ from poster_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class Shardings:
-    """Where arrays live: `state` and `replicated` on every device, `batch` cut along its first axis."""
+    """Placement of arrays: `state` and `replicated` whole on every device, `batch` split along its first axis."""
 
     mesh: Mesh
     state: NamedSharding
@@ -26,9 +26,9 @@ class Shardings:
 
 
 def make_shardings(devices: Sequence[Any] | None = None) -> Shardings:
-    """Shardings over the given devices, or over all there are.
+    """Shardings over the given devices, or over all of them.
 
-    Those of process 0 come first, so that every process has one block of rows; `jax.make_mesh` orders TPUs by their wiring.
+    Devices are ordered by process, so that every process has one block of rows; `jax.make_mesh` would order TPUs by topology.
     """
     devices = sorted(jax.devices() if devices is None else devices, key=lambda device: (device.process_index, device.id))
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
@@ -37,7 +37,7 @@ def make_shardings(devices: Sequence[Any] | None = None) -> Shardings:
 
 
 def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
-    """Raises `UserError` with the nearest size that divides over the devices."""
+    """Raises `UserError`, with the nearest valid size, for a batch that does not divide over the devices."""
     if batch_size % num_devices:
         fitting = max(num_devices, batch_size // num_devices * num_devices)
         raise errors.UserError(
@@ -53,5 +53,5 @@ def local_slice(size: int) -> slice:
 
 
 def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """Local rows of every process -> global device arrays cut along the batch axis."""
+    """Local rows of every process -> global device arrays split along the batch axis."""
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -1,7 +1,7 @@
-"""Disks and object stores: where a path of the user's leads, and the little that differs between the two.
+"""Files on disks and in object stores: paths, appended logs and whole-file writes.
 
-A path on a disk is a `pathlib.Path`, one of gs:// or s3:// an `etils.epath.Path`, which has the same methods. A store writes an
-object whole or not at all, cannot append to one, and knows no locks.
+A path on a disk is a `pathlib.Path`; one of gs:// or s3:// is an `etils.epath.Path`, which has the same methods. A store
+writes an object whole or not at all, cannot append to one, and has no locks.
 """
 
 import importlib.util
@@ -19,13 +19,13 @@ from etils import epath
 from poster_jax import errors
 from poster_jax.runtime import multihost
 
-# What speaks to a store, by scheme, and the extra of pyproject.toml that brings it.
+# The client package of each scheme, and the extra of pyproject.toml that installs it.
 CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 PART_DIGITS = 6
 
 
 def as_path(text: str) -> pathlib.Path:
-    """The path that a text names, of a disk or a store; raises UserError for other schemes and for a missing client."""
+    """Text -> path of a disk or a store; raises UserError for other schemes and for a missing client."""
     scheme, separator, _ = text.partition("://")
     if not separator:
         return pathlib.Path(text)
@@ -44,15 +44,15 @@ def is_remote(path: pathlib.Path) -> bool:
 
 
 def load_arrays(path: pathlib.Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file, or those named; raises what numpy, zipfile and zlib do if damaged, OSError for none."""
+    """The arrays of an .npz file, or the named ones. A damaged file raises errors of numpy, zipfile or zlib; none, OSError."""
     with np.load(io.BytesIO(path.read_bytes()) if is_remote(path) else path) as arrays:
         return {name: arrays[name] for name in names or arrays.files}
 
 
 class Log:
-    """A file of lines that only grows: on a disk one file, on a store numbered parts beside the file until `close`.
+    """An append-only file of lines: one file on a disk; on a store, numbered parts beside the file until `close`.
 
-    A process that writes opens one `Log`; `read` is for all others.
+    Only the writing process opens a `Log`; all others call `read`.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -72,7 +72,7 @@ class Log:
         self._next += 1
 
     def close(self) -> None:
-        """Makes one file of a store's parts. Killed in between, parts are left that `read` knows to be in it."""
+        """Joins the parts of a store into one file. If killed in between, `read` skips the parts already joined."""
         parts = _parts(self._path)
         if parts:
             self._path.write_text(read(self._path))
@@ -81,9 +81,9 @@ class Log:
 
 
 def read(path: pathlib.Path) -> str:
-    """The text of a log, "" where there is none. On a disk a crash may have cut its last line."""
+    """The text of a log, or "" if there is none. On a disk a crash may have cut its last line."""
     text = path.read_text() if path.exists() else ""
-    # No two lines of a log are equal, so a part whose line is there was left by a crash in `close`.
+    # No two lines of a log are equal, so a part whose line is in the file remains from a crash in `close`.
     return text + "".join(line for part in _parts(path) if (line := part.read_text()) not in text)
 
 
@@ -98,9 +98,9 @@ def _parts(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
-    """Replaces a file by one rename, so that a reader finds the old or the new one, whole; of several processes 0 writes it.
+    """Replaces a file by one rename, so that a reader finds either the old or the new one, whole. Only process 0 writes.
 
-    A store replaces an object like that by itself.
+    A store replaces an object atomically by itself.
     """
     if not multihost.is_main():
         return
@@ -124,7 +124,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def write_folder(path: pathlib.Path, files: Mapping[str, bytes]) -> None:
-    """Makes a folder of files appear by one rename, whole or not at all; raises OSError where `path` holds something."""
+    """Makes a folder of files appear by one rename, whole or not at all; raises OSError if `path` is not empty."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

@@ -1,8 +1,8 @@
-"""Orbax checkpoints of a workdir: `latest` to go on from and `best` to measure, each in a folder of its own.
+"""Orbax checkpoints of a workdir: `latest` to resume from and `best` to measure, each in its own folder.
 
-The two latest are kept, so that a damaged one has a good one behind it. A digest of the arrays lies beside them, because orbax
-restores flipped bytes without a word. What is in `best` is the best: its value lies beside it, and a checkpoint beyond the
-restored step is removed, because that step will be taken again.
+The two latest are kept, so that there is a fallback for a damaged one. A digest of the arrays is stored with them, because
+orbax silently restores corrupted bytes. `best` is stored with its value. A best checkpoint beyond the restored step is removed,
+because that step will run again.
 """
 
 import contextlib
@@ -26,35 +26,35 @@ from orbax.checkpoint import v1 as ocp
 from poster_jax import errors
 from poster_jax.runtime import multihost, storage
 
-# Reads that orbax leaves behind when it gives up on a damaged checkpoint end within this time.
+# Reads that orbax abandons at a damaged checkpoint end within this time.
 SETTLE_SECS = 0.5
 Tree = TypeVar("Tree")  # a pytree of arrays, or of their shapes, dtypes and shardings
 
 
 class Checkpoints:
-    """Opens, or makes, the checkpoints of one workdir."""
+    """The checkpoints of one workdir, opened or newly made."""
 
     def __init__(self, workdir: pathlib.Path) -> None:
-        # Orbax tells every save in several lines on the root logger.
+        # Orbax logs several lines for every save on the root logger.
         absl_logging.set_verbosity(absl_logging.WARNING)
         logging.getLogger("orbax").setLevel(logging.WARNING)
-        absl_logging.get_absl_logger().addFilter(_is_news)
+        absl_logging.get_absl_logger().addFilter(_is_not_repeated)
         root = (workdir if storage.is_remote(workdir) else workdir.resolve()) / "checkpoints"
         self._latest = _open(root / "latest", keep=2)
         self._best = _open(root / "best", keep=1)
 
     def save(self, step: int, state: Any, window: dict[str, list[float]]) -> None:
-        """Saves a state and the sums of the open log window, in the background; a second save waits for the first."""
+        """Saves a state and the sums of the open log window in the background; a second save waits for the first."""
         about: Any = {"window": window, "sha256": digest(state)}
         self._latest.save_checkpointables_async(step, {"state": state}, custom_metadata=about, force=True, overwrite=True)
 
     def restore_latest(self, abstract_state: Tree) -> tuple[Tree, int, dict[str, list[float]]] | None:
-        """(state, step, window) of the newest checkpoint that can be read, or None where there is none.
+        """(state, step, window) of the newest readable checkpoint, or None if there is none.
 
         Args:
             abstract_state: shapes, dtypes and shardings to restore into; any number of devices.
         Raises:
-            UserError: there are checkpoints and none is whole.
+            UserError: there are checkpoints, but none is readable.
         """
         known = multihost.from_main(lambda: sorted((one.step for one in self._latest.checkpoints), reverse=True))
         for position, step in enumerate(known):
@@ -62,7 +62,7 @@ class Checkpoints:
             try:
                 state = _load(self._latest, step, "state", abstract_state)
                 window = _custom(self._latest, step)["window"]
-            except Exception as error:  # whatever orbax raises on damaged files: it has no one class for it
+            except Exception as error:  # orbax has no common class for what it raises on damaged files
                 state = None
                 reason = _first_line(error)
             if not multihost.all_agree(state is not None):
@@ -78,13 +78,13 @@ class Checkpoints:
         return None
 
     def best_value(self) -> float | None:
-        """The value that the best checkpoint was saved with, or None."""
+        """The value stored with the best checkpoint, or None."""
         latest = self._best.latest
         return None if latest is None else _custom(self._best, latest.step)["value"]
 
     def save_best(self, step: int, variables: Any, value: float) -> None:
-        """Replaces the best checkpoint; returns when it is on disk, so that its metrics line is never ahead of it."""
-        # Of several processes, those that save two things at once would meet at each other's barriers: they share their names.
+        """Replaces the best checkpoint; returns when it is on disk, so that its line in metrics.jsonl never precedes it."""
+        # Barriers of two saves have equal names, so processes that save two things at once would mix them up.
         self._latest.wait()
         self._best.save_checkpointables(
             step,
@@ -95,7 +95,7 @@ class Checkpoints:
         )
 
     def restore_best(self, abstract_variables: Tree) -> tuple[Tree, int]:
-        """(variables, step) of the best checkpoint; raises UserError where there is none, or it is damaged."""
+        """(variables, step) of the best checkpoint; raises UserError if there is none or it is damaged."""
         latest = self._best.latest
         if latest is None:
             raise errors.UserError("this workdir holds no best checkpoint: the run was not evaluated yet; run it further.")
@@ -112,20 +112,20 @@ class Checkpoints:
                 self._best.delete(checkpoint.step, missing_ok=True)
 
     def close(self) -> None:
-        """Waits for saves under way, and raises what one of them raised."""
+        """Waits for pending saves, and raises the error of one that failed."""
         self._latest.close()
         self._best.close()
 
 
 def forget_latest(workdir: pathlib.Path) -> None:
-    """Removes what a run goes on from, optimizer state and all; the best weights stay. A longer run starts from step 0 then."""
+    """Removes the resumable states, optimizer state included, but not the best weights. A longer run then starts at step 0."""
     latest = epath.Path(workdir) / "checkpoints" / "latest"
     if latest.exists():
         latest.rmtree()
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of a tree of arrays that every process holds whole: their paths, dtypes, shapes and bytes. 2 GB take a second."""
+    """SHA-256 of the paths, dtypes, shapes and bytes of a tree of arrays, each whole on every process. 2 GB take a second."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         array = np.ascontiguousarray(leaf)
@@ -135,7 +135,7 @@ def digest(tree: Any) -> str:
 
 
 def _load(checkpointer: ocp.training.Checkpointer, step: int, name: str, abstract: Tree) -> Tree:
-    """The arrays of a step; raises ValueError where they are not the ones that were saved, and whatever orbax raises."""
+    """The arrays of a step; raises ValueError if they differ from the saved ones, and whatever orbax raises."""
     with _without_stray_errors():
         loaded = checkpointer.load_checkpointables(step, {name: abstract})[name]
         about = _custom(checkpointer, step) or {}
@@ -144,33 +144,33 @@ def _load(checkpointer: ocp.training.Checkpointer, step: int, name: str, abstrac
     return loaded
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """What a thread of orbax raises it logs, traceback and all, and raises again from our next call, where it is told once."""
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    """False for an error that a thread of orbax logs with its traceback: our next call raises it again."""
     return not (record.exc_info and "orbax" in record.pathname)
 
 
 @contextlib.contextmanager
 def _without_stray_errors() -> Iterator[None]:
-    """At the first damaged array orbax closes its event loop; reads still under way then print tracebacks that nobody can use.
+    """Mutes the tracebacks of pending reads: orbax closes their event loop at the first damaged array, and each prints its own.
 
-    Only those are muted, until they have ended; the error itself is raised.
+    A checkpoint of 60 arrays prints 100 lines and more without it. The first error itself is raised.
     """
     hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
 
-    def tell(stray: Any) -> None:
+    def show(stray: Any) -> None:
         closed = isinstance(stray.exc_value, RuntimeError) and "Event loop is closed" in str(stray.exc_value)
         if not closed and not inspect.iscoroutine(stray.object):
             hook(stray)
 
     level = logger.level
-    sys.unraisablehook = tell
+    sys.unraisablehook = show
     logger.setLevel(logging.CRITICAL)  # "Task exception was never retrieved"
     try:
         yield
     except Exception:
         time.sleep(SETTLE_SECS)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of coroutines that were never awaited
+            warnings.simplefilter("ignore", RuntimeWarning)  # about coroutines that were never awaited
             gc.collect()
         raise
     finally:
@@ -183,7 +183,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _custom(checkpointer: ocp.training.Checkpointer, step: int) -> Any:
-    """What was saved beside the arrays of a step."""
+    """The metadata saved with the arrays of a step."""
     return checkpointer.metadata(step).custom_metadata
 
 
@@ -191,7 +191,7 @@ def _open(directory: pathlib.Path, keep: int) -> ocp.training.Checkpointer:
     policies: Any = ocp.training
     return ocp.training.Checkpointer(
         epath.Path(directory),
-        # Orbax's own policy is to save as often as it can; the loop decides here.
+        # By default orbax saves as often as it can; here the training loop decides.
         save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
         preservation_policy=policies.preservation_policies.LatestN(keep),
         cleanup_tmp_directories=True,

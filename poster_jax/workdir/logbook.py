@@ -1,6 +1,6 @@
-"""What a run writes while it goes: metrics.jsonl (equal for equal runs), timings.jsonl (all that differs), progress.
+"""The logs of a running run: metrics.jsonl (equal for equal runs), timings.jsonl (all that differs), and a progress bar.
 
-metrics.jsonl is the truth; TensorBoard files are a copy of it, made when the config asks for one.
+metrics.jsonl is authoritative; TensorBoard files are a copy of it, written if the config says so.
 """
 
 import json
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """Sums of step metrics since the last log line, in float64 and in step order, so that a resumed sum is the same sum."""
+    """Sums of step metrics since the last log line, in float64 and in step order, so that resuming gives the same sums."""
 
     def __init__(self, sums: dict[str, list[float]] | None = None) -> None:
         self._sums = {name: list(pair) for name, pair in (sums or {}).items()}
         self._pending: list[Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]] = []
 
     def add(self, sums: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> None:
-        """Takes {name: (sum, count)} device scalars without waiting for them."""
+        """Adds {name: (sum, count)} device scalars without waiting for them."""
         self._pending.append(sums)
 
     def sums(self) -> dict[str, list[float]]:
@@ -50,10 +50,10 @@ class Window:
 
 
 class Logbook:
-    """Appends lines to a workdir; a line is whole or absent after any crash. Of several processes 0 writes, and all know."""
+    """Appends lines to the logs of a workdir; after a crash a line is whole or absent. Process 0 writes; all processes read."""
 
     def __init__(self, workdir: pathlib.Path, *, last_step: int, total_steps: int, tensorboard: bool) -> None:
-        """Opens the logs and drops every line beyond `last_step`: those steps will be taken again."""
+        """Opens the logs and drops every line beyond `last_step`: those steps will run again."""
         path = workdir / run_files.METRICS
         self._writes = multihost.is_main()
         self._metrics, self._timings = storage.Log(path), storage.Log(workdir / run_files.TIMINGS)
@@ -72,7 +72,7 @@ class Logbook:
         )
 
     def has(self, step: int, part: str) -> bool:
-        """True when the line of this step and part is written."""
+        """True if the line of this step and part is written."""
         return any(line["step"] == step and line["part"] == part for line in self._lines)
 
     def metrics(self, step: int, part: str, values: Mapping[str, float | None]) -> None:
@@ -88,7 +88,7 @@ class Logbook:
         self.say(f"step {step:>6} {part:<10} " + "  ".join(f"{name} {_short(value)}" for name, value in clean.items()))
 
     def timing(self, event: str, **values: float | int | str) -> None:
-        """One line of what differs between equal runs: seconds, rates."""
+        """One line of values that differ between equal runs: seconds, rates."""
         self._append(self._timings, {"event": event, **values, "at_secs": round(time.time(), 3)})
 
     def advance(self, step: int) -> None:
@@ -96,7 +96,7 @@ class Logbook:
         self._bar.update(step - self._bar.n)
 
     def say(self, text: str) -> None:
-        """A plain line for a person, above the progress bar where there is one."""
+        """Prints a line for the user, above the progress bar if there is one."""
         if self._writes:
             self._bar.write(text, file=sys.stderr)
             sys.stderr.flush()
@@ -121,5 +121,5 @@ def _short(value: float | None) -> str:
 def _tensorboard_writer(workdir: pathlib.Path, last_step: int) -> "tensorboardX.SummaryWriter":
     import tensorboardX
 
-    # purge_step tells TensorBoard to forget what a crashed run wrote beyond the restored step.
+    # With purge_step TensorBoard drops what a crashed run wrote beyond the restored step.
     return tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1)

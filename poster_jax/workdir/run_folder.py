@@ -13,17 +13,17 @@ from poster_jax.runtime import multihost, storage
 
 @contextlib.contextmanager
 def opened(workdir: pathlib.Path, config: config_lib.Config) -> Iterator[None]:
-    """Makes or checks the folder and holds its lock for the length of the block; process 0 does, for all of its run.
+    """Makes or checks the folder and holds its lock inside the block; process 0 does so for all processes of the run.
 
-    A store has no lock. Raises UserError when the folder cannot be written, belongs to something else, is in use by another
+    An object store has no lock. Raises UserError for a folder that cannot be written, holds other files, is in use by another
     run, or was begun with another config.
     """
     with contextlib.ExitStack() as held:
-        multihost.from_main(lambda: _claim(workdir, config, held))
+        multihost.from_main(lambda: _lock_and_check(workdir, config, held))
         yield
 
 
-def _claim(workdir: pathlib.Path, config: config_lib.Config, held: contextlib.ExitStack) -> None:
+def _lock_and_check(workdir: pathlib.Path, config: config_lib.Config, held: contextlib.ExitStack) -> None:
     if storage.is_remote(workdir):
         print(f"{workdir}: a store knows no locks, so let no second run use this workdir", flush=True)
         try:
@@ -31,9 +31,9 @@ def _claim(workdir: pathlib.Path, config: config_lib.Config, held: contextlib.Ex
             _check_config(workdir, config)
         except errors.UserError:
             raise
-        except Exception as error:  # the clients of stores have no one class for a bucket that is not there or not ours
-            told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise errors.UserError(f"the workdir {workdir} cannot be used ({told}): name another with --workdir.") from error
+        except Exception as error:  # the clients of stores have no common class for a bucket that is missing or not ours
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise errors.UserError(f"the workdir {workdir} cannot be used ({reason}): name another with --workdir.") from error
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -86,15 +86,15 @@ def load_config(workdir: pathlib.Path) -> config_lib.Config:
         raise errors.UserError(f"{workdir / 'config.json'} cannot be used: {error}") from error
 
 
-def recall(workdir: pathlib.Path, name: str, decided: tuple[str, str] | None = None) -> tuple[str, str] | None:
-    """What `auto` chose: remembers `decided` under `name` in chosen.json, or returns what was decided at an earlier start.
+def remember_choice(workdir: pathlib.Path, name: str, decided: tuple[str, str] | None = None) -> tuple[str, str] | None:
+    """Returns the choice that `auto` made under `name` at an earlier start, or stores `decided` in chosen.json and returns it.
 
-    Processes may have decided differently: what process 0 did holds for all.
+    Processes may have decided differently: the decision of process 0 counts for all. None if nothing was decided yet.
     """
-    return multihost.from_main(lambda: _recall(workdir / "chosen.json", name, decided))
+    return multihost.from_main(lambda: _remember(workdir / "chosen.json", name, decided))
 
 
-def _recall(path: pathlib.Path, name: str, decided: tuple[str, str] | None) -> tuple[str, str] | None:
+def _remember(path: pathlib.Path, name: str, decided: tuple[str, str] | None) -> tuple[str, str] | None:
     chosen = json.loads(path.read_text()) if path.exists() else {}
     if decided is not None and name not in chosen:
         storage.write_json(path, {**chosen, name: list(decided)})

@@ -106,7 +106,7 @@ def test_a_cluster_that_jax_cannot_read_is_told(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("number", ["0", "1"])
 def test_others_that_do_not_come_are_waited_for_so_long_and_then_told(number: str) -> None:
-    code = "from poster_jax import runtime; runtime.initialize(start_secs=1)"
+    code = "from poster_jax.runtime import distributed; distributed.initialize(start_secs=1)"
     variables = {distributed.ADDRESS: commands.free_address(), distributed.COUNT: "2", distributed.NUMBER: number}
     exit_code, told = commands.finish(commands.start_python(["-c", code], **variables))
     assert exit_code == 2
