@@ -266,7 +266,8 @@ def test_a_planted_bug_is_not_taken_for_a_mistake(
 
 def test_a_planted_bug_ends_the_command_with_a_traceback_and_another_code(tmp_path: pathlib.Path) -> None:
     code = (
-        "import sys; from poster_jax import main; from poster_jax.config import validate; validate.validate = lambda flat: flat['planted']; "
+        "import sys; from poster_jax import main; from poster_jax.config import validate; "
+        "validate.validate = lambda flat: flat['planted']; "
         f"sys.exit(main.main(['--config={CONFIGS[0]}', '--config.train.batch_size=many' if sys.argv[1:] else '--plan']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
