@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from poster_jax import cli, errors
-from poster_jax.metrics import definitions, paired
+from poster_jax.metrics import paired
+from poster_jax.report.tables import cells
 from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 
 BOOTSTRAP_SEED = 0
-NO_VALUE = "-"
 
 
 def describe(found: dict[str, Any], part: str) -> str:
@@ -27,7 +27,7 @@ def describe(found: dict[str, Any], part: str) -> str:
     ]
     mean_ap = found["metrics"]["mean_average_precision"]["seeds"]
     for index, run in enumerate(found["runs"]):
-        by_seed = ", ".join(_cell(value) for value in mean_ap[index])
+        by_seed = ", ".join(cells.number(value) for value in mean_ap[index])
         lines.append(
             f"  {_letter(index)} = {run['name']}: {run['num_left_out']:,} movies left out because they are not shared; "
             f"seeds {run['num_seeds']}, mean average precision {by_seed}"
@@ -39,8 +39,7 @@ def describe(found: dict[str, Any], part: str) -> str:
         "",
         "difference [95 % interval over movies]; sign: share of resamples where it has the other sign, or none",
         f"{paired.APART}: the interval covers 0; of {total} intervals between equal runs about {total / 20:.0f} would miss it",
-        f"floor: the best constant answer; {paired.TUNED}: thresholds from validation; "
-        f"{', '.join(definitions.LOWER_IS_BETTER)}: lower is better",
+        f"floor: the best constant answer; {paired.TUNED}: thresholds from validation; {cells.LOWER_NOTE}",
     ]
     if min(run["num_seeds"] for run in found["runs"]) < 2:
         lines.append("with a single seed: another seed may differ by more than the interval, which is over movies alone")
@@ -57,22 +56,14 @@ def _table(found: dict[str, Any], index: int) -> list[str]:
         if row == len(found["metrics"]):
             lines.append("average precision by genre")
         gap = entry["differences"][index - 1]
-        interval = NO_VALUE
-        if gap["value"] is not None:
-            interval = f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-        values = f"{_cell(entry['values'][0]):>8}{_cell(entry['values'][index]):>8}"
-        lines.append(
-            f"{name:<{width}}{_cell(entry['floor']):>7}{values}  {interval:<25}{_cell(gap['other_sign']):>7}  {gap['verdict']}"
-        )
+        floor, first, other = (cells.number(value) for value in (entry["floor"], entry["values"][0], entry["values"][index]))
+        difference, sign = cells.value(gap, "+.3f"), cells.number(gap["other_sign"])
+        lines.append(f"{name:<{width}}{floor:>7}{first:>8}{other:>8}  {difference:<25}{sign:>7}  {gap['verdict']}")
     return lines
 
 
 def _letter(index: int) -> str:
     return chr(ord("A") + index)
-
-
-def _cell(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.3f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from poster_jax.data import builder, catalog, labels, resident, splits
 from poster_jax.data.source import Source
 from poster_jax.runtime import storage
 
-PARTS = ("train", "validation", "test")
+PARTS = splits.PARTS
 # Paper, section III-C, Table 5.
 PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 

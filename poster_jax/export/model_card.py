@@ -8,8 +8,7 @@ from typing import Any
 
 from poster_jax import config as config_lib
 from poster_jax.metrics import definitions
-
-NO_VALUE = "-"
+from poster_jax.report.tables import cells
 
 
 def write(
@@ -104,7 +103,7 @@ def _verdict(config: config_lib.Config, results: Mapping[str, Any]) -> str:
     test = results["splits"]["test"]
     entry = test["metrics"][metric]
     told = (
-        f"{metric} is {_with_interval(entry)} where the best constant answer has {_number(entry['best_floor'])}, on "
+        f"{metric} is {cells.value(entry)} where the best constant answer has {cells.number(entry['best_floor'])}, on "
         f"{test['num_rows']:,} rows of {test['num_movies']:,} movies. Intervals are 95 %, by bootstrap over the movies."
     )
     better = (
@@ -120,9 +119,9 @@ def _metrics_table(results: Mapping[str, Any]) -> list[str]:
     splits, baselines = results["splits"], results["baselines"]
     lines = _header(["metric", "test [95 %]", "floor", "ceiling", "validation", "train", *baselines])
     for name, entry in splits["test"]["metrics"].items():
-        cells = [name, _with_interval(entry), _number(entry["best_floor"]), _number(entry["ceiling"])]
+        row = [name, cells.value(entry), cells.number(entry["best_floor"]), cells.number(entry["ceiling"])]
         others = [splits["validation"], splits["train"], *(parts["test"] for parts in baselines.values())]
-        lines.append(_row([*cells, *(_number(other["metrics"][name]["value"]) for other in others)]))
+        lines.append(_row([*row, *(cells.number(other["metrics"][name]["value"]) for other in others)]))
     return [
         *lines,
         "`floor` is the best constant answer on the same rows, `ceiling` the best that the labels allow; `@tuned` is at the "
@@ -137,9 +136,9 @@ def _genre_table(results: Mapping[str, Any], thresholds: Sequence[float]) -> lis
     per_genre = results["splits"]["test"]["per_genre"]
     for (genre, entry), threshold in zip(per_genre.items(), thresholds, strict=True):
         ranked, decided = entry["average_precision"], entry["f1@tuned"]
-        cells = [genre, f"{threshold:.6f}", str(entry["count"])]
-        cells += [_with_interval(ranked), _number(ranked["floor"]), _with_interval(decided), _number(decided["floor"])]
-        lines.append(_row([*cells, _number(entry["precision@tuned"]), _number(entry["recall@tuned"])]))
+        row = [genre, f"{threshold:.6f}", str(entry["count"])]
+        row += [cells.value(ranked), cells.number(ranked["floor"]), cells.value(decided), cells.number(decided["floor"])]
+        lines.append(_row([*row, cells.number(entry["precision@tuned"]), cells.number(entry["recall@tuned"])]))
     return lines
 
 
@@ -203,20 +202,10 @@ def _provenance(config: config_lib.Config, results: Mapping[str, Any]) -> list[s
     return lines
 
 
-def _with_interval(entry: Mapping[str, Any]) -> str:
-    if entry["low"] is None:
-        return _number(entry["value"])
-    return f"{_number(entry['value'])} [{_number(entry['low'])}, {_number(entry['high'])}]"
+def _header(columns: Sequence[str]) -> list[str]:
+    return [_row(columns), _row(["---"] * len(columns))]
 
 
-def _number(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.3f}"
-
-
-def _header(cells: Sequence[str]) -> list[str]:
-    return [_row(cells), _row(["---"] * len(cells))]
-
-
-def _row(cells: Sequence[str]) -> str:
+def _row(row: Sequence[str]) -> str:
     # A bar would end the cell.
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from poster_jax.report.tables import run_table
+from poster_jax.report.tables import cells, run_table
 
 FLOORS = ("all_zeros", "all_ones", "majority", "priors")
 
@@ -152,3 +152,14 @@ def test_seeds_refusals(results):
     del fewer["splits"]["test"]["metrics"]["macro_auc"]
     with pytest.raises(ValueError, match="the same metrics"):
         run_table.seeds_table([results, fewer])
+
+
+def test_scores_and_intervals_as_text():
+    entry = {"value": 0.12345, "low": -0.1, "high": 0.5}
+    assert cells.number(None) == cells.NO_VALUE and cells.number(0.5) == "0.500" and cells.number(0.5, "+.1f") == "+0.5"
+    assert cells.value(entry) == "0.123 [-0.100, 0.500]" and cells.value(entry, "+.2f") == "+0.12 [-0.10, +0.50]"
+    assert cells.value({**entry, "low": None}) == "0.123" and cells.value({**entry, "value": None}) == cells.NO_VALUE
+    assert cells.interval(0.25, 1) == "[0.250, 1.000]"
+    sizes = [None, 0.0, 0.0001234, 0.5, 2.25, 1234.5]
+    assert [cells.rounded(value) for value in sizes] == [cells.NO_VALUE, "0.000", "0.00012", "0.500", "2.2", "1,234"]
+    assert cells.aligned(["a", "long"], [["123", "4"]]) == ["  a  long", "123     4"]

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from poster_jax.data import splits
 from poster_jax.report import runs
 from poster_jax.report.figures import style
 
 TOP = 15  # the paper's Figure 1
-PARTS = ("train", "validation", "test")
 HATCHES = ("", "///", "...")
 
 
@@ -54,7 +54,7 @@ def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> Any:
     _bars(before, genres, data["genre_counts_before_balance"], [theme.runs[0]] * len(genres))
     before.set(title="before balancing", xlabel="posters")
     left = np.zeros(len(genres))
-    for number, part in enumerate(PARTS):
+    for number, part in enumerate(splits.PARTS):
         counts = np.asarray(data["genre_counts"][part])
         after.barh(
             genres, counts, left=left, color=theme.runs[number], hatch=HATCHES[number], edgecolor=theme.background, label=part
@@ -63,7 +63,7 @@ def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> Any:
     _write_counts(after, left)
     after.set(title="after balancing", xlabel="posters")
     after.grid(axis="y", visible=False)
-    figure.legend(*after.get_legend_handles_labels(), loc="outside lower center", ncols=len(PARTS))
+    figure.legend(*after.get_legend_handles_labels(), loc="outside lower center", ncols=len(splits.PARTS))
     return figure
 
 

@@ -9,7 +9,7 @@ WIDTH = 110
 GAP = "  "
 MAX_GENRE_WIDTH = 20
 NO_VALUE = "-"
-LOWER_IS_BETTER = "calibration_error"
+LOWER_NOTE = f"{', '.join(definitions.LOWER_IS_BETTER)}: lower is better"
 
 Column = list[str]  # the cells of one column, without its header
 
@@ -39,6 +39,13 @@ def _stacked(header: str, cells: Column) -> Column:
     words = [header] if len(header) <= width else header.replace("_", " ").split()
     width = max(width, *map(len, words))
     return [text.ljust(width) for text in (*words, *cells)]
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of right-aligned columns, however wide."""
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    return [GAP.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
 
 
 def floor_name(entry: Mapping) -> str:
@@ -82,16 +89,30 @@ def shortened(genre: str) -> str:
     return genre if len(genre) <= MAX_GENRE_WIDTH else genre[: MAX_GENRE_WIDTH - 1] + "~"
 
 
-def number(value: float | None) -> str:
-    """Three decimals."""
-    return NO_VALUE if value is None else f"{value:.3f}"
+def number(value: float | None, spec: str = ".3f") -> str:
+    """A score by Python's format specification."""
+    return NO_VALUE if value is None else format(value, spec)
 
 
-def value(entry: Mapping[str, Any]) -> str:
+def rounded(value: float | None) -> str:
+    """Numbers of any size: counts whole, ratios with one decimal, shares with three, what would be 0.000 with two digits."""
+    if value is None:
+        return NO_VALUE
+    if 0 < abs(value) < 0.0005:
+        return f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 2 else f"{value:.3f}"
+
+
+def interval(low: float | None, high: float | None, spec: str = ".3f") -> str:
+    """The ends of an interval or a range."""
+    return f"[{number(low, spec)}, {number(high, spec)}]"
+
+
+def value(entry: Mapping[str, Any], spec: str = ".3f") -> str:
     """A value with its interval, where it has one."""
     if entry["value"] is None or entry["low"] is None:
-        return number(entry["value"])
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+        return number(entry["value"], spec)
+    return f"{number(entry['value'], spec)} {interval(entry['low'], entry['high'], spec)}"
 
 
 def floor(entry: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poster_jax.report.tables import page_tables
+from poster_jax.report.tables import cells, page_tables
 
 CLAIM_WIDTH, MEASURED_WIDTH, LINE_WIDTH = 44, 44, 150
 ASKED = {
@@ -28,12 +28,16 @@ def ledger_text(results: Mapping[str, Any]) -> str:
     for row in results["ledger"]:
         claim = textwrap.wrap(f"{row['claim']} ({row['where']})", CLAIM_WIDTH)
         measured = textwrap.wrap(row["measured"], MEASURED_WIDTH)
-        floor = f"; floor {_number(row['floor'])}, ceiling {_number(row['ceiling'])}" if row["floor"] is not None else ""
+        floor = (
+            f"; floor {cells.rounded(row['floor'])}, ceiling {cells.rounded(row['ceiling'])}"
+            if row["floor"] is not None
+            else ""
+        )
         over = f", over {row['over']}" if row["over"] else ""
         outcome = [f"{_value(row)}{over}{floor}", f"{row['verdict']} (asked: {_asked(row)})"]
-        for at in range(max(map(len, (claim, measured, outcome)))):
-            cells = [column[at] if at < len(column) else "" for column in (claim, measured, outcome)]
-            lines.append(f"{cells[0]:<{CLAIM_WIDTH}}  {cells[1]:<{MEASURED_WIDTH}}  {cells[2]}".rstrip())
+        for number in range(max(map(len, (claim, measured, outcome)))):
+            left, middle, right = (column[number] if number < len(column) else "" for column in (claim, measured, outcome))
+            lines.append(f"{left:<{CLAIM_WIDTH}}  {middle:<{MEASURED_WIDTH}}  {right}".rstrip())
     counts = [f"{name}: {sum(row['verdict'] == name for row in results['ledger'])}" for name in _verdicts(results["ledger"])]
     told = [line for text in (*_reductions(results), RULE) for line in textwrap.wrap(text, LINE_WIDTH)]
     lines += ["", "; ".join(counts), *told]
@@ -48,7 +52,7 @@ def ledger_table(results: Mapping[str, Any]) -> page_tables.Table:
             row["verdict"],
             row["measured"],
             _value(row) + (f", over {row['over']}" if row["over"] else ""),
-            f"{_number(row['floor'])}, {_number(row['ceiling'])}" if row["floor"] is not None else page_tables.NO_VALUE,
+            f"{cells.rounded(row['floor'])}, {cells.rounded(row['ceiling'])}" if row["floor"] is not None else cells.NO_VALUE,
             _asked(row),
         ]
         for row in results["ledger"]
@@ -75,14 +79,5 @@ def _value(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return "not measured"
     if row["low"] is None or row["low"] == row["high"]:
-        return _number(row["value"])
-    return f"{_number(row['value'])} [{_number(row['low'])}, {_number(row['high'])}]"
-
-
-def _number(value: float | None) -> str:
-    """Counts whole, ratios with a decimal, shares with three, what would be 0.000 with two digits."""
-    if value is None:
-        return page_tables.NO_VALUE
-    if 0 < abs(value) < 0.0005:
-        return f"{value:.2g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 2 else f"{value:.3f}"
+        return cells.rounded(row["value"])
+    return f"{cells.rounded(row['value'])} [{cells.rounded(row['low'])}, {cells.rounded(row['high'])}]"

@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
+from poster_jax.data import splits
 from poster_jax.report import runs as runs_lib
 from poster_jax.report.tables import cells
 
-NO_VALUE = "-"
-PARTS = ("test", "validation", "train")
+PARTS = splits.PARTS[::-1]  # what counts most first
 NUM_EXAMPLES = 3  # as many rows as the paper's Table 5
 NUM_GENRES_TOLD = 5
 
@@ -27,7 +27,7 @@ def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
     names = list(dict.fromkeys(name for test in tests for name in test))
     rows = []
     for name in names:
-        row = [f"{cells.value(test[name])} / {cells.floor(test[name])}" if name in test else NO_VALUE for test in tests]
+        row = [f"{cells.value(test[name])} / {cells.floor(test[name])}" if name in test else cells.NO_VALUE for test in tests]
         rows.append([cells.direction(name), *row])
     caption = "Test value [95 % interval, bootstrap over movies] / floor, the best constant answer on the same rows"
     return Table(caption, ["metric", *(run.name for run in runs)], rows)
@@ -35,16 +35,16 @@ def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
 
 def metrics(run: runs_lib.FinishedRun) -> Table:
     """Every metric of every part with floor and ceiling, and of the baselines on the test part."""
-    splits, baselines = run.results["splits"], run.results["baselines"]
+    measured, baselines = run.results["splits"], run.results["baselines"]
     header = ["metric"]
     for part in PARTS:
         header += [part, f"{part} floor", f"{part} ceiling"]
     header += [name.replace("_", " ") for name in baselines]
     rows = []
-    for name in splits["test"]["metrics"]:
+    for name in measured["test"]["metrics"]:
         row = [cells.direction(name)]
         for part in PARTS:
-            entry = splits[part]["metrics"][name]
+            entry = measured[part]["metrics"][name]
             row += [cells.value(entry), cells.floor(entry), cells.number(entry["ceiling"])]
         rows.append([*row, *(cells.value(each["test"]["metrics"][name]) for each in baselines.values())])
     caption = (
@@ -88,10 +88,8 @@ def examples(run: runs_lib.FinishedRun) -> Table:
 def refused(run: runs_lib.FinishedRun) -> Table:
     """Rows of the catalog that were not used, by reason, and the genres they list."""
     rows = []
-    for reason, (count, genres) in run.refused.items():
-        told = [f"{genre} {number_:,}" for genre, number_ in list(genres.items())[:NUM_GENRES_TOLD]]
-        rest = sum(list(genres.values())[NUM_GENRES_TOLD:])
-        rows.append(
-            [reason.replace("_", " "), f"{count:,}", ", ".join([*told, *([f"others {rest:,}"] if rest else [])]) or NO_VALUE]
-        )
+    for reason, refusals in run.refused.items():
+        first, others = list(refusals.genres.items())[:NUM_GENRES_TOLD], list(refusals.genres.values())[NUM_GENRES_TOLD:]
+        counts = [f"{genre} {count:,}" for genre, count in first] + [f"others {sum(others):,}"] * any(others)
+        rows.append([reason.replace("_", " "), f"{refusals.num_rows:,}", ", ".join(counts) or cells.NO_VALUE])
     return Table("Rows of the catalog that were refused", ["reason", "rows", "genres they list"], rows)

@@ -55,7 +55,7 @@ def seeds_table(results: Sequence[Mapping]) -> str:
         data,
         "",
         *cells.block(columns, num_fixed=1),
-        f"{cells.LOWER_IS_BETTER}: lower is better",
+        cells.LOWER_NOTE,
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -90,7 +90,7 @@ def _notes(test: Mapping) -> list[str]:
     all_zeros = cells.number(test["metrics"]["binary_accuracy"]["floors"]["all_zeros"])
     lines = [
         f'binary_accuracy of all_zeros, which answers "no" to every genre: {all_zeros}',
-        f"{cells.LOWER_IS_BETTER}: lower is better",
+        cells.LOWER_NOTE,
     ]
     for metric, entry in test["metrics"].items():
         if entry.get("num_skipped"):

@@ -4,8 +4,7 @@ which trials can be told apart."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-NO_VALUE = "-"
-GAP = "  "
+from poster_jax.report.tables import cells
 
 
 def search_table(search: Mapping[str, Any]) -> str:
@@ -16,14 +15,14 @@ def search_table(search: Mapping[str, Any]) -> str:
     lines = [
         f"{len(trials)} trials, best first: validation {search['metric']} after the last epoch, {search['num_folds']} folds of "
         f"{rows['train']:,} + {rows['validation']:,} rows",
-        f"floor (best constant answer): {_cell(search['floor'])}",
+        f"floor (best constant answer): {cells.number(search['floor'])}",
         "",
         *_hyperparameters(ranked, search["num_folds"]),
         "+-: standard deviation over folds; 95 % +-: half of the mean's interval, corrected for folds that overlap",
         "",
         *_verdict(search, ranked),
         "",
-        f"mean {search['metric']} over folds by epoch (floor {_cell(search['floor'])}), all in inference mode",
+        f"mean {search['metric']} over folds by epoch (floor {cells.number(search['floor'])}), all in inference mode",
         "",
         *_curves(ranked),
     ]
@@ -42,14 +41,14 @@ def _hyperparameters(ranked: Sequence[Mapping[str, Any]], num_folds: int) -> lis
             f"{row['dropout']:.2f}",
             *(str(row[name]) for name in widths),
             str(row["epochs"]),
-            *(_cell(score) for score in row["folds"]),
-            _cell(row["mean"]),
-            _cell(row["deviation"]),
-            _cell(None if row["mean"] is None else row["high"] - row["mean"]),
+            *(cells.number(score) for score in row["folds"]),
+            cells.number(row["mean"]),
+            cells.number(row["deviation"]),
+            cells.number(None if row["mean"] is None else row["high"] - row["mean"]),
         ]
         for row in ranked
     ]
-    return _aligned(header, body)
+    return cells.aligned(header, body)
 
 
 def _verdict(search: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -67,7 +66,7 @@ def _verdict(search: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> 
         lines[-1] += f" ({how})"
         lines += [
             "",
-            *_aligned(["best minus", "difference", "low", "high", "apart"], [_comparison(row) for row in comparisons]),
+            *cells.aligned(["best minus", "difference", "low", "high", "apart"], [_comparison(row) for row in comparisons]),
         ]
     diverged = [str(row["trial"]) for row in ranked if row["mean"] is None]
     if diverged:
@@ -81,7 +80,7 @@ def _verdict(search: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> 
 def _comparison(row: Mapping[str, Any]) -> list[str]:
     return [
         f"trial {row['other']}",
-        *(f"{row[name]:+.3f}" for name in ("difference", "low", "high")),
+        *(cells.number(row[name], "+.3f") for name in ("difference", "low", "high")),
         "yes" if row["apart"] else "no",
     ]
 
@@ -93,20 +92,10 @@ def _curves(ranked: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in ranked:
         for part in ("validation", "train"):
             # Without the leading zero 15 epochs fit a line.
-            values = [_cell(value).removeprefix("0") for value in row["curves"][part]]
+            values = [cells.number(value).removeprefix("0") for value in row["curves"][part]]
             body.append([str(row["trial"]), part, *values, *[""] * (longest - len(values))])
-    return _aligned(header, body)
-
-
-def _aligned(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    columns = list(zip(header, *body, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    return [GAP.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *body)]
+    return cells.aligned(header, body)
 
 
 def _listed(numbers: Sequence[str]) -> str:
     return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
-
-
-def _cell(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.3f}"

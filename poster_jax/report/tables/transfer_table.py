@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-PARTS = ("train", "validation", "test")
+from poster_jax.data import splits
+from poster_jax.report.tables import cells
 
 
 def transfer_table(seeds: Sequence[Mapping[str, Any]]) -> str:
@@ -16,7 +17,7 @@ def transfer_table(seeds: Sequence[Mapping[str, Any]]) -> str:
     metric = "top1_accuracy" if seeds[0]["data"]["encoding"] in ("first", "one_hot") else "mean_average_precision"
     floor = seeds[0]["splits"]["test"]["metrics"][metric]["best_floor"]
     lines = [
-        f"{metric}; test floor {floor:.3f}; test value with its "
+        f"{metric}; test floor {cells.number(floor)}; test value with its "
         + ("95 % interval" if len(seeds) == 1 else f"mean and range over {len(seeds)} seeds"),
         f"{'posters in':<14}{'stage':<28}{'rate':>8}{'train':>8}{'valid.':>8}{'test':>8}",
     ]
@@ -36,11 +37,11 @@ def transfer_table(seeds: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _row(posters: str, stage: str, rate: str, runs: Sequence[Mapping[str, Any]], metric: str) -> str:
-    values = {part: [run[part]["metrics"][metric]["value"] for run in runs] for part in PARTS}
+    values = {part: [run[part]["metrics"][metric]["value"] for run in runs] for part in splits.PARTS}
     if len(runs) == 1:
         test = runs[0]["test"]["metrics"][metric]
         low, high = test["low"], test["high"]
     else:
         low, high = min(values["test"]), max(values["test"])
-    means = "".join(f"{statistics.mean(values[part]):>8.3f}" for part in PARTS)
-    return f"{posters:<14}{stage:<28}{rate:>8}{means}  [{low:.3f}, {high:.3f}]"
+    means = "".join(f"{statistics.mean(values[part]):>8.3f}" for part in splits.PARTS)
+    return f"{posters:<14}{stage:<28}{rate:>8}{means}  {cells.interval(low, high)}"
