@@ -49,7 +49,8 @@ def faults(root: pathlib.Path, path: pathlib.Path) -> list[str]:
 def pages() -> list[pathlib.Path]:
     """Every page of the tree, outside of environments and of what runs left."""
     skipped = {"runs", "build", "node_modules"}
-    found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
+    # A bundle that a test keeps has a page of its own.
+    found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md") if path.relative_to(ROOT).parts[0] != "tests")
     return sorted(path for path in found if not any(part in skipped or part.startswith(".") for part in path.parts))
 
 
