@@ -13,9 +13,9 @@ from poster_jax import errors, main
 from poster_jax.data import input_pipeline
 from poster_jax.protocols import transfer
 from poster_jax.report.tables import transfer_table
-from poster_jax.runtime import preemption, sharding
-from poster_jax.workdir import logbook
-from tests.helpers import processes
+from poster_jax.runtime import sharding
+from poster_jax.workdir import run_files
+from tests.helpers import processes, runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRANSFER = f"{ROOT}/configs/transfer_mobilenet.py:smoke"
@@ -166,8 +166,7 @@ def test_auxiliary_genres_are_learnt_and_not_measured(tmp_path: pathlib.Path) ->
     feed = input_pipeline.open_loader(config.data, sharding.make_shardings(jax.devices()[:1]))
     rows = feed.rows
     assert (len(rows.genres), rows.num_outputs) == (3, 5)
-    with preemption.StopRequest().installed() as stop:
-        outcome, tuned = transfer.run_branch(config, 0, feed, tmp_path, stop, None, ())
+    outcome, tuned = transfer.run_branch(runs.make_run(config, feed, tmp_path), None)
 
     [head] = outcome["frozen"]
     for part, at in rows.parts.items():
@@ -182,7 +181,7 @@ def test_auxiliary_genres_are_learnt_and_not_measured(tmp_path: pathlib.Path) ->
     np.testing.assert_allclose(tuned.scores["validation"], 1 / (1 + np.exp(-logits[:, :3])), rtol=1e-4)
     terms = np.logaddexp(0, logits) - (0.95 * rows.target[at] + 0.025) * logits
     best = (outcome["tuned"]["best_step"], "validation")
-    lines = logbook.read_lines(tmp_path / "metrics.jsonl")
+    lines = run_files.read_lines(tmp_path)
     [told] = [line["loss"] for line in lines if (line["step"], line["part"]) == best]
     assert told == pytest.approx(terms.mean(), rel=1e-4)
     assert abs(terms[:, :3].mean() - told) > 1e-3, "a loss of the measured genres alone must be told apart"
