@@ -10,7 +10,7 @@ import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import errors, main
-from poster_jax.data import input_pipeline
+from poster_jax.data import input_pipeline, splits
 from poster_jax.protocols import transfer
 from poster_jax.report.tables import transfer_table
 from poster_jax.runtime import sharding
@@ -72,7 +72,7 @@ def test_a_finished_run_is_only_read(uninterrupted: tuple[pathlib.Path, str], ca
 
 def result(test: float, chosen: float, encoding: str = "first") -> dict[str, Any]:
     metric = {"value": test, "low": test - 0.1, "high": test + 0.1, "best_floor": 0.167}
-    splits = {part: {"metrics": {"top1_accuracy": metric, "mean_average_precision": metric}} for part in transfer_table.PARTS}
+    splits = {part: {"metrics": {"top1_accuracy": metric, "mean_average_precision": metric}} for part in splits.PARTS}
     branch = {
         "input_range": [0.0, 1.0],
         "bn_mode": "training",
