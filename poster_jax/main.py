@@ -15,7 +15,7 @@ from poster_jax import cli, errors
 from poster_jax import config as config_lib
 from poster_jax.runtime import hugepages, multihost, storage
 
-# What the machine refuses, as opposed to what the code does wrong.
+# Errors of the machine, not of our code.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.UserError as error:
         return _end(f"{error}", cli.EXIT_MISTAKE)
     except errors.Interrupted as error:
-        told = f"stopped by {error}; what was done is saved: run the same command to go on."
-        return _end(told, cli.EXIT_UNFINISHED, alone=error.alone)
+        message = f"stopped by {error}; what was done is saved: run the same command to go on."
+        return _end(message, cli.EXIT_UNFINISHED, alone=error.alone)
     except Exception as error:
         refusal = _machine_refusal(error)
         if not refusal:
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
 
-def _end(told: str, code: int, alone: bool = True) -> int:
-    """Says it and returns the code; where the other processes of the run may know nothing of it, the process ends here."""
+def _end(message: str, code: int, alone: bool = True) -> int:
+    """Prints the message and returns the code; with `alone` ends this process, as others of the run may not know of it."""
     name = "poster_jax" if multihost.is_main() else f"poster_jax, process {multihost.index()} of {multihost.count()}"
-    print(f"{name}: {told}", file=sys.stderr)
+    print(f"{name}: {message}", file=sys.stderr)
     if alone and multihost.count() > 1:
         from poster_jax.runtime import distributed
 
@@ -49,7 +49,7 @@ def _end(told: str, code: int, alone: bool = True) -> int:
 
 
 def _machine_refusal(error: Exception) -> str:
-    """What a full, read-only or forbidden disk says, in one line; empty for every other error.
+    """The refusal of a full, read-only or forbidden disk, in one line; empty for every other error.
 
     TFDS and orbax wrap a full disk in errors of their own, which keep its text.
     """

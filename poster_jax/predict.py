@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from PIL import Image
 
 from poster_jax import cli, errors, models
@@ -29,8 +30,8 @@ from poster_jax.runtime import sharding, storage
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, run_files
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are left out
-NUM_TOLD = 3  # genres of a picture in the table
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are skipped
+NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
 
 
@@ -48,7 +49,7 @@ class Predictor:
         score: jitted, (variables, image uint8 [B, H, W, 3]) -> float32 [B, K].
     """
 
-    model: Any
+    model: nn.Module
     variables: dict[str, Any]
     genres: tuple[str, ...]
     thresholds: np.ndarray
@@ -104,16 +105,16 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     )
 
 
-def _load_best(model: Any, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
+def _load_best(model: nn.Module, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
     if not (folder / "checkpoints" / "best").is_dir():
         raise errors.UserError(f"{folder} has no checkpoints/best: copy the whole workdir, or run its command again.")
     one_device = sharding.make_shardings(jax.devices()[:1]).state
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
-    wanted = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), wanted)
+    abstract = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract)
     checkpoints = checkpoint.Checkpoints(folder)
     try:
-        return checkpoints.restore_best(wanted)[0]
+        return checkpoints.restore_best(abstract)[0]
     finally:
         checkpoints.close()
 
@@ -143,7 +144,7 @@ def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: boo
             part = pending[start : start + network.batch_size]
             read = list(pool.map(lambda path: _read(path, network.image_size), part))
             good = [each for each in read if not isinstance(each, Unreadable)]
-            # Filled up to one size, so that one program serves every batch.
+            # Padded to one size, so that all batches share one compiled program.
             image = np.zeros((network.batch_size, *network.image_size, 3), np.uint8)
             for row, (_, _, pixels) in enumerate(good):
                 image[row] = pixels
@@ -201,7 +202,7 @@ def to_csv(network: Predictor, pictures: Sequence[Picture]) -> str:
 
 def to_json(network: Predictor, pictures: Sequence[Picture], unreadable: Sequence[Unreadable]) -> str:
     """Thresholds, pictures with probabilities and decision, and what could not be read."""
-    told = {
+    content = {
         "thresholds": dict(zip(network.genres, network.thresholds.tolist(), strict=True)),
         "pictures": [
             {
@@ -213,14 +214,14 @@ def to_json(network: Predictor, pictures: Sequence[Picture], unreadable: Sequenc
         ],
         "unreadable": [{"path": str(each.path), "reason": each.reason, "detail": each.detail} for each in unreadable],
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(content, indent=2) + "\n"
 
 
 def table_line(network: Predictor, picture: Picture) -> str:
     """Path, the most probable genres, and the decision."""
     path = str(picture.path)
     path = path if len(path) <= PATH_WIDTH else f"...{path[3 - PATH_WIDTH :]}"
-    top = np.argsort(-picture.scores, kind="stable")[:NUM_TOLD]
+    top = np.argsort(-picture.scores, kind="stable")[:NUM_SHOWN]
     genres = ", ".join(f"{network.genres[k]} {picture.scores[k]:.2f}" for k in top)
     return f"{path:<{PATH_WIDTH}}  {genres}  ->  {', '.join(decide(network, picture.scores)) or 'none'}"
 

@@ -72,8 +72,8 @@ def check_program(program: bytes, network: predict.Predictor, image: np.ndarray,
 
 def check_scores(call: Callable[[np.ndarray], Any], network: predict.Predictor, image: np.ndarray, precision: str) -> None:
     """As `check_program`, for a program that can be called."""
-    wanted = np.asarray(network.score(network.variables, image))
-    for given, scores in ((image, wanted), (image[:1], wanted[:1])):
+    expected = np.asarray(network.score(network.variables, image))
+    for given, scores in ((image, expected), (image[:1], expected[:1])):
         found = np.asarray(call(given))
         if found.shape != scores.shape or found.dtype != np.float32:
             raise RuntimeError(f"the program gives {found.dtype} {found.shape}, the checkpoint {scores.dtype} {scores.shape}")
@@ -94,9 +94,9 @@ def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.nda
 
 
 def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, bytes]:
-    """{file name: content} of a finished run's bundle, its programs checked; `kinds` are further ones of export_formats.FILES.
+    """{file name: content} of a finished run's bundle, its programs checked; `kinds` are further ones of formats.FILES.
 
-    Raises UserError for what `predict.load_network` and `export_formats.build` refuse, and RuntimeError when a program is not
+    Raises UserError for what `predict.load_network` and `formats.build` refuse, and RuntimeError when a program is not
     the checkpoint.
     """
     config, results, genres = run_files.read_run(workdir)

@@ -1,7 +1,7 @@
-"""A network as TFLite and as ONNX: for phones and for runtimes that know nothing of jax, each held against the checkpoint.
+"""A network as TFLite and as ONNX, for phones and runtimes without jax; each is compared with the checkpoint.
 
-Both converters read a trace without our CPU forms (`forms.plain`), in float32. TFLite takes one poster a call: a batch of any
-size does not pass from jax to this TensorFlow. ONNX takes any number.
+Both converters read a trace without our CPU forms (`dispatch.portable`), in float32. TFLite takes one poster a call, because a
+batch of any size does not pass from jax to this TensorFlow. ONNX takes any number.
 """
 
 import logging
@@ -37,7 +37,7 @@ def run(kind: str, program: bytes, image: np.ndarray) -> np.ndarray:
 
 def _posters_to_genres(network: predict.Predictor) -> Callable[[jax.Array], jax.Array]:
     weights = jax.tree.map(np.asarray, network.variables)
-    # What lies under the jit, whose trace may hold CPU forms.
+    # The function without its jit, whose cached trace may contain CPU forms.
     score = network.score.__wrapped__
 
     def posters_to_genres(image: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The model card of an exported network, as Markdown: all that its reader has to know and cannot ask the program.
+"""The model card of an exported network, as Markdown: what a user must know and cannot read from the program.
 
 Mitchell et al. 2019, "Model Cards for Model Reporting". Every number is the run's own, from its config and results.json.
 """
@@ -60,7 +60,7 @@ def write(
     ]
     text = ""
     for before, section in zip(["", *sections], sections, strict=False):
-        # Lines of one list or table stand together.
+        # No blank line within a list or a table.
         text += ("\n" if section[:2] in ("- ", "| ") and before[:2] == section[:2] else "\n\n" * bool(before)) + section
     return text + "\n"
 
@@ -102,7 +102,7 @@ def _verdict(config: config_lib.Config, results: Mapping[str, Any]) -> str:
     metric = config.eval.best_metric
     test = results["splits"]["test"]
     entry = test["metrics"][metric]
-    told = (
+    scores = (
         f"{metric} is {cells.value(entry)} where the best constant answer has {cells.number(entry['best_floor'])}, on "
         f"{test['num_rows']:,} rows of {test['num_movies']:,} movies. Intervals are 95 %, by bootstrap over the movies."
     )
@@ -112,7 +112,7 @@ def _verdict(config: config_lib.Config, results: Mapping[str, Any]) -> str:
         and metric not in definitions.LOWER_IS_BETTER
         and entry["low"] > entry["best_floor"]
     )
-    return told if better else f"{told} **On this measure the network cannot be told from a constant answer.**"
+    return scores if better else f"{scores} **On this measure the network cannot be told from a constant answer.**"
 
 
 def _metrics_table(results: Mapping[str, Any]) -> list[str]:
@@ -157,8 +157,8 @@ def _data(config: config_lib.Config, results: Mapping[str, Any]) -> list[str]:
     ]
     leaked = {part: count for part, count in data["leaked_rows"].items() if count}
     if leaked:
-        told = " and ".join(f"{count:,} of {part}" for part, count in leaked.items())
-        lines.append(f"- **Leaked**: {told} have a poster that is in the training part too.")
+        counts = " and ".join(f"{count:,} of {part}" for part, count in leaked.items())
+        lines.append(f"- **Leaked**: {counts} have a poster that is in the training part too.")
     if data["auxiliary_genres"]:
         lines.append(f"- Learnt beside the genres, and not given out: {', '.join(data['auxiliary_genres'])}.")
     parts = data["genre_counts"]

@@ -63,7 +63,7 @@ def load(weights: str) -> pretrained.Pretrained:
 
 
 def framework_of(path: pathlib.Path) -> str:
-    """The framework that a file's first bytes, the names in its archive or its suffix tell, or "" where none does."""
+    """The framework of a file by its first bytes, the names in its archive or its suffix; "" where none is known."""
     with open(path, "rb") as file:
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
@@ -88,7 +88,7 @@ def _their_layers(framework: str, unit: str) -> tuple[str, str]:
     if not part:
         return f"features.{index}.0", f"features.{index}.1"
     index = int(block.removeprefix("block_")) + 1
-    # The first block does not expand, so what follows stands one place earlier.
+    # The first block does not expand, so its other layers are one place earlier.
     place = ("expand", "depthwise", "project").index(part) - (index == 1)
     stage = f"features.{index}.conv.{place}"
     return (stage, f"features.{index}.conv.{place + 1}") if part == "project" else (f"{stage}.0", f"{stage}.1")

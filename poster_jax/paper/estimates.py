@@ -1,4 +1,4 @@
-"""Finished workdirs -> estimates for the ledger: scores over seeds, paired differences, folds, curves."""
+"""Finished workdirs -> estimates for the table of claims: scores over seeds, paired differences, folds, curves."""
 
 import pathlib
 from collections.abc import Mapping, Sequence

@@ -50,7 +50,7 @@ class Section:
 def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes the page to `out` and its figures to the folder `<out's stem>_figures`; returns both.
 
-    The workdir of a reproduction is shown alone: its ledger, then the runs of its experiments.
+    The workdir of a reproduction is shown alone: its table of claims, then the runs of its experiments.
 
     Raises UserError for what `runs.load` refuses and for an `out` that cannot be written.
     """
@@ -84,8 +84,8 @@ def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
     effects = _to_table(
         "Means over the cells that have the setting; floors as in the table of cells", ablation_table.effect_columns(ablation)
     )
-    told = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
-    return Section(f"Ablation: {many.name}", anchor, [told, cells, *ablation_table.ablation_notes(ablation), effects])
+    about = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
+    return Section(f"Ablation: {many.name}", anchor, [about, cells, *ablation_table.ablation_notes(ablation), effects])
 
 
 def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> page_tables.Table:

@@ -1,4 +1,4 @@
-"""Reads finished workdirs for the report: results, learning curves, predictions, samples and the ledger of refusals."""
+"""Reads finished workdirs for the report: results, learning curves, predictions, samples and refused rows."""
 
 import dataclasses
 import pathlib
@@ -24,7 +24,7 @@ class FinishedRun:
         lines: those of metrics.jsonl; empty where its branches keep their own.
         predictions: arrays of predictions.npz.
         samples: arrays of samples.npz; empty where the run has none.
-        refused: {reason: (rows, {genre: rows})} of the ledger, the most frequent first.
+        refused: refused catalog rows by reason, the most frequent first.
     """
 
     name: str
@@ -72,7 +72,7 @@ def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
     return many
 
 
-# The experiments of a reproduction that its page shows in full; the ledger draws on all of them.
+# The experiments of a reproduction that its page shows in full; the table of claims uses all of them.
 SHOWN = (
     "transfer",
     "search",

@@ -18,9 +18,9 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from poster_jax import cli, errors
 from poster_jax.data import catalog, images
@@ -48,21 +48,21 @@ def prepare_dir(csv_path: pathlib.Path, out_dir: pathlib.Path) -> pathlib.Path:
     return posters_dir
 
 
-def adopt(movies: Sequence[movies_lib.Movie], ledger: Journal, posters_dir: pathlib.Path) -> None:
-    """Enters good pictures that lie there already, of movies the ledger does not know: not to be asked for, nor removed."""
-    new = [movie for movie in movies if not ledger.of_movie(movie.id)]
+def adopt(movies: Sequence[movies_lib.Movie], journal: Journal, posters_dir: pathlib.Path) -> None:
+    """Adds good pictures in the folder to the journal, for movies that it lacks: neither requested nor removed later."""
+    new = [movie for movie in movies if not journal.of_movie(movie.id)]
     new = [movie for movie in new if movies_lib.poster_path(posters_dir, movie.id).is_file()]
     paths = [movies_lib.poster_path(posters_dir, movie.id) for movie in new]
     for movie, path, result in zip(new, paths, catalog.checked(map(str, paths)), strict=True):
         if isinstance(result, images.CheckedImage):
             size = path.stat().st_size
-            ledger.add(Entry(movie.id, "", KEPT, "found", "", result.content_hash, size))
+            journal.add(Entry(movie.id, "", KEPT, "found", "", result.content_hash, size))
 
 
-def remove_placeholders(ledger: Journal, posters_dir: pathlib.Path, num_movies: int) -> int:
+def remove_placeholders(journal: Journal, posters_dir: pathlib.Path, num_movies: int) -> int:
     """Removes downloaded pictures that at least so many movies share, and returns how many files that were."""
     by_hash: dict[str, dict[int, Entry]] = defaultdict(dict)
-    for entry in ledger.entries():
+    for entry in journal.entries():
         if entry.state == KEPT and entry.url:
             by_hash[entry.content_hash][entry.id] = entry
     removed = 0
@@ -72,14 +72,14 @@ def remove_placeholders(ledger: Journal, posters_dir: pathlib.Path, num_movies: 
         for entry in shared.values():
             movies_lib.poster_path(posters_dir, entry.id).unlink(missing_ok=True)
             detail = f"{len(shared)} movies have this picture"
-            ledger.add(dataclasses.replace(entry, state=LOST, reason="placeholder", detail=detail))
+            journal.add(dataclasses.replace(entry, state=LOST, reason="placeholder", detail=detail))
             removed += 1
     return removed
 
 
-def known_placeholders(paths: Sequence[str], ledger: Journal) -> frozenset[str]:
-    """Content hashes of the given pictures, and of those that the ledger calls so; raises `UserError` for other files."""
-    known = {entry.content_hash for entry in ledger.entries() if entry.reason == "placeholder" and entry.content_hash}
+def known_placeholders(paths: Sequence[str], journal: Journal) -> frozenset[str]:
+    """Content hashes of the given pictures and of the journal's placeholders; raises `UserError` for other files."""
+    known = {entry.content_hash for entry in journal.entries() if entry.reason == "placeholder" and entry.content_hash}
     for path in paths:
         try:
             known.add(catalog.load_checked(path).content_hash)
@@ -89,7 +89,7 @@ def known_placeholders(paths: Sequence[str], ledger: Journal) -> frozenset[str]:
 
 
 class Progress:
-    """One line that tells how far it is: rewritten in place on a terminal, once a minute elsewhere."""
+    """A line of progress: rewritten in place on a terminal, printed once a minute elsewhere."""
 
     def __init__(self, num_movies: int) -> None:
         self._num_movies = num_movies
@@ -124,28 +124,28 @@ def download(csv_path: pathlib.Path, out_dir: pathlib.Path, options: argparse.Na
     """
     movies, num_bad_rows = movies_lib.read_movies(csv_path)
     posters_dir = prepare_dir(csv_path, out_dir)
-    with contextlib.closing(Journal(out_dir / "downloads.jsonl")) as ledger:
-        if ledger.num_unreadable:
-            print(f"{ledger.num_unreadable} lines of downloads.jsonl cannot be read: those posters are asked for again.")
+    with contextlib.closing(Journal(out_dir / "downloads.jsonl")) as journal:
+        if journal.num_unreadable:
+            print(f"{journal.num_unreadable} lines of downloads.jsonl cannot be read: those posters are asked for again.")
         for partial in posters_dir.glob(".*.partial"):
             partial.unlink()
         limits = request.Limits(
             options.timeout, options.idle, int(options.max_mb * 1e6), frozenset(map(_bare, options.allow_host)), stop
         )
         manners = hosts.Manners(options.per_host, options.first_pause, options.longest_pause, options.patience)
-        placeholders = known_placeholders(options.placeholder, ledger)
-        adopt(movies, ledger, posters_dir)
-        work = crawler.Crawl(ledger, posters_dir, limits, manners, placeholders, options.attempts)
-        wanted = [(movie, at.url) for movie in movies if (at := movies_lib.standing(movie, ledger, posters_dir)).url]
-        for movie, url in wanted:
+        placeholders = known_placeholders(options.placeholder, journal)
+        adopt(movies, journal, posters_dir)
+        work = crawler.Crawl(journal, posters_dir, limits, manners, placeholders, options.attempts)
+        requests = [(movie, now.url) for movie in movies if (now := movies_lib.standing(movie, journal, posters_dir)).url]
+        for movie, url in requests:
             work.add(movie, url)
-        print(f"{len(movies)} movies, {len(wanted)} posters to ask for")
-        with contextlib.closing(Progress(len(wanted))) as progress:
+        print(f"{len(movies)} movies, {len(requests)} posters to ask for")
+        with contextlib.closing(Progress(len(requests))) as progress:
             left_alone = work.run(options.jobs, progress)
         for host, why in left_alone.items():
             print(f"{host} is left alone in this run: {why}")
-        remove_placeholders(ledger, posters_dir, options.shared_by)
-        standings = [movies_lib.standing(movie, ledger, posters_dir) for movie in movies]
+        remove_placeholders(journal, posters_dir, options.shared_by)
+        standings = [movies_lib.standing(movie, journal, posters_dir) for movie in movies]
     summary = movies_lib.summarize(movies, standings, num_bad_rows)
     catalog.write_refused(movies_lib.missing_table(movies, standings), out_dir / "lost.csv")
     partial = out_dir / ".losses.json.partial"
@@ -179,10 +179,10 @@ def _run(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[tuple[threading.Event, list[str]]]:
-    """An event that SIGTERM and Ctrl-C set, and which came; a second Ctrl-C is an ordinary KeyboardInterrupt."""
+    """(event that SIGTERM and Ctrl-C set, names of the signals received); a second Ctrl-C is an ordinary KeyboardInterrupt."""
     stop, received = threading.Event(), []
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: types.FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
@@ -218,8 +218,8 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _above_zero(kind: type) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
+def _above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
         value = kind(text)
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} must be above zero")

@@ -24,7 +24,7 @@ def picture(run: runs.FinishedRun, stem: str) -> style.Picture:
     return style.Picture(f"confusion-{stem}", caption, lambda theme: _answers(theme, run, counts))
 
 
-def _square(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> Any:
+def _square(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> "style.Figure":
     side = 1.6 + 0.75 * len(counts)
     figure = style.new_figure(min(style.FULL_WIDTH_IN, side + 1.2), side)
     axes = figure.subplots()
@@ -34,7 +34,7 @@ def _square(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> An
     return figure
 
 
-def _answers(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> Any:
+def _answers(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> "style.Figure":
     (no, false_yes), (false_no, yes) = counts.transpose(1, 2, 0)
     ordered = np.stack([yes, false_no, false_yes, no], axis=1)
     pairs = ordered.reshape(-1, 2, 2)
@@ -44,7 +44,7 @@ def _answers(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> A
     return figure
 
 
-def _cells(theme: style.Theme, axes: Any, counts: np.ndarray, shares: np.ndarray, columns: Any, rows: Any) -> None:
+def _cells(theme: style.Theme, axes: "style.Axes", counts: np.ndarray, shares: np.ndarray, columns: Any, rows: Any) -> None:
     """A heat map with its numbers written on it, dark on light cells and light on dark ones."""
     import matplotlib
 

@@ -50,7 +50,7 @@ def pictures(runs: Sequence[runs_lib.FinishedRun]) -> list[style.Picture]:
     ]
 
 
-def _learning(theme: style.Theme, followed: Sequence[tuple[int, runs_lib.FinishedRun]]) -> Any:
+def _learning(theme: style.Theme, followed: Sequence[tuple[int, runs_lib.FinishedRun]]) -> "style.Figure":
     figure = style.new_figure(style.FULL_WIDTH_IN, 6.0)
     for axes, name in zip(figure.subplots(2, 2).flat, WATCHED, strict=True):
         for number, run in followed:
@@ -75,7 +75,9 @@ def _series(run: runs_lib.FinishedRun, part: str, name: str) -> tuple[list[int],
     return [line["step"] for line in lines], [line[name] for line in lines]
 
 
-def _per_genre(theme: style.Theme, runs: Sequence[runs_lib.FinishedRun], draw: Any, axis_names: tuple[str, str]) -> Any:
+def _per_genre(
+    theme: style.Theme, runs: Sequence[runs_lib.FinishedRun], draw: Any, axis_names: tuple[str, str]
+) -> "style.Figure":
     """One square per genre of the first run, every run's curve in it."""
     genres = runs[0].genres
     columns = min(MAX_COLUMNS, len(genres))
@@ -96,10 +98,10 @@ def _per_genre(theme: style.Theme, runs: Sequence[runs_lib.FinishedRun], draw: A
     return figure
 
 
-def _draw_precision_recall(axes: Any, scores: np.ndarray, truth: np.ndarray, look: dict[str, Any], name: str) -> None:
+def _draw_precision_recall(axes: "style.Axes", scores: np.ndarray, truth: np.ndarray, look: dict[str, Any], name: str) -> None:
     if truth.any():
         precision, recall, _ = sklearn_metrics.precision_recall_curve(truth, scores)
-        # The last point stands for no answer at all, with a precision of 1 by convention.
+        # The last point is that of no yes at all, whose precision is 1 by convention.
         axes.plot(recall[:-1], precision[:-1], **look, label=name, drawstyle="steps-post")
         axes.axhline(truth.mean(), color=look["color"], linestyle=":", linewidth=1.2)
 
@@ -114,14 +116,14 @@ def calibration_bins(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray,
     return mean, share, counts[kept]
 
 
-def _draw_calibration(axes: Any, scores: np.ndarray, truth: np.ndarray, look: dict[str, Any], name: str) -> None:
+def _draw_calibration(axes: "style.Axes", scores: np.ndarray, truth: np.ndarray, look: dict[str, Any], name: str) -> None:
     mean, share, counts = calibration_bins(scores, truth)
     axes.axline((0, 0), slope=1, color=axes.xaxis.label.get_color(), linestyle=":", linewidth=1.2)
     axes.plot(mean, share, **look, label=name)
     axes.scatter(mean, share, s=8 + 150 * counts / len(scores), color=look["color"], zorder=3)
 
 
-def _legend(figure: Any, axes: Any, runs: Sequence[runs_lib.FinishedRun]) -> None:
+def _legend(figure: "style.Figure", axes: "style.Axes", runs: Sequence[runs_lib.FinishedRun]) -> None:
     """Names above the axes; one run needs none."""
     if len(runs) > 1:
         name_in = HANDLE_IN + LETTER_IN * max(len(run.name) for run in runs)

@@ -37,7 +37,7 @@ def pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
     return found
 
 
-def _catalog(theme: style.Theme, data: Mapping[str, Any]) -> Any:
+def _catalog(theme: style.Theme, data: Mapping[str, Any]) -> "style.Figure":
     ranked = sorted(data["genre_mentions"].items(), key=lambda item: (-item[1], item[0]))[:TOP]
     figure = style.new_figure(style.FULL_WIDTH_IN, 0.8 + 0.27 * len(ranked))
     axes = figure.subplots()
@@ -47,7 +47,7 @@ def _catalog(theme: style.Theme, data: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> Any:
+def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> "style.Figure":
     genres = data["genres"]
     figure = style.new_figure(style.FULL_WIDTH_IN, 1.7 + 0.32 * len(genres))
     before, after = figure.subplots(1, 2, sharey=True)
@@ -67,7 +67,7 @@ def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> Any:
     return figure
 
 
-def _bars(axes: Any, names: Sequence[str], counts: Sequence[int], colours: Sequence[str]) -> None:
+def _bars(axes: "style.Axes", names: Sequence[str], counts: Sequence[int], colours: Sequence[str]) -> None:
     """Horizontal bars from the top down, each with its number."""
     axes.barh(names, counts, color=colours)
     axes.invert_yaxis()
@@ -75,7 +75,7 @@ def _bars(axes: Any, names: Sequence[str], counts: Sequence[int], colours: Seque
     _write_counts(axes, counts)
 
 
-def _write_counts(axes: Any, counts: Sequence[float] | np.ndarray) -> None:
+def _write_counts(axes: "style.Axes", counts: Sequence[float] | np.ndarray) -> None:
     for row, count in enumerate(counts):
         axes.annotate(f"{int(count):,}", (count, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_xlim(0, max(counts) * 1.15)

@@ -33,7 +33,7 @@ def transfer_pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
     return [style.Picture(f"transfer-{stem}", caption, lambda theme: _transfer(theme, run))]
 
 
-def _search(theme: style.Theme, many: runs.Many) -> Any:
+def _search(theme: style.Theme, many: runs.Many) -> "style.Figure":
     search = many.results["search"]
     trials = [row["trial"] for row in search["trials"]]
     columns = min(COLUMNS, len(trials))
@@ -57,7 +57,7 @@ def _search(theme: style.Theme, many: runs.Many) -> Any:
     return figure
 
 
-def _transfer(theme: style.Theme, run: runs.FinishedRun) -> Any:
+def _transfer(theme: style.Theme, run: runs.FinishedRun) -> "style.Figure":
     branches: Sequence[Mapping[str, Any]] = run.results["branches"]
     data = run.results["data"]
     metric = "top1_accuracy" if data["encoding"] == "first" else "mean_average_precision"
@@ -79,7 +79,7 @@ def _transfer(theme: style.Theme, run: runs.FinishedRun) -> Any:
     return figure
 
 
-def _draw(axes: Any, history: Sequence[Mapping[str, Any]], metric: str, look: Mapping[str, Any], name: str) -> None:
+def _draw(axes: "style.Axes", history: Sequence[Mapping[str, Any]], metric: str, look: Mapping[str, Any], name: str) -> None:
     for part, width in PARTS:
         rows = [row for row in history if row["part"] == part]
         label = name if part == "validation" else None

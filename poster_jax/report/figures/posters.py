@@ -2,7 +2,6 @@
 
 import math
 import textwrap
-from typing import Any
 
 import numpy as np
 
@@ -66,19 +65,21 @@ def describe(run: runs.FinishedRun, index: int) -> str:
     return "\n".join([*lines, f"{mark} {run.genres[genre]} {held['score'][index, genre]:.2f}"])
 
 
-def _grid(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray) -> Any:
+def _grid(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray) -> "style.Figure":
     images = [[run.samples["image"][index]] for index in chosen]
     return _placed(theme, run, chosen, images, COLUMNS)
 
 
-def _overlays(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray) -> Any:
+def _overlays(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray) -> "style.Figure":
     """Pairs of a poster and the same poster under its map."""
     held = run.samples
     pairs = [[held["image"][index], overlay.blend(held["image"][index], held["map"][index])] for index in chosen]
     return _placed(theme, run, chosen, pairs, PAIR_COLUMNS)
 
 
-def _placed(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray, images: list[list[np.ndarray]], columns: int) -> Any:
+def _placed(
+    theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray, images: list[list[np.ndarray]], columns: int
+) -> "style.Figure":
     """Rows of posters, or of pairs, each with its text below; placed by hand, since a layout engine stretches the gaps."""
     texts = [describe(run, index) for index in chosen]
     rows = math.ceil(len(images) / columns)
@@ -92,10 +93,9 @@ def _placed(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray, image
         row, column = divmod(number, columns)
         left, bottom = column * cell_in + GAP_IN, (rows - row) * row_in - GAP_IN - high_in
         for place, image in enumerate(shown):
-            box = (left + place * image_in, bottom, image_in, high_in)
-            axes = figure.add_axes(
-                [inches / full for inches, full in zip(box, 2 * tuple(figure.get_size_inches()), strict=True)]
-            )
+            width_in, height_in = figure.get_size_inches()
+            x, y = (left + place * image_in) / width_in, bottom / height_in
+            axes = figure.add_axes((x, y, image_in / width_in, high_in / height_in))
             axes.imshow(image, aspect="auto")
             axes.set_axis_off()
         middle = (left + len(shown) * image_in / 2) / style.FULL_WIDTH_IN

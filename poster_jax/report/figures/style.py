@@ -4,7 +4,11 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
 WEBP_QUALITY = 85
@@ -64,7 +68,7 @@ class Picture:
 
     name: str
     caption: str
-    draw: Callable[[Theme], Any]
+    draw: Callable[[Theme], "Figure"]
     raster: bool = False
 
 
@@ -73,7 +77,7 @@ def run_line(theme: Theme, index: int) -> dict[str, Any]:
     return {"color": theme.runs[index % len(theme.runs)], "linestyle": LINES[index // len(theme.runs) % len(LINES)]}
 
 
-def new_figure(width_in: float, height_in: float) -> Any:
+def new_figure(width_in: float, height_in: float) -> "Figure":
     """An empty figure that keeps its labels inside; to be called inside `Picture.draw`."""
     from matplotlib import figure
 
@@ -82,7 +86,7 @@ def new_figure(width_in: float, height_in: float) -> Any:
     return made
 
 
-def widen(axes: Any) -> None:
+def widen(axes: "Axes") -> None:
     """Makes the vertical axis at least MIN_SPAN long, around what it shows."""
     low, high = axes.get_ylim()
     missing = max(0.0, MIN_SPAN - (high - low))

@@ -8,7 +8,7 @@ from poster_jax.report.tables import cells
 def ablation_table(results: Mapping) -> str:
     """The table of an ablation's results.json: every cell's test metrics beside their floors, then what each setting does.
 
-    results: {"title", "data": {"name"}, "ablation": `ablation_results.summarise`}. Ends in a newline.
+    results: {"title", "data": {"name"}, "ablation": `ablation_cells.summarise`}. Ends in a newline.
     """
     ablation = results["ablation"]
     lines = [
@@ -62,11 +62,11 @@ def effect_columns(ablation: Mapping) -> list[tuple[str, cells.Column]]:
 
 def ablation_notes(ablation: Mapping) -> list[str]:
     """Which constant answers the floors are, and the cells that diverged, one line each."""
-    told = []
+    floors = []
     for name in ablation["cells"][0]["metrics"]:
         entries = [row["metrics"][name] for row in ablation["cells"] if row["metrics"][name]["best_floor"] is not None]
-        told.append(f"{name} {', '.join(sorted({cells.floor_name(entry) for entry in entries}))}")
-    return [f"floors: {'; '.join(told)}"] + [
+        floors.append(f"{name} {', '.join(sorted({cells.floor_name(entry) for entry in entries}))}")
+    return [f"floors: {'; '.join(floors)}"] + [
         f"cell {row['cell']} diverged from seed {seed['seed']}: scores that are not finite at step {seed['diverged_at']}"
         for row in ablation["cells"]
         for seed in row["seeds"]
@@ -77,5 +77,5 @@ def ablation_notes(ablation: Mapping) -> list[str]:
 def _rows_line(ablation: Mapping) -> str:
     measured = [row["num_rows"] for row in ablation["cells"] if row["num_rows"]]
     train = sorted({rows["train"] for rows in measured})
-    told = f"{train[0]:,}" if len(train) == 1 else f"{train[0]:,} to {train[-1]:,}"
-    return f"{measured[0]['validation']:,} validation and {measured[0]['test']:,} test rows; trained on {told}"
+    num_train = f"{train[0]:,}" if len(train) == 1 else f"{train[0]:,} to {train[-1]:,}"
+    return f"{measured[0]['validation']:,} validation and {measured[0]['test']:,} test rows; trained on {num_train}"

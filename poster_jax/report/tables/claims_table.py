@@ -1,4 +1,4 @@
-"""The ledger of the paper's claims, as plain text and as a table of the page."""
+"""The table of the paper's claims, as plain text and as a table of the page."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,8 @@ def ledger_text(results: Mapping[str, Any]) -> str:
             left, middle, right = (column[number] if number < len(column) else "" for column in (claim, measured, outcome))
             lines.append(f"{left:<{CLAIM_WIDTH}}  {middle:<{MEASURED_WIDTH}}  {right}".rstrip())
     counts = [f"{name}: {sum(row['verdict'] == name for row in results['ledger'])}" for name in _verdicts(results["ledger"])]
-    told = [line for text in (*_reductions(results), RULE) for line in textwrap.wrap(text, LINE_WIDTH)]
-    lines += ["", "; ".join(counts), *told]
+    notes = [line for text in (*_reductions(results), RULE) for line in textwrap.wrap(text, LINE_WIDTH)]
+    lines += ["", "; ".join(counts), *notes]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The report's tables as rows of text; no score stands without its floor."""
+"""The report's tables as rows of text; every score has its floor beside it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from poster_jax.report.tables import cells
 
 PARTS = splits.PARTS[::-1]  # what counts most first
 NUM_EXAMPLES = 3  # as many rows as the paper's Table 5
-NUM_GENRES_TOLD = 5
+NUM_GENRES_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def refused(run: runs_lib.FinishedRun) -> Table:
     """Rows of the catalog that were not used, by reason, and the genres they list."""
     rows = []
     for reason, refusals in run.refused.items():
-        first, others = list(refusals.genres.items())[:NUM_GENRES_TOLD], list(refusals.genres.values())[NUM_GENRES_TOLD:]
+        first, others = list(refusals.genres.items())[:NUM_GENRES_SHOWN], list(refusals.genres.values())[NUM_GENRES_SHOWN:]
         counts = [f"{genre} {count:,}" for genre, count in first] + [f"others {sum(others):,}"] * any(others)
         rows.append([reason.replace("_", " "), f"{refusals.num_rows:,}", ", ".join(counts) or cells.NO_VALUE])
     return Table("Rows of the catalog that were refused", ["reason", "rows", "genres they list"], rows)

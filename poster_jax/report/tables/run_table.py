@@ -1,4 +1,4 @@
-"""A run's results as plain text for a terminal, at most 110 columns; no score is printed without its floor.
+"""A run's results as plain text for a terminal, at most 110 columns; every score has its floor beside it.
 
 Columns that do not fit go to a further block below, which repeats the metric, its test value and its floor.
 """

@@ -8,7 +8,7 @@ from poster_jax.report.tables import cells
 
 
 def search_table(search: Mapping[str, Any]) -> str:
-    """The text of `results["search"]`, as `search_results.summarise` makes it, scores beside their floor. Ends in a newline."""
+    """The text of `results["search"]`, as `search.summary.summarise` makes it, scores beside their floor. Ends in a newline."""
     trials = {row["trial"]: row for row in search["trials"]}
     ranked = [trials[number] for number in search["ranking"]]
     rows = search["num_rows"]
