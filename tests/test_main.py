@@ -106,7 +106,7 @@ def test_a_workdir_in_use_is_refused_and_a_dead_lock_is_not(tmp_path: pathlib.Pa
 
 
 def test_the_process_restarts_once_with_huge_pages() -> None:
-    code = "import os, poster_jax.hugepages as h; h.restart_with_huge_pages(); print(os.environ['GLIBC_TUNABLES'])"
+    code = "import os, poster_jax.runtime.hugepages as h; h.restart_with_huge_pages(); print(os.environ['GLIBC_TUNABLES'])"
     for before, after in (({}, "glibc.malloc.hugetlb=1"), ({"GLIBC_TUNABLES": ""}, "")):
         environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
         environment |= {"PYTHONPATH": str(ROOT), **before}

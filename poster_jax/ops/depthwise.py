@@ -1,8 +1,8 @@
 """Depthwise convolution that is fast on CPUs, gradients included, and is left to the compiler on accelerators.
 
 XLA on CPU computes a grouped convolution one output at a time. So on CPU the forward pass and both gradients are sums of
-shifted products, one for every entry of the kernel, which XLA turns into loops over contiguous channels. The batch axis is never merged
-with another one, so a sharded batch is not moved.
+shifted products, one for every entry of the kernel, which XLA turns into loops over contiguous channels. The batch axis is
+never merged with another one, so a sharded batch is not moved.
 """
 
 import functools
