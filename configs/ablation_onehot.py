@@ -1,4 +1,4 @@
-"""What the paper changed all at once between its searched CNN and its one-hot CNN, one change at a time: 12 cells, one table.
+"""The changes between the paper's searched CNN and its one-hot CNN, made one at a time: 12 cells in one table.
 
 {Table 2, Table 6 network} x {softmax on integers, softmax on one-hot, sigmoid on one-hot} x {dropout kept, removed}, all on the
 same rows: a movie's first-listed genre, drawn equal (Table 5 read literally), so that one-hot is another form of one label.
@@ -7,10 +7,10 @@ same rows: a movie's first-listed genre, drawn equal (Table 5 read literally), s
     python -m poster_jax.main --config=configs/ablation_onehot.py:seeds,rates --config.data.variant=kaggle --config.data.dir=DIR
 
 The Table 2 network is set 5 of the paper's Table 3 (12 and 31 filters, 81 units, dropout 0.39). Every cell has Table 6's rate
-of 1e-4 and the search's 15 epochs, of which validation chooses the best. `--plan` says how long it takes.
+of 1e-4 and the search's 15 epochs, of which validation chooses the best. `--plan` estimates the time.
 
 Another grid: `--config.ablation.axes='(("rate", "optim.learning_rate", (1e-4, 1e-3)), ("k", "train.batch_size", (8, 64)))'`.
-An axis is (name, key, values), or (name, keys, ((label, value per key), ...)) where several keys move together.
+An axis is (name, key, values), or (name, keys, ((label, value per key), ...)) where several keys change together.
 
 Arguments, after a colon: `rates` (1e-4, 1e-3, 1e-2 as a further axis: the span of the paper's search), `augment` (with and
 without augmentation, a further axis), `seeds` (three of them), `smoke` (a minute on a CPU).

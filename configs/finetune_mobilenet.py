@@ -1,8 +1,8 @@
-"""A recipe that predicts genres: MobileNetV2 fine-tuned on all genres of a movie, the top six by any mention.
+"""A recipe for predicting genres: MobileNetV2 fine-tuned on all genres of a movie, the top six by any mention.
 
-The head first, on frozen features; then everything for 8 epochs, with BatchNorm's statistics kept, twelve more genres to learn
-beside the six, a moving average of the weights, smoothed labels and posters in their own shape. The head sees how a poster
-looks (means and deviations of every block's map) beside what the last map shows.
+First the head trains on frozen features, then all weights for 8 epochs. BatchNorm keeps its statistics, twelve more genres are
+learnt beside the six, weights are averaged, labels are smoothed, and posters keep their own shape. Besides the last map, the
+head gets the means and deviations of every block's map, which describe the look of a poster.
 
     python -m poster_jax.main --config=configs/finetune_mobilenet.py
     python -m poster_jax.main --config=configs/finetune_mobilenet.py --config.data.variant=kaggle --config.data.dir=DIR

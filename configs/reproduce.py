@@ -1,10 +1,11 @@
-"""Every experiment of the paper, in order, and the ledger of its claims with what was measured for each.
+"""Every experiment of the paper, in order, and a table of its claims with the measurement for each.
 
     python -m poster_jax.main --config=configs/reproduce.py:smoke
     python -m poster_jax.main --config=configs/reproduce.py --config.data.variant=kaggle --config.data.dir=DIR \\
         --config.model.weights=keras:FILE --config.reproduce.catalog=CSV
 
-To be run where configs/ lies. What is done is not done again; `python -m poster_jax.report runs/reproduce` writes the page.
+Run it in the folder that contains configs/. Finished experiments are not repeated.
+`python -m poster_jax.report runs/reproduce` writes the page.
 
 Arguments, after a colon: `quick` (200 posters a genre, 3 epochs, one seed of the ablation; all trials and folds, and the seeds
 of everything else, are kept), `smoke` (minutes on a CPU, synthetic posters, no pretrained weights).

@@ -1,4 +1,4 @@
-"""Networks by name: `build` turns `config.model` into a flax module, `load_pretrained` reads the weights it starts from."""
+"""Networks by name: `build` turns `config.model` into a flax module, `load_pretrained` reads its initial weights."""
 
 from poster_jax.models.registry import MODELS as MODELS
 from poster_jax.models.registry import body_fields as body_fields

@@ -1,7 +1,7 @@
 """The parametric CNN: the paper's three networks are three settings of `blocks` and `dense`.
 
-BatchNorm stands after the activation: the paper puts it "after each convolutional layer and dense layer" (section II-B), and
-its layers have their activation inside (Tables 2 and 6).
+BatchNorm comes after the activation: the paper puts it "after each convolutional layer and dense layer" (section II-B), and its
+layers include their activation (Tables 2 and 6).
 """
 
 import jax
@@ -12,12 +12,12 @@ from poster_jax import errors
 from poster_jax.models import layers
 from poster_jax.ops import pool as pool_lib
 
-# Where `explain` finds the last convolution's activation and its gradient.
+# Names under which `grad_cam` finds the activation of the last convolution, and its gradient.
 LAST_MAP, PERTURBATIONS = "last_map", "perturbations"
 
 
 class ChannelDropout(nn.Module):
-    """Dropout whose rate is an array, which may be traced, and whose mask for a channel depends on the key and that channel.
+    """Dropout with an array as rate, which may be traced; the mask of a channel depends only on the key and the channel.
 
     So networks of different widths, and those padded to the widest, drop the same values of the channels that they share.
     """
@@ -26,7 +26,7 @@ class ChannelDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """float [..., C]; each channel's mask comes from a key of its own."""
+        """float [..., C]; each channel has its own key."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(self.make_rng("dropout"), jnp.arange(x.shape[-1]))
         keep = 1.0 - self.rate
         kept = jax.vmap(lambda key: jax.random.uniform(key, x.shape[:-1]) < keep, out_axes=-1)(keys)
@@ -38,7 +38,7 @@ class CNN(nn.Module):
 
     Attributes:
         blocks: rows of (filters, kernel, pool, batch norm, dropout); VALID padding, pool 1 is none. A dropout that is an array
-            is a `ChannelDropout`'s.
+            becomes a `ChannelDropout`.
         dense: rows of (units, batch norm, dropout).
         input_range: what 0 and 255 are mapped to.
         precision: dtype of the activations; parameters and statistics are float32.
@@ -66,7 +66,7 @@ class CNN(nn.Module):
                     f"config.model.blocks has no pixel left for a pool of {pool} in {size}: use smaller pools."
                 )
             is_last = index == len(self.blocks) - 1
-            # Pooling before relu gives the same, of fewer values; BatchNorm, and whoever explains the map, come before pooling.
+            # Pooling before relu gives the same with fewer values. BatchNorm and Grad-CAM need the map before pooling.
             pooled = pool > 1 and not batch_norm and not is_last
             x = nn.relu(layers.Conv(filters, (kernel, kernel), padding="VALID", pool=pool if pooled else 1, dtype=dtype)(x))
             if is_last and not self.is_initializing():

@@ -1,4 +1,4 @@
-"""pretrained.Pretrained MobileNetV2 bodies from files of Keras, torchvision or our own format; no code in a file is ever run.
+"""Pretrained MobileNetV2 bodies from files of Keras, torchvision or our own format; no code in a file is ever run.
 
 `python -m poster_jax.models.convert FILE OUT` writes our format: one .npz of flat arrays and a JSON entry with what the weights
 expect and where they came from, so that a machine needs neither h5py, Keras nor torch. Arrays are found by name and every one

@@ -1,7 +1,7 @@
-"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): where on a poster the evidence for one genre lies.
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391): the regions of a poster that are evidence for one genre.
 
-A map is the last convolution's activation, its channels weighed by the mean gradient of the genre's logit, negative sums cut
-off. The logit and not the probability is explained, because a saturated probability has no gradient.
+A map is the activation of the last convolution, its channels weighted by the mean gradient of the genre's logit, with negative
+sums set to 0. The logit is explained rather than the probability, because a saturated probability has no gradient.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def make_grad_cam(model: types.PosterModel) -> GradCam:
     """`grad_cam(variables, image uint8 [B, H, W, 3], genre int32 [B]) -> float32 [B, h, w] in [0, 1]`, jitted and pure.
 
     h and w are those of the last map. The largest cell of a poster's map is 1; a map without evidence is 0 everywhere. Raises
-    `UserError` for a network without convolution.
+    `UserError` for a network without a convolution.
     """
     backward = _FAMILIES[type(model)](model)
 
@@ -37,12 +37,12 @@ def make_grad_cam(model: types.PosterModel) -> GradCam:
 
 
 def _chosen_sum(logits: jax.Array, genre: jax.Array) -> jax.Array:
-    """Sum over rows of each row's own genre: rows do not mix in inference mode, so its gradient is every row's."""
+    """Sum over rows of the logit of each row's genre: rows are independent in inference mode, so this gives all gradients."""
     return jnp.take_along_axis(logits, genre.reshape(-1, 1), axis=1).sum()
 
 
 def _make_perturbed(model: cnn.CNN) -> Backward:
-    """For a network that names its last map with `perturb` and `sow`: zeros are added there, and carry the gradient."""
+    """For a network that marks its last map with `perturb` and `sow`: zeros are added there, and their gradient is taken."""
     if not model.blocks:
         raise errors.UserError("config.model.blocks is empty: Grad-CAM needs a network with a convolution.")
 
@@ -64,7 +64,7 @@ def _make_perturbed(model: cnn.CNN) -> Backward:
 def _make_pooled(model: types.PosterModel) -> Backward:
     """For a body whose last map is pooled over the poster: only pooling and head are differentiated.
 
-    The style of earlier maps (`style_from`) is held fixed: what it adds to a logit has no place on the last map.
+    The style of earlier maps (`style_from`) is held fixed: its contribution to a logit has no position on the last map.
     """
 
     def backward(variables: types.Variables, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,7 @@
 """Reads the layers of a Keras file by name: legacy .h5 (weights or whole model) and .keras, with h5py, zipfile and json only.
 
-Nothing in the file is built or called, so a Lambda layer's code stays what it is, text in a JSON tree. A .keras archive names
-its arrays by class and position (`layers/functional/layers/conv2d_3/vars/0`); the model's config says which layer that is.
+Nothing in the file is built or called: the code of a Lambda layer is only text in a JSON tree. A .keras archive names
+its arrays by class and position (`layers/functional/layers/conv2d_3/vars/0`); the model's config says which layer each one is.
 """
 
 import collections
@@ -25,7 +25,7 @@ FILE_NAME = re.compile(r"_kernels_[\d.]+_(\d+)(_no_top)?\.h5")
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A layer that has arrays. `container` is the nested model that it stands in, "" for none."""
+    """A layer that has arrays. `container` is the nested model that contains it, "" for none."""
 
     container: str
     name: str
@@ -38,7 +38,7 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """What a file holds of one body: `arrays` are named "layer/leaf", and so is what the body should not have."""
+    """The content of a file for one body: `arrays` are named "layer/leaf", those that do not belong to the body too."""
 
     arrays: dict[str, np.ndarray]
     left_out: list[str]  # arrays of layers after the body: a head
@@ -50,7 +50,8 @@ class Body:
 def read(path: pathlib.Path, body_layers: Sequence[str]) -> Body:
     """Finds the one body in a file; `body_layers` are its layers that have arrays, in the order of the forward pass.
 
-    Raises UserError for a file without layer names, with two bodies, or without h5py; h5py's and zipfile's errors for damage.
+    Raises UserError for a file without layer names or with two bodies, and if h5py is missing; a damaged file raises errors of
+    h5py or zipfile.
     """
     try:
         import h5py
@@ -147,14 +148,14 @@ def _entry(tree: Any, key: str) -> Any:
 
 
 def _body(path: pathlib.Path, layers: list[Layer], config: Any, body_layers: Sequence[str]) -> Body:
-    """Separates the body from the head. A layer with arrays before the body would change what it sees: it counts as extra."""
+    """Separates the body from the head. A layer with arrays before the body would change its input, so it counts as extra."""
     containers = [layer.container for layer in layers if layer.name == body_layers[0]]
     if len(containers) > 1:
         raise errors.UserError(
             f"the weights file {path} holds {len(containers)} MobileNetV2 bodies: give one with a single body."
         )
     inside = [layer for layer in layers if not containers or layer.container == containers[0]]
-    # Early files (of the release v1.1 that Keras began with) name layers otherwise; Keras goes by their order, and reads both.
+    # Early files (of the release v1.1 that Keras began with) have other layer names; Keras reads both, by their order.
     renamed = {}
     leaves = ({"kernel"}, set(BATCH_NORM_LEAVES)) * (len(body_layers) // 2)
     alike = [set(layer.arrays) for layer in inside[: len(leaves)]] == list(leaves)
@@ -181,7 +182,7 @@ def _body(path: pathlib.Path, layers: list[Layer], config: Any, body_layers: Seq
 
 
 def _batch_norms(tree: Any, names: set[str]) -> Iterator[tuple[float, float]]:
-    """(epsilon, momentum) of every BatchNormalization among `names`, wherever in the config it stands."""
+    """(epsilon, momentum) of every BatchNormalization among `names`, at any depth of the config."""
     settings = _entry(tree, "config")
     if _entry(tree, "class_name") == "BatchNormalization" and _entry(settings, "name") in names:
         yield float(settings["epsilon"]), float(settings["momentum"])
@@ -190,7 +191,7 @@ def _batch_norms(tree: Any, names: set[str]) -> Iterator[tuple[float, float]]:
 
 
 def _resolution(path: pathlib.Path, tree: Any, container: str) -> int | None:
-    """The side in px that the body was built for: from the name of an official file or of the model, or its input's shape."""
+    """The side in px that the body was built for: from the name of an official file or of the model, or the input shape."""
     for pattern, text in ((FILE_NAME, path.name), (re.compile(r"mobilenetv2_[\d.]+_(\d+)"), container)):
         match = pattern.search(text)
         if match:

@@ -1,4 +1,4 @@
-"""Layers that the networks share: the convolution, and what maps pixels to a network's input range."""
+"""What the networks share: the convolution layer, and the mapping of pixels to a network's input range."""
 
 import math
 
@@ -13,8 +13,8 @@ from poster_jax.ops import conv, conv_pool
 class Conv(nn.Module):
     """Convolution of [B, H, W, C] by `conv2d`, with parameters `kernel` [kh, kw, C, features] and `bias` [features].
 
-    With `pool` above 1 the largest of every `pool` x `pool` outputs, padding VALID and stride 1; the bias is added afterwards,
-    which is the same.
+    With `pool` above 1: the maximum of every `pool` x `pool` outputs, with padding VALID and stride 1. The bias is added after
+    the pooling, which gives the same result.
 
     Parameters are float32, glorot uniform and zeros as in Keras; the computation and the result are in `dtype`.
     """

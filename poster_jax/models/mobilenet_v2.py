@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) from one table, for the weights of Keras and of torchvision.
 
-What the two disagree on (padding of strided convolutions, BatchNorm's epsilon and momentum, what pixels are mapped to) are
-fields without defaults: `weight_files.load` gives them together with the weights. BatchNorm at inference is folded into the
-convolution before it, so that its gradients are sums over weights and no activation is kept for them.
+The two differ in the padding of strided convolutions, in BatchNorm's epsilon and momentum, and in the range of the input. These
+are fields without defaults: `weight_files.load` returns them with the weights. BatchNorm at inference is folded into the
+convolution before it, so that its gradients are sums over weights and need no stored activation.
 """
 
 import dataclasses
@@ -72,14 +72,14 @@ def unit_names() -> tuple[str, ...]:
 
 
 def stage_names() -> tuple[str, ...]:
-    """What can be frozen as one, in the order of the forward pass: stem, block_0 .. block_16, last, head."""
+    """Stages that can be frozen, in the order of the forward pass: stem, block_0 .. block_16, last, head."""
     return ("stem", *(f"block_{index}" for index in range(len(block_rows(1.0, "keras")))), "last", "head")
 
 
 def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
-    """{stage: first step that changes it}: a step that never comes below `train_from`, then from the last one down in turn.
+    """{stage: first step that updates it}: never for stages below `train_from`, then in turn from the last one down.
 
-    Raises UserError for a stage that there is none of.
+    Raises UserError for an unknown stage.
     """
     names = stage_names()
     if train_from not in names:
@@ -87,7 +87,7 @@ def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
     first, body = names.index(train_from), len(names) - 1
     steps = {name: np.iinfo(np.int32).max for name in names[:first]}
     opened = names[first:body]
-    # With n stages the last opens after 1/n of the time and the first one at its end; without any time all are open.
+    # With n stages the last one opens after 1/n of the steps and the first one at their end; with 0 steps all are open.
     return (
         steps | {name: unfreeze_steps * (len(opened) - place) // len(opened) for place, name in enumerate(opened)} | {"head": 0}
     )
@@ -100,16 +100,16 @@ BN_MODES = {
     "frozen_moving": "the batch's statistics normalise, the running ones follow, scale and bias get no gradient",
     "training": "the batch's statistics normalise, the running ones follow, scale and bias train",
 }
-# What comes after the body, in `params` and `batch_stats`.
+# The parts after the body, in `params` and `batch_stats`.
 HEAD = ("head", "standardise")
 # Added to variances under a square root, which has no gradient at 0.
 SMALL_VARIANCE = 1e-5
-# Below it the last block has less than one pixel; Keras refuses the same.
+# Below it the last block has less than one pixel; Keras has the same limit.
 MIN_SIDE_PX = 32
 
 
 def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Glorot uniform, as Keras draws it, from a hash of the key and of each entry's place.
+    """Glorot uniform, the distribution of Keras, from a hash of the key and of each entry's index.
 
     XLA needs 0.3 s to compile one of `jax.random`'s draws on CPU, and a body has 52; this one costs a tenth.
     """
@@ -125,7 +125,7 @@ def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: jax.typing.DTypeLi
 
 
 def _pads(size: Sequence[int], kernel: int, stride: int, padding: str) -> tuple[tuple[int, int], ...]:
-    """Rows and columns added before and after. Keras's `correct_pad` puts one less before an even side of a strided layer."""
+    """Rows and columns added before and after. Keras's `correct_pad` adds one less before an even side of a strided layer."""
     half = kernel // 2
     less = [1 - side % 2 if padding == "keras" and stride > 1 else 0 for side in size]
     return tuple((half - fewer, half) for fewer in less)
@@ -190,7 +190,7 @@ class Block(nn.Module):
     """Inverted residual: expand 1x1 (not at expansion 1), depthwise 3x3, project 1x1; the input is added where shapes allow."""
 
     row: Row
-    unit: Callable[..., ConvNorm]  # ConvNorm with what all units share filled in
+    unit: Callable[..., ConvNorm]  # with the arguments that all units share
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -204,9 +204,9 @@ class Block(nn.Module):
 
 
 class Standardise(nn.Module):
-    """(x - mean) / deviation of features [B, D], with batch statistics `mean` and `var` [D] that training leaves as they are.
+    """(x - mean) / deviation of features [B, D], with batch statistics `mean` and `var` [D] that training does not change.
 
-    They are 0 and 1 until a protocol that has seen all training posters sets them.
+    They are 0 and 1 until a protocol sets them from the features of all training posters.
     """
 
     @nn.compact
@@ -225,17 +225,17 @@ class MobileNetV2(nn.Module):
         padding: "keras" (`correct_pad`, then VALID) or "torchvision" (1 on every side).
         epsilon, momentum: BatchNorm's; running = momentum * running + (1 - momentum) * batch.
         input_range: what 0 and 255 are mapped to before the model.
-        input_mean, input_std: taken off and divided by in the model, per channel, in units of `input_range`.
+        input_mean, input_std: subtracted and divided by in the model, per channel, in units of `input_range`.
         pooling: "max" (the movie paper, section II-A) or "avg".
         style_from: the first of the blocks whose output's mean and deviation per channel are features beside the pooled ones;
-            "" for none. They say how a picture looks rather than what it shows (Huang and Belongie 2017, arXiv:1703.06868,
-            make one picture look like another by nothing else). All features are then standardised before the head.
+            "" for none. They give the look of a picture rather than its content: Huang and Belongie (2017, arXiv:1703.06868)
+            transfer a style by them alone. All features are then standardised before the head.
         bn_mode: what BatchNorm does in training steps, see BN_MODES; elsewhere it always uses its running statistics.
         train_from: the first of `stage_names()` that trains; no gradient reaches those below it, and their BatchNorm is in
             inference mode, except that it follows the batches in "frozen_moving".
         precision: dtype of the activations; parameters and statistics are float32.
 
-    `capture_intermediates=True` of `apply` gives the output of every unit and block under `block_0` .. `block_16`.
+    With `capture_intermediates=True` `apply` returns the output of every unit and block too, under `block_0` .. `block_16`.
     """
 
     num_genres: int
@@ -269,7 +269,7 @@ class MobileNetV2(nn.Module):
         self.last = unit(last_filters(self.width), 1, 1, depthwise=False, activate=True)
         self.standardise = Standardise()
         self.drop = nn.Dropout(self.dropout)
-        # Among thousands of standardised features a random draw is noise that the head has to unlearn.
+        # With thousands of standardised features a random head is noise that training first has to remove.
         head_init = nn.initializers.zeros if self.style_from else nn.initializers.glorot_uniform()
         self.head = nn.Dense(self.num_genres, dtype=dtype, kernel_init=head_init)
 
@@ -306,14 +306,14 @@ class MobileNetV2(nn.Module):
         return last_map.max((1, 2)) if self.pooling == "max" else last_map.mean((1, 2))
 
     def head_statistics(self, features: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        """The `batch_stats` of the head that the features [N, D] of all training posters give; {} for one without any."""
+        """The `batch_stats` of the head from the features [N, D] of all training posters; {} without `style_from`."""
         if not self.style_from:
             return {}
         mean, var = (np.asarray(value, np.float32) for value in (features.mean(0, np.float64), features.var(0, np.float64)))
         return {"standardise": {"mean": mean, "var": var}}
 
     def classify(self, pooled: jax.Array, train: bool) -> jax.Array:
-        """Features [B, D] -> float32 logits [B, K]; needs `head`, and `standardise` where there is a `style_from`, alone."""
+        """Features [B, D] -> float32 logits [B, K]; needs only `head` and, with `style_from`, `standardise`."""
         if self.style_from:
             pooled = self.standardise(pooled)
         return self.head(self.drop(pooled, deterministic=not train)).astype(jnp.float32)

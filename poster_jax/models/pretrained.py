@@ -1,6 +1,7 @@
-"""Pretrained weights with all that has to come with them, and our own file format for the two together.
+"""Pretrained weights with the settings that belong to them, and our own file format for both.
 
-The format is one .npz of flat arrays (`params/block_3/expand/kernel`) and a JSON entry; numpy alone reads it, pickles refused.
+The format is one .npz of flat arrays (`params/block_3/expand/kernel`) and a JSON entry. numpy alone reads it; pickles
+are refused.
 """
 
 import dataclasses
@@ -41,12 +42,12 @@ FRAMEWORKS: dict[str, dict[str, Any]] = {
         "input_std": (0.229, 0.224, 0.225),
     },
 }
-LISTED = 10  # names told of each kind of mistake
+LISTED = 10  # names listed for each kind of mistake
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A body and all that has to come with it.
+    """A body with the settings that belong to it.
 
     `variables` holds float32 arrays under `params` and `batch_stats`, without `head` unless our own format has one.
     `provenance` holds the source's name, sha256, framework, resolution in px (None where the file does not say) and the arrays
@@ -64,7 +65,7 @@ class Pretrained:
     provenance: dict[str, Any]
 
     def fields(self) -> dict[str, Any]:
-        """The fields of `mobilenet_v2.MobileNetV2` that the weights decide."""
+        """The fields of `mobilenet_v2.MobileNetV2` that the weights determine."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -73,7 +74,7 @@ class Pretrained:
 
 
 def merge(variables: types.Variables, pretrained: Pretrained) -> dict[str, Any]:
-    """Puts the weights in the place of a network's fresh arrays, each on the devices of the one it replaces.
+    """Replaces a network's fresh arrays by the weights, each on the devices of the array that it replaces.
 
     The head is replaced only if `pretrained` has one. Raises UserError when names or shapes differ.
     """
@@ -99,7 +100,7 @@ def merge(variables: types.Variables, pretrained: Pretrained) -> dict[str, Any]:
 
 
 def save(path: pathlib.Path, pretrained: Pretrained) -> None:
-    """Writes our format, whole or not at all; equal weights give equal bytes. Raises UserError if `path` exists."""
+    """Writes our format atomically; equal weights give equal bytes. Raises UserError if `path` exists."""
     if path.exists():
         raise errors.UserError(f"{path} exists already: remove it or name another file.")
     flat = traverse_util.flatten_dict(pretrained.variables, sep="/")
@@ -140,9 +141,9 @@ def account(source: str, given: Mapping[str, Sequence[int]], needed: Mapping[str
         "extra": [name for name in given if name not in needed],
         "misshaped": [f"{name} {tuple(given[name])}, not {tuple(needed[name])}" for name in misshaped],
     }
-    told = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items() if names]
-    if told:
-        raise errors.UserError(f"{source}, of {len(needed)} arrays {' and '.join(told)}: {remedy}.")
+    counted = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items() if names]
+    if counted:
+        raise errors.UserError(f"{source}, of {len(needed)} arrays {' and '.join(counted)}: {remedy}.")
 
 
 def _listed(names: Sequence[str]) -> str:

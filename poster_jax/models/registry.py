@@ -1,4 +1,4 @@
-"""`build` turns `config.model` into a flax module, `load_pretrained` reads the weights that it starts from."""
+"""Networks by name: `build` turns `config.model` into a flax module, `load_pretrained` reads its initial weights."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ MODELS = {"cnn": cnn.CNN, "mobilenet_v2": mobilenet_v2.MobileNetV2}
 
 
 def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretrained.Pretrained | None:
-    """`load_pretrained(**config.model)`: what `model.weights` names, or None where it names nothing."""
+    """`load_pretrained(**config.model)`: the weights that `model.weights` names, or None if it is empty."""
     if not weights:
         return None
     # Most runs start from random weights and need no reader of files.
@@ -33,9 +33,9 @@ def build(
 ) -> PosterModel:
     """`build(**config.model, num_genres=K, precision="float32", loaded=load_pretrained(**config.model))`.
 
-    What comes with the weights (padding, epsilon, momentum, input range) is theirs; without weights it is what Keras has.
-    `input_range` of the config wins where it is given. Fields that the model does not have raise TypeError, another width than
-    the weights' UserError.
+    Padding, epsilon, momentum and input range come with the weights; without weights they are those of Keras. `input_range` of
+    the config takes precedence if it is given. Unknown fields raise TypeError; a width other than that of the weights raises
+    UserError.
     """
     if name == "mobilenet_v2":
         given = loaded.fields() if loaded else {**pretrained.FRAMEWORKS["keras"], "width": fields["width"]}
@@ -49,17 +49,17 @@ def build(
 
 
 def body_fields(model: PosterModel) -> dict[str, Any]:
-    """The fields that pretrained weights decide, as a network has them; none for a network without such weights."""
+    """The fields of a network that its pretrained weights determine; {} for a kind of network without such weights."""
     if not isinstance(model, mobilenet_v2.MobileNetV2):
         return {}
     return {name: getattr(model, name) for name in (*pretrained.FRAMEWORKS["keras"], "width")}
 
 
 def first_steps(model: PosterModel, unfreeze_steps: int) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
-    """For `state.build_optimizer`: the step from which each parameter is changed, or None where all change from the start.
+    """For `optimizers.build_optimizer`: the first step that updates each parameter, or None if all are updated from the start.
 
-    Units of the body below `model.train_from` never change; those from there on open one after another, the last one first,
-    evenly over `unfreeze_steps`; the head is open from the start.
+    Units of the body below `model.train_from` are never updated. Those from there on are unfrozen one after another, the last
+    one first, evenly over `unfreeze_steps`. The head is updated from the start.
     """
     if not isinstance(model, mobilenet_v2.MobileNetV2) or (model.train_from == "stem" and not unfreeze_steps):
         return None

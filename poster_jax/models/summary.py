@@ -1,4 +1,4 @@
-"""A network as a table of layers, output shapes and parameters, as Keras prints one."""
+"""A network as a table of layers, output shapes and parameters, in the form of Keras."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from poster_jax.models import layers, mobilenet_v2, registry
 
 
 def describe(config: config_lib.Config) -> str:
-    """The layers, output shapes and parameters of a config's network, as text; weights are not read."""
+    """The layers, output shapes and parameters of a config's network, as text; no weights are read."""
     num_genres = len(config.data.genres) or config.data.num_genres
     model = registry.build(**config.model, num_genres=num_genres + config.data.num_auxiliary, precision=config.train.precision)
     if isinstance(model, mobilenet_v2.MobileNetV2):
@@ -19,7 +19,7 @@ def describe(config: config_lib.Config) -> str:
 
 
 def mobilenet_v2_table(model: mobilenet_v2.MobileNetV2, image_size: tuple[int, int]) -> str:
-    """The movie paper's Figure 5: layers, output shapes and parameters, then the totals and what BatchNorm does."""
+    """The movie paper's Figure 5: layers, output shapes and parameters, then the totals and the mode of BatchNorm."""
     variables = mobilenet_v2.shapes(model, image_size)
     image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     last, pooled = jax.eval_shape(lambda v, x: model.apply(v, x, False, method="features"), variables, image)

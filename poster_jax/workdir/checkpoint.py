@@ -153,7 +153,7 @@ def _is_not_repeated(record: logging.LogRecord) -> bool:
 def _without_stray_errors() -> Iterator[None]:
     """Mutes the tracebacks of pending reads: orbax closes their event loop at the first damaged array, and each prints its own.
 
-    A checkpoint of 60 arrays prints 100 lines and more without it. The first error itself is raised.
+    A checkpoint of 60 arrays can print over 100 lines without it. The first error itself is raised.
     """
     hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
 

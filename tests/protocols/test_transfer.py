@@ -72,15 +72,16 @@ def test_a_finished_run_is_only_read(uninterrupted: tuple[pathlib.Path, str], ca
 
 def result(test: float, chosen: float, encoding: str = "first") -> dict[str, Any]:
     metric = {"value": test, "low": test - 0.1, "high": test + 0.1, "best_floor": 0.167}
-    splits = {part: {"metrics": {"top1_accuracy": metric, "mean_average_precision": metric}} for part in splits.PARTS}
+    measured = {"metrics": {"top1_accuracy": metric, "mean_average_precision": metric}}
+    parts = dict.fromkeys(splits.PARTS, measured)
     branch = {
         "input_range": [0.0, 1.0],
         "bn_mode": "training",
-        "frozen": [{"learning_rate": 1e-3, "splits": splits}],
+        "frozen": [{"learning_rate": 1e-3, "splits": parts}],
         "chosen_learning_rate": chosen,
-        "tuned": {"learning_rate": 1e-5, "splits": splits},
+        "tuned": {"learning_rate": 1e-5, "splits": parts},
     }
-    return {"data": {"encoding": encoding}, "splits": splits, "baselines": {"feature_neighbours": splits}, "branches": [branch]}
+    return {"data": {"encoding": encoding}, "splits": parts, "baselines": {"feature_neighbours": parts}, "branches": [branch]}
 
 
 def test_the_table_says_floor_interval_and_how_often_a_rate_was_chosen() -> None:
