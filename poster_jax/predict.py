@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from PIL import Image
 
 from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
 from poster_jax.data import catalog, images
 from poster_jax.models import grad_cam as grad_cam_lib
+from poster_jax.models.types import PosterModel
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import sharding, storage
 from poster_jax.train import losses, steps
@@ -49,7 +49,7 @@ class Predictor:
         score: jitted, (variables, image uint8 [B, H, W, 3]) -> float32 [B, K].
     """
 
-    model: nn.Module
+    model: PosterModel
     variables: dict[str, Any]
     genres: tuple[str, ...]
     thresholds: np.ndarray
@@ -105,7 +105,7 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     )
 
 
-def _load_best(model: nn.Module, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
+def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
     if not (folder / "checkpoints" / "best").is_dir():
         raise errors.UserError(f"{folder} has no checkpoints/best: copy the whole workdir, or run its command again.")
     one_device = sharding.make_shardings(jax.devices()[:1]).state

@@ -1,7 +1,7 @@
 """TFDS builder `movie_posters`: the checked posters of one source as JPEG or PNG bytes, with id, genres and duplicate group.
 
-array_record is the file format because it is read by index without TensorFlow. (TFDS 4.9.10 writes parquet wrongly:
-`file_adapters._batched` skips ever longer stretches, so that of 2,997 examples 700 arrived.)
+The file format is array_record because it can be read by index without TensorFlow. TFDS 4.9.10 loses examples when it writes
+parquet: `file_adapters._batched` skips ever longer stretches, and 700 of 2,997 examples arrived.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from poster_jax import errors
 from poster_jax.data import cache, catalog, synthetic
 from poster_jax.data.source import ENCODED, SPLIT, Records, Source
 
-# Part of every cache name: raise it when what is written changes.
+# Part of every cache name. Raise it when the written format changes.
 FORMAT = "1"
 NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters"}
 
 
 @dataclasses.dataclass(kw_only=True)
 class PosterConfig(tfds.core.BuilderConfig):
-    """One variant: only what changes on disk."""
+    """The settings of one variant that change what is on disk."""
 
     variant: str = "synthetic"
     num_posters: int = 1500
@@ -40,7 +40,7 @@ class PosterConfig(tfds.core.BuilderConfig):
 
 
 class MoviePosters(tfds.core.GeneratorBasedBuilder):
-    """Posters with the genres of their movies; `synthetic` draws its own, `kaggle` reads `manual_dir`."""
+    """Posters with the genres of their movies; `synthetic` draws them, `kaggle` reads them from `manual_dir`."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put MovieGenre.csv and the folder posters/ (<imdbId>.jpg) into manual_dir."
@@ -62,29 +62,32 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True, supervised_keys=None)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        config: Any = self.builder_config
+        config = self._config()
         manual_dir = os.fspath(dl_manager.manual_dir) if config.variant == "kaggle" else ""
         posters = read_catalog(config.variant, manual_dir, config.csv, config.num_posters, config.seed)
         return {SPLIT: self._generate_examples(posters)}
 
     def _generate_examples(self, posters: catalog.Catalog) -> Iterator[tuple[int, dict[str, Any]]]:
-        # The ledger of refusals lies beside the data, under the same atomic rename.
+        # The table of refusals is written beside the data, so that one atomic rename covers both.
         catalog.write_refused(posters.refused, pathlib.Path(os.fspath(self.data_path)) / "refused.csv")
         repaired = pathlib.Path(os.fspath(self.data_path)) / "repaired.json"
         repaired.write_text(json.dumps(posters.repaired))
-        config: Any = self.builder_config
-        rows: Any = posters.table.itertuples()
-        for row in rows:
+        config = self._config()
+        for row in posters.table.to_dict("records"):
             if config.variant == "synthetic":
-                encoded = synthetic.draw_poster(config.seed, int(row.id), tuple(row.genres.split("|")))
+                encoded = synthetic.draw_poster(config.seed, row["id"], tuple(row["genres"].split("|")))
             else:
-                encoded = catalog.load_encoded(row.path)
-            example = {"id": row.id, "genres": row.genres, "group": row.group, "split": row.split}
-            yield int(row.id), {**example, "image": io.BytesIO(encoded)}
+                encoded = catalog.load_encoded(row["path"])
+            example = {name: row[name] for name in ("id", "genres", "group", "split")}
+            yield row["id"], {**example, "image": io.BytesIO(encoded)}
+
+    def _config(self) -> PosterConfig:
+        assert isinstance(self.builder_config, PosterConfig)
+        return self.builder_config
 
 
 def read_catalog(variant: str, data_dir: str, csv: str, num_posters: int, seed: int) -> catalog.Catalog:
-    """The checked table of a variant, before anything is built; of the synthetic set nothing is refused."""
+    """The checked table of a variant; builds nothing. The synthetic variant refuses no poster."""
     if variant == "kaggle":
         return catalog.read_kaggle(pathlib.Path(data_dir))
     if variant == "csv":
@@ -96,7 +99,7 @@ def read_catalog(variant: str, data_dir: str, csv: str, num_posters: int, seed: 
 
 
 def fingerprint(variant: str, *, data_dir: str, csv: str, num_posters: int, seed: int) -> str:
-    """sha256 hex of what the built set depends on: settings, the CSV's bytes, and name, size and time of every picture.
+    """SHA-256 hex digest of the settings, the CSV's bytes, and the name, size and modification time of every picture.
 
     Raises UserError when the folder or the file does not exist.
     """
@@ -117,7 +120,7 @@ def fingerprint(variant: str, *, data_dir: str, csv: str, num_posters: int, seed
 
 
 def _picture_paths(variant: str, csv_path: pathlib.Path) -> list[pathlib.Path]:
-    """The pictures that a CSV speaks of, in an order of their own."""
+    """Paths of the pictures a CSV lists; sorted for Kaggle, in file order otherwise."""
     if variant == "kaggle":
         folder = csv_path.parent / "posters"
         return sorted((folder if folder.is_dir() else csv_path.parent).glob("*.jpg"))
@@ -131,13 +134,13 @@ def _directory(data: config_lib.Data) -> tuple[pathlib.Path, str]:
 
 
 def load_source(data: config_lib.Data) -> Source:
-    """Builds the set of `config.data` once, and reads it afterwards; the cache is never half-written.
+    """Builds the set of `config.data` on the first call and reads it afterwards; the cache is never half-written.
 
     Raises UserError for a missing folder or a catalog without a usable poster.
     """
     directory, key = _directory(data)
     if not directory.exists():
-        # TFDS wants a name of its own for every setting that is not among BUILDER_CONFIGS.
+        # TFDS requires a unique name for every config that is not in BUILDER_CONFIGS.
         name = f"{data.variant}_{key[:16]}"
         config = PosterConfig(
             name=name, variant=data.variant, num_posters=data.num_posters, seed=data.seed, csv=os.path.abspath(data.csv)
@@ -151,7 +154,7 @@ def load_source(data: config_lib.Data) -> Source:
 
 
 def preview_source(data: config_lib.Data) -> Source:
-    """The same table without building anything: its records cannot be read unless an earlier run has built them."""
+    """The same table without building anything. Its records can be read only if an earlier run has built them."""
     directory, key = _directory(data)
     if directory.exists():
         return load_source(data)
@@ -166,7 +169,7 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
     with cache.atomic_directory(directory) as unfinished:
         builder: Any = MoviePosters(data_dir=unfinished, config=config, file_format="array_record")
         download = tfds.download.DownloadConfig(manual_dir=manual_dir or None, try_download_gcs=False)
-        # TFDS speaks of a download, which there is none of.
+        # TFDS prints "Downloading", although nothing is downloaded.
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=download)
         built = pathlib.Path(os.fspath(builder.data_path))

@@ -1,4 +1,4 @@
-"""The folder of prepared posters, and directories that appear whole or not at all."""
+"""The cache folder of prepared posters, and directories that appear whole or not at all."""
 
 import contextlib
 import fcntl
@@ -18,31 +18,31 @@ def cache_root(cache_dir: str) -> pathlib.Path:
 
 
 def disk_root(cache_dir: str) -> pathlib.Path:
-    """`cache_root`, or ~/.cache/poster_jax where that is in a store: for what is read by position, or written in place."""
+    """`cache_root`, or ~/.cache/poster_jax if that is in a bucket: for files read by position or written in place."""
     root = cache_root(cache_dir)
     return pathlib.Path.home() / ".cache" / "poster_jax" if storage.is_remote(root) else root
 
 
 @contextlib.contextmanager
 def atomic_directory(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary sibling that becomes `directory` when the block ends well and vanishes when it does not.
+    """Yields a temporary sibling that is renamed to `directory` if the block succeeds and removed if it raises.
 
-    When another process finishes the same directory first, its copy stays. What a killed process has left is removed: a living
-    one holds a lock on its own.
+    If another process finishes the same directory first, its copy stays. Leftovers of killed processes are removed. A running
+    process holds a lock on its sibling, which protects it.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    for left in directory.parent.glob(f".{directory.name}-*"):
-        with _locked(left) as is_ours:
+    for leftover in directory.parent.glob(f".{directory.name}-*"):
+        with _locked(leftover) as is_ours:
             if is_ours:
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(leftover, ignore_errors=True)
     unfinished = pathlib.Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    with _locked(unfinished), _becoming(unfinished, directory):
+    with _locked(unfinished), _renamed_at_end(unfinished, directory):
         yield unfinished
 
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[bool]:
-    """Holds the lock of a folder if nobody else does, and says so; the system drops it when the process dies."""
+    """Tries to lock a folder and yields whether it did; the system releases the lock when the process dies."""
     try:
         file = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -60,7 +60,7 @@ def _locked(folder: pathlib.Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _becoming(unfinished: pathlib.Path, directory: pathlib.Path) -> Iterator[None]:
+def _renamed_at_end(unfinished: pathlib.Path, directory: pathlib.Path) -> Iterator[None]:
     try:
         yield
         with contextlib.suppress(OSError):

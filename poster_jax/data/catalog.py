@@ -1,8 +1,7 @@
-"""MovieGenre.csv, or any CSV of paths and genres -> a clean table, and the ledger of what was refused.
+"""MovieGenre.csv, or any CSV of paths and genres -> a clean table, and a table of the refused rows.
 
-Every row of the CSV ends in exactly one place: as a row of the table or as a row of the ledger. Pictures that
-are the same to the eye share a `group`, so that a split can keep them on one side; none is thrown away for
-that.
+Every row of the CSV is in exactly one of the two tables. Pictures that look the same share a `group`, so that a split can keep
+them on one side. No picture is refused for looking like another.
 """
 
 import os
@@ -12,7 +11,6 @@ from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +19,9 @@ from poster_jax import errors
 from poster_jax.data import images
 from poster_jax.runtime import storage
 
-MAX_ID = 2**31 - 1  # the batch contract carries ids as int32
-NUM_THREADS = 4  # Pillow decodes without the interpreter's lock; more threads gain nothing on the machines tried
-LOOK_AHEAD = 64  # pictures decoded before they are asked for: bounds the memory, 64 posters of 20 KB
+MAX_ID = 2**31 - 1  # ids are int32 in a batch
+NUM_THREADS = 4  # Pillow releases the interpreter's lock; more threads were not faster on the machines tried
+LOOK_AHEAD = 64  # pictures decoded ahead of the caller; bounds the memory to 64 posters of 20 KB
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -37,13 +35,14 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a CSV and its pictures hold.
+    """The usable and the refused rows of a CSV.
 
-    `table`: id int64 (unique, positive, fits int32), path str, genres str ("|"-joined, stripped, no repeats,
-    listed order), group int64 (smallest id among the pictures of the same movie or that look the same), split
-    str ("", train, validation or test); sorted by id. `refused`: id, reason, genres, detail, all str, in the
-    file's order. `repaired`: name of a repair -> number of pictures in the table (the names are in
-    `images.CheckedImage`).
+    Attributes:
+        table: sorted by id. Columns id int64 (unique, positive, fits int32), path str, genres str ("|"-joined, stripped, no
+            repeats, listed order), group int64 (smallest id among the pictures of the same movie or that look the same),
+            split str ("", train, validation or test).
+        refused: columns id, reason, genres, detail, all str, in the order of the file.
+        repaired: name of a repair, from `images.CheckedImage` -> number of pictures in the table.
     """
 
     table: pd.DataFrame
@@ -53,22 +52,21 @@ class Catalog:
 
 @dataclass
 class _Movie:
-    """The rows of the CSV that name one movie, merged."""
+    """One movie, merged from all CSV rows that name it."""
 
     id: int
     path: str
     genres: list[str]
     split: str
-    tie: Hashable  # movies with an equal tie belong together; None: with nothing
+    tie: Hashable  # movies with an equal tie form one group; None ties to nothing
     rows: list[int]
 
 
 def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
-    """Read DIR/MovieGenre.csv (ISO-8859-1; columns imdbId, Genre) and DIR/posters/<imdbId>.jpg.
+    """Reads DIR/MovieGenre.csv (ISO-8859-1; columns imdbId, Genre) and DIR/posters/<imdbId>.jpg.
 
-    The posters may lie beside the CSV if there is no folder `posters`. Rows that repeat an imdbId are merged:
-    the genres are the union in listed order. Raises `UserError` for a missing file or column and if nothing
-    is usable.
+    Without a folder `posters`, the posters are read from beside the CSV. Rows that repeat an imdbId are merged: the genres are
+    the union in listed order. Raises `UserError` for a missing file or column and if no row is usable.
     """
     csv_path = Path(data_dir) / "MovieGenre.csv"
     frame = load_csv(csv_path, ("ISO-8859-1",))
@@ -88,43 +86,42 @@ def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
 
 
 def read_csv(csv_path: str | os.PathLike) -> Catalog:
-    """Read one's own CSV: columns path (from the CSV's folder, or absolute) and genres ("|" between them).
+    """Reads a user's own CSV: columns path (relative to the CSV's folder, or absolute) and genres (separated by "|").
 
-    Optional columns: id; split (train, validation or test; val, valid, dev and training are understood);
-    movie (rows with an equal text belong to one movie and stay on one side of a split). Without ids the row
-    number from 1 is the id. Rows that repeat an id, or a path where there are no ids, are merged as in
-    `read_kaggle`. The text is UTF-8, with or without a byte order mark; a file that is not UTF-8 is read as
-    ISO-8859-1. Raises `UserError`.
+    Optional columns: id; split (train, validation or test; val, valid, dev and training are aliases); movie (rows with an equal
+    text belong to one movie and stay on one side of a split). Without ids the row number from 1 is the id. Rows that repeat an
+    id, or without ids a path, are merged as in `read_kaggle`. The text is UTF-8, with or without a byte order mark; a file that
+    is not UTF-8 is read as ISO-8859-1. Raises `UserError`.
     """
     csv_path = Path(csv_path)
-    frame: Any = load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
+    frame = load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
     require_columns(frame, ("path", "genres"), csv_path)
     ids = frame["id"].tolist() if "id" in frame else [str(row + 1) for row in range(len(frame))]
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, _Movie] = {}
-    for row in range(len(frame)):
-        id_, path = parse_id(ids[row]), frame["path"][row].strip()
+    for row, cells in enumerate(frame.to_dict("records")):
+        id_, path = parse_id(ids[row]), cells["path"].strip()
         if id_ is None:
             refusals[row] = ("bad_id", f"id {ids[row]!r} is no whole number from 1 to {MAX_ID}")
             continue
         if not path:
             refusals[row] = ("missing_file", "the path is empty")
             continue
-        split = _parse_split(frame["split"][row], row, csv_path) if "split" in frame else ""
-        tie = (frame["movie"][row].strip() or None) if "movie" in frame else None
+        split = _parse_split(cells["split"], row, csv_path) if "split" in cells else ""
+        tie = (cells["movie"].strip() or None) if "movie" in cells else None
         full_path = str(csv_path.parent / path)
-        movie = _Movie(id_, full_path, split_genres(frame["genres"][row]), split, tie, [row])
+        movie = _Movie(id_, full_path, split_genres(cells["genres"]), split, tie, [row])
         _merge(movies, id_ if "id" in frame else full_path, movie)
     return _build(csv_path, ids, frame["genres"].tolist(), movies, refusals)
 
 
 def split_genres(text: str) -> list[str]:
-    """The genres of a "|"-joined text: stripped, without empty ones and repeats, in listed order."""
+    """The genres of a "|"-joined text in listed order: stripped, without empty ones and repeats."""
     return list(dict.fromkeys(name for part in text.split("|") if (name := part.strip())))
 
 
 def load_checked(path: str | os.PathLike) -> images.CheckedImage:
-    """Read and check one picture; raises `images.BadImage`."""
+    """Reads and checks one picture; raises `images.BadImage`."""
     try:
         encoded = Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -135,7 +132,7 @@ def load_checked(path: str | os.PathLike) -> images.CheckedImage:
 
 
 def load_encoded(path: str | os.PathLike) -> bytes:
-    """The bytes to store for a picture of the table: JPEG or RGB PNG, repaired; raises `images.BadImage`."""
+    """The repaired bytes of a picture of the table, JPEG or RGB PNG; raises `images.BadImage`."""
     return load_checked(path).encoded
 
 
@@ -159,7 +156,7 @@ def checked(paths: Iterable[str]) -> Iterator[images.CheckedImage | images.BadIm
 
 
 def write_refused(refused: pd.DataFrame, path: Path) -> None:
-    """Write the ledger as UTF-8 CSV; a file of that name is replaced in one step or not at all."""
+    """Writes the refused rows as UTF-8 CSV; an existing file is replaced atomically."""
     if storage.is_remote(path):
         path.write_text(refused.to_csv(index=False))
         return
@@ -174,7 +171,7 @@ def write_refused(refused: pd.DataFrame, path: Path) -> None:
 def refusal_counts(refused: pd.DataFrame) -> dict[str, dict[str, int]]:
     """{"reason": {reason: rows}, "genre": {genre: rows}}, each in falling order.
 
-    The genres leave out `repeated_row`: those movies are in the table.
+    Rows refused as `repeated_row` are not counted by genre, because their movies are in the table.
     """
     lost = refused[refused["reason"] != "repeated_row"]
     genres = Counter(name for text in lost["genres"] for name in split_genres(text))
@@ -186,7 +183,7 @@ def _falling(counts: Counter) -> dict[str, int]:
 
 
 def load_csv(csv_path: Path, encodings: tuple[str, ...]) -> pd.DataFrame:
-    """All cells as text, "" where there is none; names stripped. The last encoding must fit any bytes. Raises `UserError`."""
+    """All cells as text, "" for a missing one; names stripped. The last encoding must fit any bytes. Raises `UserError`."""
     for encoding in encodings:
         try:
             frame = pd.read_csv(csv_path, encoding=encoding, dtype=str, keep_default_na=False, na_values=[])
@@ -197,15 +194,15 @@ def load_csv(csv_path: Path, encodings: tuple[str, ...]) -> pd.DataFrame:
             raise errors.UserError(message) from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
             raise errors.UserError(f"{csv_path} cannot be read as a CSV: {str(error).strip()}") from error
-        if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for an index
+        if not isinstance(frame.index, pd.RangeIndex):  # pandas used the first cells as an index
             raise errors.UserError(f"{csv_path} has rows with more cells than its header; quote the commas")
-        # a row with fewer cells than the header still comes as NaN, whatever na_values says
+        # pandas fills a row with fewer cells than the header with NaN, whatever na_values is
         return frame.fillna("").rename(columns=lambda name: str(name).strip())
     raise AssertionError(encodings)
 
 
 def require_columns(frame: pd.DataFrame, needed: tuple[str, ...], csv_path: Path) -> None:
-    """Raises `UserError` naming the columns that are not there."""
+    """Raises `UserError` that names the missing columns."""
     missing = [name for name in needed if name not in frame]
     if missing:
         found = ", ".join(frame.columns)
@@ -215,7 +212,7 @@ def require_columns(frame: pd.DataFrame, needed: tuple[str, ...], csv_path: Path
 
 
 def parse_id(text: str) -> int | None:
-    """A whole number from 1 to MAX_ID, or None."""
+    """`text` as a whole number from 1 to MAX_ID, or None if it is not one."""
     text = text.strip()
     if not re.fullmatch(r"[0-9]{1,12}", text):
         return None
@@ -230,7 +227,7 @@ def _parse_split(text: str, row: int, csv_path: Path) -> str:
 
 
 def _merge(movies: dict[Hashable, _Movie], key: Hashable, movie: _Movie) -> None:
-    """Add a row's movie, or merge it into the movie that an earlier row named."""
+    """Adds a row's movie, or merges it into the movie that an earlier row named."""
     first = movies.setdefault(key, movie)
     if first is movie:
         return
@@ -251,14 +248,14 @@ def _build(
     movies: dict[Hashable, _Movie],
     refusals: dict[int, tuple[str, str]],
 ) -> Catalog:
-    """Check the movies' pictures and lay out table, ledger and repairs."""
+    """Checks the movies' pictures and fills the tables of usable and refused rows."""
     kept: list[tuple[_Movie, str, int, bytes]] = []
     repaired: Counter = Counter()
     for movie in movies.values():
         if not movie.genres:
             refusals.update((row, ("no_genre", "the row lists no genre")) for row in movie.rows)
-    wanted = sorted((movie for movie in movies.values() if movie.genres), key=lambda movie: movie.id)
-    for movie, result in zip(wanted, checked(movie.path for movie in wanted), strict=True):
+    with_genres = sorted((movie for movie in movies.values() if movie.genres), key=lambda movie: movie.id)
+    for movie, result in zip(with_genres, checked(movie.path for movie in with_genres), strict=True):
         if isinstance(result, images.BadImage):
             refusals.update((row, (result.reason, result.detail)) for row in movie.rows)
             continue
@@ -270,9 +267,9 @@ def _build(
         counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r for r, _ in refusals.values()).items())
         raise errors.UserError(
             f"none of the {len(id_texts)} rows of {csv_path} is usable ({counts or 'it is empty'}); "
-            "check that the pictures lie where the CSV says"
+            "check that the pictures are where the CSV says"
         )
-    return Catalog(_table(kept), _ledger(id_texts, genre_texts, refusals), _falling(repaired))
+    return Catalog(_table(kept), _refused(id_texts, genre_texts, refusals), _falling(repaired))
 
 
 def _table(kept: list[tuple[_Movie, str, int, bytes]]) -> pd.DataFrame:
@@ -288,7 +285,7 @@ def _table(kept: list[tuple[_Movie, str, int, bytes]]) -> pd.DataFrame:
     )
 
 
-def _ledger(id_texts: list[str], genre_texts: list[str], refusals: dict[int, tuple[str, str]]) -> pd.DataFrame:
+def _refused(id_texts: list[str], genre_texts: list[str], refusals: dict[int, tuple[str, str]]) -> pd.DataFrame:
     rows = sorted(refusals)
     return pd.DataFrame(
         {

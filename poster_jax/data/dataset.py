@@ -1,4 +1,4 @@
-"""From a catalog to examples: which genres, which movies, which labels, which split; one function read from top to bottom."""
+"""Source -> examples: `select` chooses genres, movies, labels and split, in this order."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,20 +20,21 @@ PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Rows to train on and to measure.
+    """The rows of a run, for training and for evaluation.
 
     Attributes:
-        name: what tables call it, as "synthetic posters".
-        fingerprint: of the posters, not of the choice of rows.
+        name: of the data set in tables, for example "synthetic posters".
+        fingerprint: of the posters; it does not depend on which rows are selected.
         genres: K names, in label order.
-        poster: int64 [N], the row's poster in the packed array and the records.
-        label: int32 [N], or float32 [N, K]: what is measured.
-        target: what is learnt: the label, or its one-hot rows float32 [N, K]; behind K columns those of auxiliary genres.
+        poster: int64 [N], index of the row's poster in the packed array and in the records.
+        label: int32 [N], or float32 [N, K]: what metrics compare scores with.
+        target: what the loss is computed on: the label, or its one-hot rows float32 [N, K]. Columns of auxiliary genres follow
+            the K columns.
         movie_id: int32 [N].
-        group: int64 [N]; rows of one movie, or of posters that are duplicates, share it.
+        group: int64 [N]; rows of one movie, or of duplicate posters, have the same one.
         parts: {train, validation, test: positions in [0, N)}.
-        summary: what was refused, repaired, balanced and leaked, ready for JSON.
-        refused: the ledger, one row per refusal.
+        summary: counts of refused, repaired, balanced and leaked rows, ready for JSON.
+        refused: the refused rows of the catalog, see `catalog.Catalog`.
     """
 
     name: str
@@ -50,12 +51,12 @@ class Dataset:
 
     @property
     def num_outputs(self) -> int:
-        """Logits that a network needs: K, and one for every auxiliary genre."""
+        """The number of logits a network needs: K, plus one for every auxiliary genre."""
         return self.target.shape[1] if self.target.ndim == 2 else len(self.genres)
 
 
 def open_source(data: config_lib.Data, load: Callable[[config_lib.Data], Source] = builder.load_source) -> Source:
-    """The source of `config.data`; `load` is for one that is not packed yet.
+    """The source of `config.data`; `load` is called for every variant but `packed`.
 
     Raises UserError as `load` and `resident.load_packed` do.
     """
@@ -63,13 +64,13 @@ def open_source(data: config_lib.Data, load: Callable[[config_lib.Data], Source]
 
 
 def select(source: Source, data: config_lib.Data) -> Dataset:
-    """Genres, labels, balance and split of `config.data` applied to a source.
+    """Applies the genres, labels, balance and split of `config.data` to a source.
 
-    Raises UserError for a genre that is not there or too rare, an empty part, or a balance that cannot be.
+    Raises UserError for an unknown or too rare genre, an empty part, or an impossible balance.
     """
     texts = source.table["genres"].tolist()
     genres = labels.choose_genres(texts, num_genres=data.num_genres, genre_rank=data.genre_rank, genres=data.genres)
-    # One-hot is another form of what is learnt: rows, split and measured labels are those of integers.
+    # One-hot changes only the target. Rows, split and measured labels are those of the integer encoding.
     is_one_hot = data.encoding == "one_hot"
     examples = labels.encode(texts, genres, "first" if is_one_hot else data.encoding)
     labels.check_enough(examples, data.min_movies)
@@ -82,6 +83,7 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
     poster, label, group = examples.poster[keep], examples.label[keep], group[keep]
     parts = _cut(labels.Examples(poster, label, genres), group, source.table["split"].to_numpy()[poster], data)
     auxiliary = _auxiliary_genres(texts, genres, data.num_auxiliary)
+    part_counts = {part: labels.genre_counts(label[positions], len(genres)).tolist() for part, positions in parts.items()}
     summary = {
         "name": source.name,
         "fingerprint": source.fingerprint,
@@ -95,8 +97,8 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
         "repaired": source.repaired,
         "genre_mentions": labels.count_mentions(texts),
         "genre_counts_before_balance": before.tolist(),
-        "genre_counts": {part: labels.genre_counts(label[at], len(genres)).tolist() for part, at in parts.items()},
-        "num_rows": {part: len(at) for part, at in parts.items()},
+        "genre_counts": part_counts,
+        "num_rows": {part: len(positions) for part, positions in parts.items()},
         "labels_per_row": float(labels.genre_counts(label, len(genres)).sum() / len(label)),
         "leaked_rows": splits.count_leaks(group, parts),
     }
@@ -109,7 +111,7 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
 
 
 def _cut(examples: labels.Examples, group: np.ndarray, given: np.ndarray, data: config_lib.Data) -> dict[str, np.ndarray]:
-    """{part: positions}: the split that the table gives, or a stratified one; then balance and share of the training part."""
+    """{part: positions}: the table's own split or a stratified one, with the training part balanced and cut to its share."""
     label = examples.label
     if (given != "").any():
         parts = splits.given_split(given.tolist())
@@ -120,10 +122,10 @@ def _cut(examples: labels.Examples, group: np.ndarray, given: np.ndarray, data: 
         chosen = labels.balance(train, balance=data.balance, balance_limit=data.balance_limit, seed=data.seed)
         parts = {**parts, "train": parts["train"][chosen]}
     if data.train_share < 1:
-        # The first rows of one shuffled order, so that a smaller share is part of every larger one.
+        # The first rows of one shuffled order, so that a larger share contains every smaller one.
         shuffled = np.random.default_rng((data.seed, len(parts["train"]))).permutation(len(parts["train"]))
-        used = np.sort(shuffled[: round(data.train_share * len(shuffled))])
-        parts = {**parts, "train": parts["train"][used]}
+        selected = np.sort(shuffled[: round(data.train_share * len(shuffled))])
+        parts = {**parts, "train": parts["train"][selected]}
     for part in PARTS:
         if not len(parts[part]):
             raise errors.UserError(f"the {part} part is empty: use more posters or other shares in --config.data.split.")
@@ -131,12 +133,12 @@ def _cut(examples: labels.Examples, group: np.ndarray, given: np.ndarray, data: 
 
 
 def _auxiliary_genres(texts: Sequence[str], genres: Sequence[str], number: int) -> tuple[str, ...]:
-    """The most mentioned genres that are not among `genres`, at most `number`."""
+    """The up to `number` most mentioned genres that are not among `genres`."""
     return tuple(name for name in labels.count_mentions(texts) if name not in genres)[:number]
 
 
 def describe(rows: Dataset) -> list[str]:
-    """What was kept, refused, balanced and leaked, as lines for a person."""
+    """Lines of text: counts of kept, refused, balanced and leaked rows."""
     summary = rows.summary
     refused = ", ".join(f"{count} {reason}" for reason, count in summary["refused"]["reason"].items())
     lines = [
@@ -148,8 +150,8 @@ def describe(rows: Dataset) -> list[str]:
         lines.append(f"the genres are this catalog's own; the paper's are {', '.join(PAPER_GENRES)}")
     leaked = {part: count for part, count in summary["leaked_rows"].items() if count}
     if leaked:
-        told = " and ".join(f"{count} rows of {part}" for part, count in leaked.items())
-        lines.append(f"LEAK: {told} show a movie that is also in train, because data.split_grouped is off")
+        counts = " and ".join(f"{count} rows of {part}" for part, count in leaked.items())
+        lines.append(f"LEAK: {counts} show a movie that is also in train, because data.split_grouped is off")
     width = max(len(genre) for genre in rows.genres)
     lines.append(f"  {'':<{width}}  " + "".join(f"{part:>12}" for part in PARTS))
     for index, genre in enumerate(rows.genres):

@@ -1,8 +1,7 @@
-"""The one decoder of the project: what is wrong with a picture, and which pictures are the same.
+"""The project's only decoder: checks pictures, repairs them, decodes them and finds duplicates.
 
-`check` judges a file once, when the data set is built. Whatever passes comes out as bytes that Pillow and
-TensorFlow decode to the same pixels: a plain JPEG or RGB PNG is kept as it is, anything else is written again
-as an RGB PNG.
+`check` examines a file once, when the data set is built. It returns bytes that Pillow and TensorFlow decode to the same pixels:
+a plain JPEG or RGB PNG is kept unchanged, anything else is written again as an RGB PNG.
 """
 
 import hashlib
@@ -16,17 +15,17 @@ from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 POSTER_SIZE = (182, 268)  # width and height of the Kaggle set's posters
-MAX_PIXELS = 50_000_000  # 150 MB as RGB; Pillow itself only warns above 89 million
+MAX_PIXELS = 50_000_000  # 150 MB as RGB; Pillow only warns, and only above 89 million
 MIN_SIDE_PX = 16
 MAX_ASPECT = 8
 DHASH_SIDE = 8  # 8 x 8 comparisons make the 64 bits
 THUMBNAIL_SIZE = (8, 12)  # width and height
 
-# Two pictures are the same if their dHashes differ in at most MAX_DHASH_DISTANCE bits and their thumbnails by
-# at most MAX_THUMBNAIL_DIFFERENCE grey levels on average. Posters saved again at JPEG quality 30 to 75,
-# halved or doubled: 97% or more stay within 3 bits, all within 2.1 levels. The dHash alone is not enough:
-# among 9,111 real posters every pair 1 to 4 bits apart is two strangers with a bright middle. Of all pairs up
-# to 10 bits apart, the two most alike that are different posters differ by 10.2 levels.
+# Two pictures are the same if their dHashes differ in at most MAX_DHASH_DISTANCE bits and their thumbnails by at most
+# MAX_THUMBNAIL_DIFFERENCE grey levels on average. Of posters saved again at JPEG quality 30 to 75, halved or doubled, 97 % or
+# more stay within 3 bits and all stay within 2.1 levels. The dHash alone is not enough: among 9,111 real posters, every pair
+# 1 to 4 bits apart is two different posters with a bright middle. Among all pairs up to 10 bits apart, the two most similar
+# different posters differ by 10.2 levels.
 MAX_DHASH_DISTANCE = 3
 MAX_THUMBNAIL_DIFFERENCE = 5.0
 MIN_CONTRAST = 4.0  # standard deviation of the thumbnail's grey levels; below it there is no shape to compare
@@ -35,14 +34,13 @@ _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _ORIENTATION = 0x0112  # EXIF 2.32, table 4; 1 is upright, 2 to 8 are mirrored and turned
 
-# Pillow reports malformed metadata by `warnings`, whose filters belong to the whole process and may only be
-# changed by one thread at a time. The lock covers reading the header, a tenth of the work; decoding runs
-# outside it.
+# Pillow reports malformed metadata through `warnings`. Its filters are global, so one thread at a time may change them. The
+# lock covers reading the header, a tenth of the work; decoding runs outside it.
 _WARNINGS_LOCK = threading.Lock()
 
 
 class BadImage(Exception):
-    """A picture that cannot be used: `reason` is a snake_case word for the ledger, `detail` a phrase."""
+    """A picture that cannot be used: `reason` is a snake_case word for the table of refusals, `detail` a phrase."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(f"{reason}: {detail}")
@@ -55,7 +53,7 @@ class CheckedImage:
     """A usable picture: `encoded` is a JPEG (RGB or grey) or an 8-bit RGB PNG.
 
     Width and height are those of the upright picture.
-    `repairs` names what had to be put right: grey, palette, transparent, cmyk, colour_space, 16_bit, turned,
+    `repairs` names what was repaired: grey, palette, transparent, cmyk, colour_space, 16_bit, turned,
     first_frame, other_format, and resized (not 182 x 268; the resize itself happens in `decode`).
     `content_hash` is the SHA-256 of the size and the decoded RGB pixels, so equal pictures with different
     metadata agree; `dhash` is 64 bits, unsigned; `thumbnail` is the RGB bytes of 12 rows of 8 pixels.
@@ -71,11 +69,11 @@ class CheckedImage:
 
 
 def check(encoded: bytes) -> CheckedImage:
-    """Decode a file's bytes completely and say what they hold; raises `BadImage` and nothing else."""
+    """Decodes a file's bytes completely and describes the picture; raises only `BadImage`."""
     try:
         image = _open(encoded)
-        # Before the EXIF is read: Pillow reads a PNG's by loading it, and a picture whose loading has failed once
-        # loads without an error the second time, half empty.
+        # Load before reading the EXIF. Pillow reads a PNG's EXIF by loading the picture, and after a failed load the second
+        # one raises no error and returns a half empty picture.
         image.load()
         orientation = _orientation(image)
         _refuse_cut(encoded, image)
@@ -95,7 +93,7 @@ def check(encoded: bytes) -> CheckedImage:
         )
     except BadImage:
         raise
-    except Exception as error:  # on mutated files Pillow raises over a dozen unrelated types, MemoryError too
+    except Exception as error:  # damaged files make Pillow raise over a dozen unrelated types, MemoryError among them
         raise _bad_image(encoded, error) from error
 
 
@@ -119,21 +117,21 @@ def decode(encoded: bytes, image_size: tuple[int, int]) -> np.ndarray:
 
 
 def difference_hash(rgb: Image.Image) -> int:
-    """64-bit dHash: is each cell of the 9 x 8 grey thumbnail darker than its right neighbour, row by row."""
+    """64-bit dHash: for each cell of the 9 x 8 grey thumbnail, row by row, whether it is darker than its right neighbour."""
     thumbnail = rgb.convert("L").resize((DHASH_SIDE + 1, DHASH_SIDE), Image.Resampling.BILINEAR)
     grey = np.asarray(thumbnail)
     return int.from_bytes(np.packbits(grey[:, :-1] < grey[:, 1:]).tobytes(), "big")
 
 
 def near_duplicates(dhashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
-    """Pairs int64 [P, 2] of row numbers, first < second, of pictures that are the same to the eye.
+    """Pairs int64 [P, 2] of row numbers, first < second, of pictures that look the same.
 
     dhashes uint64 [N]; thumbnails uint8 [N, 12, 8, 3]. Flat pictures (blank, one colour) are in no pair.
     """
     grey = thumbnails.mean(axis=-1).reshape(len(thumbnails), -1)
     rows = np.flatnonzero(grey.std(axis=1) >= MIN_CONTRAST)
     found = [np.empty((0, 2), np.int64)]
-    # hashes at most d bits apart agree in at least one of d + 1 bands (pigeonhole): only those are compared
+    # Hashes at most d bits apart agree in at least one of d + 1 bands (pigeonhole), so only pairs that do are compared.
     num_bands = MAX_DHASH_DISTANCE + 1
     width = 64 // num_bands
     for band in range(num_bands):
@@ -153,7 +151,7 @@ def near_duplicates(dhashes: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _open(encoded: bytes) -> Image.Image:
-    """Read the header only: the lazy image, after its kind and size were judged."""
+    """The lazily loaded image; reads only the header and refuses by format and size."""
     if not encoded:
         raise BadImage("empty_file", "0 bytes")
     with _WARNINGS_LOCK, warnings.catch_warnings():
@@ -167,12 +165,12 @@ def _open(encoded: bytes) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a loaded image; 1 where it has none."""
+    """The EXIF orientation of a loaded image; 1 if it has none."""
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return image.getexif().get(_ORIENTATION, 1)
-        except Exception:  # metadata that cannot be read does not say that the picture lies on its side
+        except Exception:  # unreadable metadata is no evidence that the picture is turned
             return 1
 
 
@@ -186,11 +184,11 @@ def _refuse_size(width: int, height: int) -> None:
 
 
 def _refuse_cut(encoded: bytes, image: Image.Image) -> None:
-    """Pillow stops at the last pixel; TensorFlow's readers also want the end of the file to be there."""
+    """Raises `BadImage` for a file without its end: Pillow stops at the last pixel, TensorFlow requires the end marker."""
     if _lacks_end(encoded):
         raise BadImage("cut_file", f"{image.format} of {len(encoded)} bytes without its end marker")
     if image.format == "PNG":
-        # verify wants a freshly opened image; it checks the sums of every chunk up to the end
+        # `verify` needs a freshly opened image; it checks the checksum of every chunk up to the end.
         with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(io.BytesIO(encoded), formats=("PNG",)).verify()
@@ -205,7 +203,7 @@ def _lacks_end(encoded: bytes) -> bool:
 
 
 def _bad_image(encoded: bytes, error: Exception) -> BadImage:
-    """What an exception of Pillow's says about the file."""
+    """The `BadImage` for an exception raised by Pillow."""
     detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if _lacks_end(encoded) or isinstance(error, EOFError) or "truncated" in str(error).lower():
         return BadImage("cut_file", f"{len(encoded)} bytes; {detail}")
@@ -222,13 +220,12 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _is_16_bit(image: Image.Image, encoded: bytes) -> bool:
-    # Pillow opens a 16-bit RGB PNG as RGB; only the header tells: bit depth is byte 24 (PNG 3rd edition,
-    # 11.2.1)
+    # Pillow opens a 16-bit RGB PNG as RGB; only the header shows it: bit depth is byte 24 (PNG 3rd edition, 11.2.1).
     return image.mode[0] in "IF" or (image.format == "PNG" and encoded[24] == 16)
 
 
 def _is_plain(image: Image.Image, encoded: bytes, orientation: int) -> bool:
-    """Would every decoder make the same RGB picture of these bytes?"""
+    """Whether every decoder makes the same RGB picture of these bytes."""
     if orientation != 1:
         return False
     if image.format == "JPEG":
@@ -240,7 +237,7 @@ def _is_plain(image: Image.Image, encoded: bytes, orientation: int) -> bool:
 
 
 def _as_rgb(image: Image.Image, encoded: bytes, orientation: int) -> tuple[Image.Image, list[str]]:
-    """The loaded picture in RGB and upright, and the names of what was done."""
+    """The loaded picture in RGB and upright, and the names of the repairs."""
     repairs = []
     if image.format not in ("JPEG", "PNG"):
         repairs.append("other_format")
@@ -262,7 +259,7 @@ def _as_rgb(image: Image.Image, encoded: bytes, orientation: int) -> tuple[Image
     elif image.mode not in ("RGB", "RGBA"):
         repairs.append("grey" if image.mode[0] in "IF" else "colour_space")
     if image.mode[0] in "IF":
-        # the upper byte, as decoders take it of 16-bit colour; what convert does depends on Pillow's version
+        # The upper byte, which decoders use for 16-bit colour. The result of `convert` depends on Pillow's version.
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     elif _is_transparent(image):
         repairs.append("transparent")
@@ -276,7 +273,7 @@ def _as_rgb(image: Image.Image, encoded: bytes, orientation: int) -> tuple[Image
 
 
 def _turn(rgb: Image.Image, orientation: int) -> Image.Image:
-    """The picture upright; the orientation is handed over because repairs on the way lose the EXIF block."""
+    """The picture turned upright; the orientation is a parameter because earlier repairs lose the EXIF block."""
     rgb = rgb.copy()
     rgb.info.clear()
     rgb.getexif()[_ORIENTATION] = orientation
@@ -285,7 +282,7 @@ def _turn(rgb: Image.Image, orientation: int) -> Image.Image:
 
 def _as_png(rgb: Image.Image) -> bytes:
     rgb = rgb.copy()
-    rgb.info.clear()  # readers differ in what they make of a colour profile, gamma or transparency left over
+    rgb.info.clear()  # readers interpret a remaining colour profile, gamma or transparency differently
     buffer = io.BytesIO()
     rgb.save(buffer, "PNG")
     return buffer.getvalue()

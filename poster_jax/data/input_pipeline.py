@@ -1,4 +1,4 @@
-"""Batches on the devices, by the batch contract, from either input path."""
+"""Loader of batches onto the devices: uint8 images, labels, a mask and ids, from either input path."""
 
 import collections
 import dataclasses
@@ -14,19 +14,19 @@ from poster_jax import config as config_lib
 from poster_jax.data import builder, dataset, resident, sampler, streaming
 from poster_jax.runtime import multihost, sharding
 
-# Batches that wait on the device ahead of the step that uses them.
+# Batches that are on the device before the step that uses them.
 LOOKAHEAD = 2
-# Share of the device's (on CPU: the host's) memory that resident posters may take.
+# Share of the device's memory (on CPU the host's) that resident posters may fill.
 MEMORY_SHARE = 0.5
 # (positions int64 [B], mask float32 [B]) of global batches.
 Plan = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 class Batch(TypedDict):
-    """Global device arrays of one step, cut along the first axis."""
+    """Global device arrays of one step, sharded along the first axis."""
 
     image: jax.Array  # uint8 [B, H, W, 3]
-    label: jax.Array  # int32 [B] or float32 [B, outputs]: what is learnt
+    label: jax.Array  # int32 [B] or float32 [B, outputs]: what the loss is computed on
     mask: jax.Array  # float32 [B], 0 for padding
     id: NotRequired[jax.Array]  # int32 [B], of the movie
 
@@ -37,11 +37,12 @@ class Loader:
 
     Attributes:
         rows: labels, ids and parts.
-        images: the input path: index arrays -> images.
+        images: the input path, a function of index arrays that yields images.
         image_size: height and width in pixels.
-        shardings: where batches go.
-        on_device: True when `images` yields global device arrays, False for this process's rows in host memory.
-        path: "resident" or "streaming"; `why` says what decided it.
+        shardings: of the batches on the devices.
+        on_device: True if `images` yields global device arrays, False if it yields this process's rows in host memory.
+        path: "resident" or "streaming".
+        why: the reason for the path.
     """
 
     rows: dataset.Dataset
@@ -53,7 +54,7 @@ class Loader:
     why: str
 
     def train_batches(self, batch_size: int, seed: int, start_step: int, num_steps: int) -> Iterator[Batch]:
-        """Batches of steps start_step .. num_steps - 1, a function of (seed, step); all rows are real."""
+        """Batches of steps start_step .. num_steps - 1, a function of (seed, step); no row is padding."""
         part = self.rows.parts["train"]
         mask = np.ones(batch_size, np.float32)
 
@@ -64,16 +65,16 @@ class Loader:
         return self._batches(plan)
 
     def eval_batches(self, part: str, batch_size: int) -> Iterator[Batch]:
-        """Every row of a part once and in order; the last batch is padded under mask 0."""
+        """Every row of a part once and in order; padding in the last batch has mask 0."""
         return self.row_batches(self.rows.parts[part], batch_size)
 
     def row_batches(self, positions: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        """The given rows in their order; the last batch is padded under mask 0."""
+        """The given rows in their order; padding in the last batch has mask 0."""
         padded = sampler.padded_positions(len(positions), batch_size)
-        return self._batches(lambda: ((positions[at], mask) for at, mask in padded))
+        return self._batches(lambda: ((positions[indices], mask) for indices, mask in padded))
 
     def sampled_validation(self, num_rows: int, seed: int) -> "Loader":
-        """The same feed with a random part of validation alone, as the paper validated; all of it where `num_rows` is 0."""
+        """A loader with `num_rows` random validation rows, as in the paper; all of them if `num_rows` is 0."""
         validation = self.rows.parts["validation"]
         if not num_rows or num_rows >= len(validation):
             return self
@@ -82,8 +83,8 @@ class Loader:
         return dataclasses.replace(self, rows=dataclasses.replace(self.rows, parts=parts))
 
     def _batches(self, plan: Callable[[], Plan]) -> Iterator[Batch]:
-        """Device batches, a few ahead. The plan is walked twice because tf.data reads it from a thread of its own."""
-        stream = self.images(self.rows.poster[at if self.on_device else at[sharding.local_slice(len(at))]] for at, _ in plan())
+        """Device batches, LOOKAHEAD prepared in advance. `plan` is called twice because tf.data iterates in its own thread."""
+        stream = self.images(self._image_rows(positions) for positions, _ in plan())
         ahead: collections.deque[Batch] = collections.deque()
         for (positions, mask), image in zip(plan(), stream, strict=True):
             here = sharding.local_slice(len(positions))
@@ -92,20 +93,24 @@ class Loader:
                 "mask": mask[here],
                 "id": self.rows.movie_id[positions[here]],
             }
-            if not self.on_device:
+            if isinstance(image, np.ndarray):
                 local["image"] = image
             arrays = sharding.put_batch(local, self.shardings.batch)
-            held = image if self.on_device else arrays["image"]
+            held = image if isinstance(image, jax.Array) else arrays["image"]
             ahead.append(Batch(image=held, label=arrays["label"], mask=arrays["mask"], id=arrays["id"]))
             if len(ahead) > LOOKAHEAD:
                 yield ahead.popleft()
         yield from ahead
 
+    def _image_rows(self, positions: np.ndarray) -> np.ndarray:
+        """Posters of a global batch that `images` is asked for: all of them, or on the host this process's part."""
+        return self.rows.poster[positions if self.on_device else positions[sharding.local_slice(len(positions))]]
 
-def choose_path(asked: str, num_posters: int, image_size: tuple[int, int]) -> tuple[str, str]:
-    """(`resident` or `streaming`, the reason); `auto` takes resident when the posters fit into memory."""
-    if asked != "auto":
-        return asked, "the config asks for it"
+
+def choose_path(requested: str, num_posters: int, image_size: tuple[int, int]) -> tuple[str, str]:
+    """(`resident` or `streaming`, the reason); `auto` selects resident if the posters fit into memory."""
+    if requested != "auto":
+        return requested, "the config asks for it"
     needed_mb = resident.num_bytes(num_posters, image_size) / 2**20
     limit_mb = MEMORY_SHARE * memory_mb()
     if needed_mb <= limit_mb:
@@ -127,13 +132,13 @@ def open_loader(data: config_lib.Data, shardings: sharding.Shardings, chosen: tu
     """Prepares the posters of `config.data` and opens the input path.
 
     Args:
-        chosen: (path, reason) of an earlier start of the same run, which is kept.
+        chosen: (path, reason) of an earlier start of the same run, which is used again; None to choose now.
     """
     source = dataset.open_source(data, lambda data: multihost.main_first(lambda: builder.load_source(data)))
     if data.variant == "packed":
         path, why = "resident", "the data set is a packed cache"
     else:
-        # The machines of several processes may differ in memory.
+        # Process 0 chooses, because machines may differ in memory.
         path, why = chosen or multihost.from_main(lambda: choose_path(data.path, len(source.table), data.image_size))
     rows = dataset.select(source, data)
     on_device = path == "resident" and jax.default_backend() != "cpu"

@@ -1,7 +1,7 @@
 """Genre texts -> labels in one of three encodings; choosing the genres; balancing their numbers.
 
-A movie lists several genres, so a label is a decision: the genre listed first, one row per movie and genre
-(the paper's reading), or all of them at once.
+A movie lists several genres, so there are three ways to make a label: the genre listed first, one row per movie and genre (our
+reading of the paper), or all genres at once.
 """
 
 import difflib
@@ -21,10 +21,12 @@ SHORTLIST = 128
 
 @dataclass(frozen=True)
 class Examples:
-    """What is trained on, in the order of the table: one example per row.
+    """Labelled examples, in the order of the table.
 
-    `poster` int64 [N]: row of the table (of `texts`). `label` int32 [N], an index into `genres`, or float32
-    [N, K] of zeros and ones. `genres`: K names.
+    Attributes:
+        poster: int64 [N], each example's row in the table (in `texts`).
+        label: int32 [N], an index into `genres`, or float32 [N, K] of zeros and ones.
+        genres: K names.
     """
 
     poster: np.ndarray
@@ -33,11 +35,11 @@ class Examples:
 
 
 def choose_genres(texts: Sequence[str], *, num_genres: int, genre_rank: str, genres: Sequence[str] = ()) -> tuple[str, ...]:
-    """The genres to tell apart: the given ones in their order, or the num_genres with the most movies.
+    """The classes: the given genres in their order, or the num_genres with the most movies.
 
-    genre_rank counts a movie for its first-listed genre ("first") or for each that it lists ("any"); the
-    result is in falling order of the count, ties by name. Raises `UserError` for an unknown or repeated name,
-    and if there are fewer genres than asked for.
+    genre_rank counts a movie for its first-listed genre ("first") or for every genre it lists ("any"). The result is in falling
+    order of the count, ties by name. Raises `UserError` for an unknown or repeated name, and if there are fewer genres than
+    requested.
     """
     if genre_rank not in GENRE_RANKS:
         raise errors.UserError(f"genre_rank {genre_rank!r} is unknown; use one of {', '.join(GENRE_RANKS)}")
@@ -60,16 +62,16 @@ def choose_genres(texts: Sequence[str], *, num_genres: int, genre_rank: str, gen
 
 
 def count_mentions(texts: Sequence[str]) -> dict[str, int]:
-    """{genre: movies that list it}, the most frequent first."""
+    """{genre: number of movies that list it}, the most frequent first."""
     return dict(Counter(name for text in texts for name in _names(text)).most_common())
 
 
 def encode(texts: Sequence[str], genres: Sequence[str], encoding: str) -> Examples:
-    """Label the movies; those with none of the genres are left out.
+    """Labels the movies; those with none of the genres are omitted.
 
-    `first`: int labels, only movies whose first-listed genre is among `genres`. `exploded`: int labels, one
-    row per movie and listed genre, in listed order, so that a movie's rows contradict each other.
-    `multi_hot`: float labels, one row per movie that lists at least one.
+    `first`: int labels, only movies whose first-listed genre is among `genres`. `exploded`: int labels, one row per movie and
+    listed genre, in listed order, so that a movie's rows contradict each other. `multi_hot`: float labels, one row per movie
+    that lists at least one of the genres.
     """
     if encoding not in ENCODINGS:
         raise errors.UserError(f"encoding {encoding!r} is unknown; use one of {', '.join(ENCODINGS)}")
@@ -94,7 +96,7 @@ def encode(texts: Sequence[str], genres: Sequence[str], encoding: str) -> Exampl
 
 
 def one_hot_texts(texts: Sequence[str], genres: Sequence[str]) -> np.ndarray:
-    """float32 [N, K]: which of the genres each text lists."""
+    """float32 [N, K]: 1 where a text lists a genre, else 0."""
     listed = [set(_names(text)) for text in texts]
     return np.array([[genre in names for genre in genres] for names in listed], np.float32).reshape(len(texts), len(genres))
 
@@ -107,17 +109,17 @@ def one_hot(label: np.ndarray, num_genres: int) -> np.ndarray:
 
 
 def genre_counts(label: np.ndarray, num_genres: int) -> np.ndarray:
-    """Examples per genre, int64 [K], of either kind of label."""
+    """Number of examples per genre, int64 [K], for either kind of label."""
     return one_hot(label, num_genres).sum(axis=0)
 
 
 def labels_per_row(label: np.ndarray) -> float:
-    """Mean number of genres that an example's label says: 1 for int labels, the cardinality of multi-hot."""
+    """Mean number of genres in a label: 1 for int labels, the cardinality of multi-hot labels."""
     return 1.0 if label.ndim == 1 else float(label.sum(axis=1).mean())
 
 
 def check_enough(examples: Examples, min_movies: int) -> None:
-    """Raise `UserError` if a genre has fewer than min_movies movies."""
+    """Raises `UserError` if a genre has fewer than min_movies movies."""
     counts = genre_counts(examples.label, len(examples.genres))
     rarest = int(np.argmin(counts))
     if counts[rarest] < min_movies:
@@ -128,11 +130,11 @@ def check_enough(examples: Examples, min_movies: int) -> None:
 
 
 def balance(examples: Examples, *, balance: str, balance_limit: int, seed: int) -> np.ndarray:
-    """Indices int64 into the examples, sorted, of a draw in which the genres are about equally frequent.
+    """Sorted int64 positions of a random selection of examples in which the genres are about equally frequent.
 
-    `none` keeps all. `cap` lets no genre have more than balance_limit examples. `equal` aims at as many of
-    every genre as the rarest has, or at balance_limit if that is above 0 and smaller. For int labels both are
-    exact. For multi-hot labels see `_draw_multi_hot`; ask `genre_counts` what was reached.
+    `none` keeps all. `cap` allows at most balance_limit examples of a genre. `equal` aims at as many of every genre as the
+    rarest has, or at balance_limit if that is above 0 and smaller. For int labels both are exact. For multi-hot labels see
+    `_draw_multi_hot`; `genre_counts` gives the counts that were reached.
     """
     if balance not in BALANCES:
         raise errors.UserError(f"balance {balance!r} is unknown; use one of {', '.join(BALANCES)}")
@@ -149,7 +151,7 @@ def balance(examples: Examples, *, balance: str, balance_limit: int, seed: int) 
         ceiling = target
     else:
         target = np.full(len(counts), min(counts.min(), balance_limit or counts.min()))
-        # the limit is a promise, the rarest genre's count only an aim; no promise: no ceiling
+        # balance_limit must not be exceeded, the rarest genre's count may be. Without a limit the only ceiling is the supply.
         ceiling = np.full(len(counts), balance_limit) if balance_limit else counts
     rng = np.random.default_rng(seed)
     if examples.label.ndim == 2:
@@ -159,64 +161,65 @@ def balance(examples: Examples, *, balance: str, balance_limit: int, seed: int) 
 
 
 def _draw_multi_hot(hot: np.ndarray, target: np.ndarray, ceiling: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw movies so that the genres' counts come near the target [K] and stay within the ceiling [K].
+    """Selects movies so that the genres' counts come near the target [K] and stay within the ceiling [K].
 
-    First every movie in random order, those of the rarest genre first, is taken if none of its genres is
-    full: this keeps the natural mixture of single and combined genres. Then changes (take movies of one kind,
-    give back movies of another, or both) are made, the best first, as long as one lowers the sum of squared
-    relative distances from the target. Movies with the same label are of one kind, so the work depends on the
-    number of kinds. Where a genre's movies nearly all list a commoner one the target is out of reach; a
-    smaller balance_limit comes nearer to equal.
+    First pass: every movie in random order, those of the rarest genre first, is selected if none of its genres is full. This
+    keeps the natural mixture of single and combined genres. Second pass: changes (add movies of one kind, remove movies of
+    another, or both) are made, the best first, as long as one lowers the sum of squared relative distances from the target.
+    Movies with the same label are of one kind, so the work depends on the number of kinds. If nearly all movies of a genre also
+    list a more common one, the target cannot be reached; a smaller balance_limit comes nearer to equal counts.
     """
     kinds, kind_of = np.unique(hot, axis=0, return_inverse=True)
     kind_of = kind_of.ravel()
     movies = rng.permutation(len(hot))
     rarity = np.where(hot > 0, hot.sum(axis=0), len(hot) + 1).min(axis=1)
-    taken = np.zeros(len(kinds), np.int64)
+    selected = np.zeros(len(kinds), np.int64)
     counts = np.zeros(hot.shape[1], np.int64)
     for movie in movies[np.argsort(rarity[movies], kind="stable")]:
         if (counts + hot[movie] <= target).all():
             counts += hot[movie]
-            taken[kind_of[movie]] += 1
+            selected[kind_of[movie]] += 1
     supply = np.bincount(kind_of, minlength=len(kinds))
-    taken = _improve(kinds, supply, taken, target, ceiling)
-    rank = np.empty(len(hot), np.int64)  # a movie's place among those of its kind, in the random order
+    selected = _improve(kinds, supply, selected, target, ceiling)
+    rank = np.empty(len(hot), np.int64)  # a movie's position among those of its kind, in the random order
     order = movies[np.argsort(kind_of[movies], kind="stable")]
     rank[order] = np.arange(len(hot)) - np.repeat(np.cumsum(supply) - supply, supply)
-    return np.flatnonzero(rank < taken[kind_of])
+    return np.flatnonzero(rank < selected[kind_of])
 
 
-def _improve(kinds: np.ndarray, supply: np.ndarray, taken: np.ndarray, target: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
-    """Movies to take per kind [P], from `taken` on downhill in sum(((taken @ kinds - target) / target)^2)."""
-    # the empty kind, never exhausted, makes "take one" and "give one back" exchanges like any other
+def _improve(
+    kinds: np.ndarray, supply: np.ndarray, selected: np.ndarray, target: np.ndarray, ceiling: np.ndarray
+) -> np.ndarray:
+    """Movies to select per kind [P]: starts at `selected` and descends on sum(((selected @ kinds - target) / target)^2)."""
+    # An empty kind that is never exhausted turns "add one" and "remove one" into exchanges.
     kinds = np.vstack([kinds, np.zeros_like(kinds[:1])])
     supply = np.append(supply, 2 * supply.sum())
-    taken = np.append(taken, supply.sum() // 2)
-    weight = 1 / np.maximum(target, 1) ** 2  # relative, or a cap would pay for common genres with rare ones
+    selected = np.append(selected, supply.sum() // 2)
+    weight = 1 / np.maximum(target, 1) ** 2  # relative distances, or a cap would give up rare genres for common ones
     sizes = kinds @ weight
     while True:
-        counts = taken @ kinds
+        counts = selected @ kinds
         pull = 2 * kinds @ (weight * (target - counts))
-        more = _shortlist(pull - sizes, taken < supply)
-        less = _shortlist(-pull - sizes, taken > 0)
+        more = _shortlist(pull - sizes, selected < supply)
+        less = _shortlist(-pull - sizes, selected > 0)
         gain = (pull - sizes)[more, None] + (-pull - sizes)[less] + 2 * (kinds[more] * weight) @ kinds[less].T
         full = counts >= ceiling
         gain[kinds[more][:, full] @ (1 - kinds[less][:, full]).T > 0] = 0
         row, column = np.unravel_index(np.argmax(gain), gain.shape)
-        if gain[row, column] <= 1e-9 * weight.max():  # nothing but rounding
-            return taken[:-1]
+        if gain[row, column] <= 1e-9 * weight.max():  # only rounding error
+            return selected[:-1]
         one, other = more[row], less[column]
         step = kinds[one] - kinds[other]
-        # a quarter of the way to the lowest point in this direction, so that many kinds share the change
+        # A quarter of the way to the minimum in this direction, so that many kinds share the change.
         way = int((weight * (target - counts)) @ step / ((weight * step) @ step) / 4)
         room = (ceiling - counts)[step > 0].min(initial=supply[-1])
-        number = max(1, min(way, supply[one] - taken[one], taken[other], room))
-        taken[one] += number
-        taken[other] -= number
+        number = max(1, min(way, supply[one] - selected[one], selected[other], room))
+        selected[one] += number
+        selected[other] -= number
 
 
 def _shortlist(score: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Up to SHORTLIST allowed kinds, the best first: all pairs of 2,000 kinds would take seconds."""
+    """Up to SHORTLIST allowed kinds, the best first; comparing all pairs of 2,000 kinds would take seconds."""
     order = np.argsort(-score, kind="stable")
     return order[allowed[order]][:SHORTLIST]
 
@@ -228,7 +231,7 @@ def _names(text: str) -> list[str]:
 def _unknown_genre(name: str, mentioned: Counter) -> str:
     if not mentioned:
         return f"genre {name!r} is not in the data, which lists no genre at all; look at its genre column"
-    folded = {there.casefold(): there for there in mentioned}
+    folded = {known.casefold(): known for known in mentioned}
     nearest = folded[difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)[0]]
-    there = ", ".join(sorted(mentioned))
-    return f"genre {name!r} is not in the data; the nearest is {nearest!r}, and those there are: {there}"
+    known = ", ".join(sorted(mentioned))
+    return f"genre {name!r} is not in the data; the nearest is {nearest!r}, and the data has: {known}"

@@ -1,7 +1,7 @@
-"""The resident path: every poster decoded once to a packed uint8 array on disk, then held in memory; batches are indices.
+"""The resident path: every poster is decoded once to a packed uint8 array on disk, then kept in memory; batches are indices.
 
-On accelerators the posters in use lie on the device and a batch is a gather there. On CPU the memory map is the device's
-memory already, and numpy gathers 64 posters in 0.15 ms.
+On accelerators the posters in use are on the device, and a batch is gathered there. On CPU the memory map is already the
+device's memory, and numpy gathers 64 posters in 0.15 ms.
 """
 
 import concurrent.futures
@@ -12,7 +12,6 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,26 +24,27 @@ from poster_jax.data.source import Source
 from poster_jax.runtime import storage
 
 CHUNK = 256
-ABOUT = "packed.json"  # written last: a folder that holds it is whole
+ABOUT = "packed.json"  # written last: a folder that has it is complete
 # Index arrays -> images uint8 [b, H, W, 3]: numpy arrays, or on accelerators global device arrays.
-ImageStream = Callable[[Iterable[np.ndarray]], Iterator[Any]]
+ImageStream = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray | jax.Array]]
 
 
 def packed_directory(source: Source, image_size: tuple[int, int], cache_dir: str) -> pathlib.Path:
-    """The cache is named by what it depends on: the source's fingerprint and the size."""
+    """The folder of a packed cache; its name has what it depends on, the source's fingerprint and the image size."""
     height, width = image_size
     variant = source.name.split()[0].lower()
     return cache.cache_root(cache_dir) / f"packed-{variant}-{source.fingerprint[:16]}-{height}x{width}"
 
 
 def pack(source: Source, image_size: tuple[int, int], cache_dir: str) -> Source:
-    """Decodes every poster of `source` once, unless that was done before; for a store on this disk, and puts it there.
+    """Decodes every poster of `source`, unless an earlier call did; returns the packed source.
 
-    Raises UserError when the disk has too little room, before anything is written.
+    For a cache in a bucket the posters are packed on the local disk and then copied there. Raises UserError if the disk has too
+    little space, before anything is written.
     """
     directory = packed_directory(source, image_size, cache_dir)
     if storage.is_remote(directory):
-        return _pack_for_store(source, image_size, directory)
+        return _pack_for_bucket(source, image_size, directory)
     if not directory.exists():
         needed_mb = num_bytes(len(source.table), image_size) / 2**20
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ def pack(source: Source, image_size: tuple[int, int], cache_dir: str) -> Source:
     return load_packed(directory, image_size)
 
 
-def _pack_for_store(source: Source, image_size: tuple[int, int], directory: pathlib.Path) -> Source:
+def _pack_for_bucket(source: Source, image_size: tuple[int, int], directory: pathlib.Path) -> Source:
     if not (directory / ABOUT).is_file():
         packed_here = cache.disk_root("") / directory.name
         if not packed_here.exists():
             pack(source, image_size, str(packed_here.parent))
         directory.mkdir(parents=True, exist_ok=True)
-        # What says that the others are whole comes last.
+        # ABOUT comes last: it marks the folder as complete.
         for path in sorted(packed_here.iterdir(), key=lambda path: path.name == ABOUT):
             (directory / path.name).write_bytes(path.read_bytes())
     return load_packed(directory, image_size)
@@ -87,14 +87,14 @@ def _write(source: Source, image_size: tuple[int, int], directory: pathlib.Path)
 
 
 def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Source:
-    """Reads a packed cache folder; it needs neither TensorFlow nor the original pictures.
+    """Reads a packed cache folder; needs neither TensorFlow nor the original pictures.
 
-    Raises UserError when the folder is not one, or holds another size.
+    Raises UserError if the folder is not a packed cache, or has posters of another size.
     """
     if not (directory / ABOUT).is_file():
         raise errors.UserError(f"{directory} is not a packed cache: it has no {ABOUT}; give the folder packed-... of a cache.")
     about = json.loads((directory / ABOUT).read_text())
-    # A disk's file is mapped; a store's is read whole, once.
+    # A file on disk is memory-mapped; one in a bucket is read completely, once.
     remote = storage.is_remote(directory)
     path = directory / "images.npy"
     packed = np.load(io.BytesIO(path.read_bytes())) if remote else np.load(path, mmap_mode="r")
@@ -109,12 +109,12 @@ def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Source:
 
 
 def num_bytes(num_posters: int, image_size: tuple[int, int]) -> int:
-    """Size of the packed array."""
+    """Size of the packed array in bytes."""
     return num_posters * image_size[0] * image_size[1] * 3
 
 
 def make_host_stream(packed: np.ndarray) -> ImageStream:
-    """Gathers in host memory: rows of the packed array, uint8 [b, H, W, 3] per index array."""
+    """A stream that gathers in host memory: rows of the packed array, uint8 [b, H, W, 3] per index array."""
 
     def stream(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for posters in batches:
@@ -124,14 +124,14 @@ def make_host_stream(packed: np.ndarray) -> ImageStream:
 
 
 def make_device_stream(packed: np.ndarray, posters: np.ndarray, replicated: NamedSharding, batch: NamedSharding) -> ImageStream:
-    """Holds the given posters on every device and gathers there; index arrays are global, so are the batches."""
+    """A stream that keeps the given posters on every device and gathers there. Index arrays and batches are global."""
     used = np.unique(posters)
     rows = packed[used]
     held = jax.make_array_from_callback(rows.shape, replicated, lambda _: rows)
     take = jax.jit(lambda array, rows: array[rows], out_shardings=batch)
 
     def stream(batches: Iterable[np.ndarray]) -> Iterator[jax.Array]:
-        for wanted in batches:
-            yield take(held, np.searchsorted(used, wanted).astype(np.int32))
+        for requested in batches:
+            yield take(held, np.searchsorted(used, requested).astype(np.int32))
 
     return stream

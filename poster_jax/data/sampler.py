@@ -1,4 +1,4 @@
-"""The order of training examples as a function of (seed, epoch): the input position is the step, nothing else is saved."""
+"""The order of training examples, a function of (seed, epoch). The step alone is the input position; nothing else is saved."""
 
 import functools
 
@@ -7,14 +7,14 @@ import numpy as np
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of range(num_examples), int64 [N]; read-only because it is shared between callers."""
+    """A permutation of range(num_examples), int64 [N]; read-only because callers share it."""
     order = np.random.default_rng((seed, epoch)).permutation(num_examples)
     order.setflags(write=False)
     return order
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Whole batches in an epoch; what is left over differs from epoch to epoch, so that no example is left out for good."""
+    """Full batches in an epoch. The remaining examples differ from epoch to epoch, so that none is never trained on."""
     return num_examples // batch_size
 
 
@@ -25,7 +25,7 @@ def batch_positions(num_examples: int, batch_size: int, seed: int, step: int) ->
 
 
 def padded_positions(num_examples: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(positions int64 [B], mask float32 [B]) of every evaluation batch; the last one repeats position 0 under mask 0."""
+    """(positions int64 [B], mask float32 [B]) of every evaluation batch; the last one is padded with position 0, mask 0."""
     batches = []
     for start in range(0, num_examples, batch_size):
         positions = np.arange(start, min(start + batch_size, num_examples))

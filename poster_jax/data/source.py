@@ -1,4 +1,4 @@
-"""Where posters come from: one table of movies, and their pictures as records on disk or as pixels."""
+"""A source of posters: one table of movies, and their pictures as records on disk or as pixels."""
 
 import dataclasses
 import functools
@@ -11,9 +11,8 @@ import pandas as pd
 import tensorflow_datasets as tfds
 
 SPLIT = "posters"
-# Records come as JPEG or PNG bytes.
-SKIP: Any = tfds.decode.SkipDecoding
-ENCODED = {"image": SKIP()}
+# Reads records as JPEG or PNG bytes.
+ENCODED = {"image": tfds.decode.SkipDecoding()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +36,12 @@ class Source:
     """A checked set of posters.
 
     Attributes:
-        name: what tables call it, as "synthetic posters".
+        name: of the data set in tables, for example "synthetic posters".
         fingerprint: hash of everything the posters depend on.
         table: columns id, genres, group, split; row i is poster i.
         refused: one row per refused poster.
         repaired: how many posters were repaired, by kind.
-        images: the posters as encoded records, or as pixels uint8 [N, H, W, 3] of a packed cache.
+        images: the posters as encoded records, or as the pixels uint8 [N, H, W, 3] of a packed cache.
     """
 
     name: str

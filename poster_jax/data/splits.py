@@ -1,7 +1,7 @@
 """Examples -> arrays of row indices for train, validation and test, or for the folds of a cross-validation.
 
-Everything with the same group goes to one side: the rows of one movie and the pictures that look the same.
-Splitting row by row instead is the paper's leak, kept as an option so that its effect can be measured.
+All rows of one group, which are the rows of one movie and of pictures that look the same, go to one part. Splitting row by row
+instead is the paper's leak, an option so that its effect can be measured.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,8 @@ def stratified_split(
 ) -> dict[str, np.ndarray]:
     """Sorted int64 indices for train, validation and test, with every genre in about the same proportion.
 
-    label int [N] or float [N, K]; groups int [N]; fractions in the order of PARTS, positive, sum 1. With
-    grouped=False each row is drawn by itself. Raises `UserError` for bad fractions and when a part stays
-    empty.
+    label int [N] or float [N, K]; groups int [N]; fractions in the order of PARTS, positive, sum 1. With grouped=False each row
+    is assigned alone. Raises `UserError` for bad fractions and for an empty part.
     """
     if len(fractions) != len(PARTS) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise errors.UserError(f"the split fractions {tuple(fractions)} must be three above 0 that sum to 1")
@@ -36,7 +35,7 @@ def stratified_split(
 def given_split(split_column: Sequence[str]) -> dict[str, np.ndarray]:
     """Sorted int64 indices by a column of train, validation and test, one word per row.
 
-    Raises `UserError` for any other word, for rows without one, and when a part stays empty.
+    Raises `UserError` for any other word, for rows without one, and for an empty part.
     """
     column = np.asarray(split_column, dtype=object)
     unknown = sorted({str(name) for name in column if name not in (*PARTS, "")})
@@ -51,7 +50,7 @@ def given_split(split_column: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def count_leaks(groups: np.ndarray, splits: dict[str, np.ndarray]) -> dict[str, int]:
-    """Rows of validation and of test whose group is also in train."""
+    """Number of rows of validation and of test whose group is also in train."""
     seen = groups[splits["train"]]
     return {name: int(np.isin(groups[splits[name]], seen).sum()) for name in PARTS[1:]}
 
@@ -59,7 +58,7 @@ def count_leaks(groups: np.ndarray, splits: dict[str, np.ndarray]) -> dict[str, 
 def k_folds(
     label: np.ndarray, groups: np.ndarray, indices: np.ndarray, num_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Sorted int64 indices (train, validation) per fold, cut only from `indices`: leave the test rows out.
+    """Sorted int64 indices (train, validation) per fold, only from `indices`, which must not contain test rows.
 
     The validation parts are disjoint and cover `indices`; groups are kept together and genres in proportion.
     Raises `UserError` for fewer than two folds and for more folds than the rarest genre has groups.
@@ -82,7 +81,7 @@ def k_folds(
 def _filled(splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, rows in splits.items():
         if not len(rows):
-            sizes = ", ".join(f"{part} {len(there)}" for part, there in splits.items())
+            sizes = ", ".join(f"{part} {len(members)}" for part, members in splits.items())
             raise errors.UserError(f"the split leaves {name} empty ({sizes} rows); use more movies")
     return splits
 
@@ -94,7 +93,7 @@ def _one_hot(label: np.ndarray) -> np.ndarray:
 
 
 def _sum_by_group(hot: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows' labels added up per group [G, K], and each row's group number [N]."""
+    """The sum of the rows' labels per group [G, K], and each row's group number [N]."""
     names, group_of = np.unique(groups, return_inverse=True)
     total = np.zeros((len(names), hot.shape[1]))
     np.add.at(total, group_of, hot)
@@ -104,27 +103,27 @@ def _sum_by_group(hot: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.n
 def _assign(label: np.ndarray, groups: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
     """Part number int64 [N] per row: iterative stratification (Sechidis et al. 2011) of whole groups.
 
-    The genre with the fewest groups left is dealt out first, each group to the part that still wants that
-    genre most, ties to the part with most room, then by chance.
+    The genre with the fewest remaining groups is assigned first. Each group goes to the part that lacks most of that genre.
+    Ties go to the part that lacks most rows, then by chance.
     """
     rng = np.random.default_rng(seed)
     hot, group_of = _sum_by_group(_one_hot(label), groups)
     size = np.bincount(group_of, minlength=len(hot))
     room = np.array(fractions) * len(label)
-    want = np.outer(fractions, hot.sum(axis=0))
+    lack = np.outer(fractions, hot.sum(axis=0))
     part = np.full(len(hot), -1, np.int64)
-    while (left := part < 0).any():
-        num_left = (hot[left] > 0).sum(axis=0)
-        if num_left.any():
-            genre = int(np.argmin(np.where(num_left > 0, num_left, len(hot) + 1)))
-            members, wish = np.flatnonzero(left & (hot[:, genre] > 0)), want[:, genre]
+    while (remaining := part < 0).any():
+        num_groups = (hot[remaining] > 0).sum(axis=0)
+        if num_groups.any():
+            genre = int(np.argmin(np.where(num_groups > 0, num_groups, len(hot) + 1)))
+            members, lacking = np.flatnonzero(remaining & (hot[:, genre] > 0)), lack[:, genre]
         else:
-            members, wish = np.flatnonzero(left), room
+            members, lacking = np.flatnonzero(remaining), room
         for group in rng.permutation(members):
-            best = np.flatnonzero(wish >= wish.max() - 1e-9)
+            best = np.flatnonzero(lacking >= lacking.max() - 1e-9)
             best = best[room[best] >= room[best].max() - 1e-9]
             chosen = best[rng.integers(len(best))]
             part[group] = chosen
             room[chosen] -= size[group]
-            want[chosen] -= hot[group]
+            lack[chosen] -= hot[group]
     return part[group_of]

@@ -1,8 +1,8 @@
-"""The streaming path, tf.data: encoded posters read by index, decoded and resized in parallel, in the order that is asked for.
+"""The streaming path, tf.data: encoded posters read by index, decoded and resized in parallel, in the requested order.
 
-Decoding is `images.decode`, as in the packed cache: TensorFlow refuses some damaged JPEGs that Pillow repairs, and its
-antialiased resize takes more processor time than Pillow's decoding and resizing together. A poster is decoded once: what was
-decoded is kept in a scratch file on disk (tf.data's own `cache` keeps an order, and every epoch has another).
+The decoder is `images.decode`, as in the packed cache: TensorFlow refuses some damaged JPEGs that Pillow repairs, and its
+antialiased resize needs more processor time than Pillow's decoding and resizing together. A poster is decoded once and then
+read from a scratch file on disk. (tf.data's own `cache` repeats one order, but every epoch has another.)
 """
 
 import pathlib
@@ -18,9 +18,10 @@ from poster_jax.data.source import Source
 
 
 class Scratch:
-    """Decoded posters, uint8 [N, H, W, 3], in a file without a name that is gone when the process is.
+    """Decoded posters, uint8 [N, H, W, 3], in an unnamed file that vanishes with the process.
 
-    Raises OSError when the disk has no room: all of it is taken at once, because a full disk kills who writes to a map.
+    Raises OSError if the disk has no room. All space is allocated at once, because writing to a memory map on a full disk kills
+    the process.
     """
 
     def __init__(self, source: Source, image_size: tuple[int, int], directory: pathlib.Path) -> None:
@@ -35,7 +36,7 @@ class Scratch:
         self._reading = threading.Lock()
 
     def take(self, posters: np.ndarray) -> np.ndarray:
-        """uint8 [b, H, W, 3] of index array [b]; decodes what was not asked for before. Threads may call it together."""
+        """uint8 [b, H, W, 3] of index array [b]; decodes posters on their first use. Thread-safe."""
         missing = np.unique(posters[~self._is_decoded[posters]])
         if len(missing):
             with self._reading:
@@ -47,9 +48,9 @@ class Scratch:
 
 
 def make_stream(source: Source, image_size: tuple[int, int], cache_dir: str) -> resident.ImageStream:
-    """A stream of uint8 [b, H, W, 3] per index array of length b, made a few batches ahead on every core.
+    """A stream of uint8 [b, H, W, 3] per index array of length b, prepared a few batches ahead on all cores.
 
-    Raises UserError where TensorFlow is not installed.
+    Raises UserError if TensorFlow is not installed.
     """
     try:
         import tensorflow as tf
@@ -61,7 +62,7 @@ def make_stream(source: Source, image_size: tuple[int, int], cache_dir: str) -> 
     scratch = Scratch(source, image_size, cache.disk_root(cache_dir))
 
     def take(posters: "tf.Tensor") -> "tf.Tensor":
-        # numpy_function lets several batches decode at once: Pillow gives up the interpreter's lock while it works.
+        # Through numpy_function several batches decode at once, because Pillow releases the interpreter's lock.
         return tf.ensure_shape(tf.numpy_function(scratch.take, [posters], tf.uint8), (None, *image_size, 3))
 
     def stream(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

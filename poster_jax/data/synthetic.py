@@ -1,8 +1,8 @@
-"""Draws little film posters from (seed, id, genres): a data set without a download, for first runs and tests.
+"""Draws small film posters from (seed, id, genres): a data set without a download, for first runs and tests.
 
-A genre speaks through where the light falls, the motif, the title's place and, a little, the palette; every cue is
-sometimes borrowed from another genre. The lighting is rank-normalised, so every background holds as much dark and light
-as any other: a colour histogram says little of the genre, shapes say much, and nothing says all.
+The cues of a genre are the lighting, the motif, the title's position and, weakly, the palette. Every cue sometimes comes from
+another genre. The lighting is rank-normalised, so every background has the same amount of dark and light: colour histograms
+predict the genre a little, shapes predict it well, and nothing predicts it perfectly.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from poster_jax import errors
 GENRES: tuple[str, ...] = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 WIDTH_PX, HEIGHT_PX = 182, 268
 
-# Shares of the first-listed genre: unequal, as in the real catalogue, yet no class is scarce in 1,500.
+# Shares of the first-listed genre: unequal, as in the real catalogue, but no class is rare in 1,500 posters.
 _FIRST_SHARE = np.array([0.165, 0.15, 0.145, 0.20, 0.15, 0.19])
 _TWO_GENRES_SHARE = 0.38
-# Weights of the second genre (columns) by the first-listed one (rows): pairs are uneven too.
+# Weights of the second genre (columns) by the first-listed one (rows). Pairs are unequal, too.
 _SECOND_WEIGHT = (
     (0, 5, 1, 3, 2, 3),
     (3, 0, 1, 4, 2, 2),
@@ -36,11 +36,11 @@ _TABLE_STREAM, _POSTER_STREAM = 0, 1
 
 # Cue noise: the share of posters whose cue comes from a genre drawn at random.
 _STRAY_LIGHTING, _STRAY_MOTIF, _STRAY_TITLE, _STRAY_PALETTE = 0.22, 0.34, 0.4, 0.75
-_SECOND_LIGHTING = (0.35, 0.55)  # weight of the second genre in the lighting
-_CLOUD_SPREAD = (0.5, 1.2)  # smooth noise beside a lighting of unit spread
+_SECOND_LIGHTING = (0.35, 0.55)  # weight of the second genre in the lighting, drawn uniformly
+_CLOUD_SPREAD = (0.5, 1.2)  # of smooth noise, added to a lighting of unit spread
 
-_GRID = (67, 46)  # lighting is computed on a quarter of the poster's sides
-_SCALE = 2  # art is drawn this much larger, then reduced: smooth edges
+_GRID = (67, 46)  # lighting is computed at a quarter of the poster's height and width
+_SCALE = 2  # shapes are drawn this much larger and then reduced, for smooth edges
 
 # dark, middle, light, accent
 _PALETTES = (
@@ -66,7 +66,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclasses.dataclass(frozen=True)
 class _Cues:
-    """What one poster shows: `lighting` holds a weight per genre; the others are positions in GENRES."""
+    """The cues of one poster: `lighting` has a weight per genre; `palette` is a position in _PALETTES, the others in GENRES."""
 
     lighting: np.ndarray
     motif: int
@@ -77,7 +77,7 @@ class _Cues:
 def draw_table(num_posters: int, seed: int) -> pd.DataFrame:
     """Draws ids 1..n and their genres: columns `id` (int) and `genres` (text, "Crime|Drama").
 
-    The first-listed genre stands first. Row i depends on (seed, i) only, so tables of any length agree.
+    The first name is the first-listed genre. Row i depends only on (seed, i), so a shorter table is the start of a longer one.
     """
     if num_posters < 1:
         raise errors.UserError(f"The synthetic set needs at least one poster, not {num_posters}.")
@@ -109,7 +109,7 @@ def draw_poster(seed: int, poster_id: int, genres: tuple[str, ...]) -> bytes:
     cues = _draw_cues(rng, [GENRES.index(genre) for genre in genres])
     dark, middle, light, accent = _draw_palette(rng, cues.palette)
     image = _paint_light(_draw_lighting(rng, cues.lighting), (dark, middle, light))
-    # Smooth at the poster's size, then enlarged by repeating pixels: less than half the time.
+    # Smoothed at the poster's size, then enlarged by repeating pixels, which takes less than half the time.
     image = image.resize((WIDTH_PX, HEIGHT_PX), Image.Resampling.BILINEAR)
     image = image.resize((WIDTH_PX * _SCALE, HEIGHT_PX * _SCALE), Image.Resampling.NEAREST)
     pen = _Pen(image, rng, dark, light, accent)
@@ -131,7 +131,7 @@ def _draw_cues(rng: np.random.Generator, genres: list[int]) -> _Cues:
     lighting = np.zeros(len(GENRES))
     lighting[stray(_STRAY_LIGHTING, first)] += 1 - second_weight
     lighting[stray(_STRAY_LIGHTING, last)] += second_weight
-    # Of two genres, one gives the motif and the other the place of the title.
+    # Of two genres, one determines the motif and the other the position of the title.
     order = (first, last) if rng.random() < 0.5 else (last, first)
     motif, title = stray(_STRAY_MOTIF, order[0]), stray(_STRAY_TITLE, order[1])
     preferred = _GENRE_PALETTES[first][int(rng.integers(2))]
@@ -140,13 +140,13 @@ def _draw_cues(rng: np.random.Generator, genres: list[int]) -> _Cues:
 
 
 def _draw_palette(rng: np.random.Generator, index: int) -> list[Colour]:
-    """The palette's four colours, each channel moved a little, all lighter or darker together."""
+    """The palette's four colours, with noise on each channel and one common factor of brightness."""
     colours = np.array(_PALETTES[index]) * rng.uniform(0.85, 1.1) + rng.normal(0, 9, (4, 3))
     return [tuple(int(v) for v in colour) for colour in np.clip(colours, 4, 250)]  # type: ignore[misc]
 
 
 def _draw_lighting(rng: np.random.Generator, weights: np.ndarray) -> np.ndarray:
-    """Where the light falls: float [67, 46], equally spaced values from 0 (dark) to 1 (light), permuted."""
+    """The lighting: float [67, 46], a permutation of equally spaced values from 0 (dark) to 1 (light)."""
     x, y = np.meshgrid(np.linspace(-0.5, 0.5, _GRID[1]), np.linspace(-0.5, 0.5, _GRID[0]))
     x, y = x - rng.normal(0, 0.08), y - rng.normal(0, 0.08)
     tilt = rng.normal(0, 0.2)
@@ -172,7 +172,7 @@ def _paint_light(lighting: np.ndarray, colours: tuple[Colour, Colour, Colour]) -
 
 
 class _Pen:
-    """Draws with the poster's colours on the enlarged canvas, in poster pixels until `move` is called."""
+    """Draws with the poster's colours on the enlarged canvas; coordinates are poster pixels until `move` is called."""
 
     def __init__(self, image: Image.Image, rng: np.random.Generator, dark: Colour, light: Colour, accent: Colour):
         self._draw, self.rng = ImageDraw.Draw(image), rng
@@ -181,7 +181,7 @@ class _Pen:
         self._x, self._y, self._size = 0.0, 0.0, 1.0
 
     def move(self, x: float, y: float, size: float) -> None:
-        """Makes (x, y) the origin and `size` pixels the unit, both varied by chance."""
+        """Makes (x, y) the origin and `size` pixels the unit, both with noise."""
         self._x, self._y = x + self.rng.normal(0, 9), y + self.rng.normal(0, 10)
         self._size = size * self.rng.uniform(0.8, 1.2)
 
@@ -207,7 +207,7 @@ class _Pen:
 
 
 def _draw_distractors(pen: _Pen) -> None:
-    """Up to three shapes that mean nothing."""
+    """Up to three shapes that do not depend on the genre."""
     for _ in range(int(pen.rng.integers(0, 4))):
         x, y, size = pen.rng.uniform((0, 0, 6), (WIDTH_PX, HEIGHT_PX, 24))
         kind = pen.rng.integers(3)
@@ -299,7 +299,7 @@ def _draw_comedy(pen: _Pen) -> None:
 
 
 _MOTIFS = (_draw_action, _draw_crime, _draw_documentary, _draw_drama, _draw_horror, _draw_comedy)
-# Height of the title's centre in px, and whether it stands on a plate; in the order of GENRES.
+# Height of the title's centre in px, and whether it is on a plate; in the order of GENRES.
 _TITLES = ((206, True), (50, False), (200, False), (66, False), (210, False), (46, True))
 
 

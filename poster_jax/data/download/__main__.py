@@ -1,15 +1,16 @@
-"""`python -m poster_jax.data.download MovieGenre.csv DIR`: asks for the posters of the Kaggle set, keeps those that are one.
+"""`python -m poster_jax.data.download MovieGenre.csv DIR`: downloads the posters of the Kaggle set, keeps the valid pictures.
 
-DIR then serves as `--config.data.variant=kaggle --config.data.dir=DIR`: MovieGenre.csv, posters/<imdbId>.jpg, downloads.jsonl
-(what became of every address), lost.csv and losses.json (movies without a poster, and how many of each genre). Exit codes: 0
-every movie has its poster or no hope of one, 2 a mistake in what was asked, 75 not finished (stopped, or failures that may
-pass): the same command goes on and asks only for what is missing.
+Train from DIR with `--config.data.variant=kaggle --config.data.dir=DIR`. It has MovieGenre.csv, posters/<imdbId>.jpg,
+downloads.jsonl (the outcome for every address), lost.csv and losses.json (movies without a poster, and how many of each genre).
+Exit codes: 0 every movie has its poster or has lost it for good, 2 a mistake in the arguments, 75 not finished (stopped, or
+temporary failures): run the same command again, it requests only what is missing.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -17,10 +18,12 @@ import shutil
 import signal
 import sys
 import threading
-import time
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import tqdm
 
 from poster_jax import cli, errors
 from poster_jax.data import catalog, images
@@ -28,7 +31,8 @@ from poster_jax.data.download import crawler, hosts, request
 from poster_jax.data.download import movies as movies_lib
 from poster_jax.data.download.journal import FAILED, KEPT, LOST, Entry, Journal
 
-QUIET_SECS = 60.0  # between two lines of progress where there is no terminal
+QUIET_SECS = 60.0  # between two lines of progress if the output is not a terminal
+Number = TypeVar("Number", int, float)
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -49,7 +53,7 @@ def prepare_dir(csv_path: pathlib.Path, out_dir: pathlib.Path) -> pathlib.Path:
 
 
 def adopt(movies: Sequence[movies_lib.Movie], journal: Journal, posters_dir: pathlib.Path) -> None:
-    """Adds good pictures in the folder to the journal, for movies that it lacks: neither requested nor removed later."""
+    """Adds valid pictures already in the folder to the journal; they are then neither requested nor removed."""
     new = [movie for movie in movies if not journal.of_movie(movie.id)]
     new = [movie for movie in new if movies_lib.poster_path(posters_dir, movie.id).is_file()]
     paths = [movies_lib.poster_path(posters_dir, movie.id) for movie in new]
@@ -60,7 +64,7 @@ def adopt(movies: Sequence[movies_lib.Movie], journal: Journal, posters_dir: pat
 
 
 def remove_placeholders(journal: Journal, posters_dir: pathlib.Path, num_movies: int) -> int:
-    """Removes downloaded pictures that at least so many movies share, and returns how many files that were."""
+    """Removes downloaded pictures shared by at least `num_movies` movies; returns the number of removed files."""
     by_hash: dict[str, dict[int, Entry]] = defaultdict(dict)
     for entry in journal.entries():
         if entry.state == KEPT and entry.url:
@@ -78,7 +82,7 @@ def remove_placeholders(journal: Journal, posters_dir: pathlib.Path, num_movies:
 
 
 def known_placeholders(paths: Sequence[str], journal: Journal) -> frozenset[str]:
-    """Content hashes of the given pictures and of the journal's placeholders; raises `UserError` for other files."""
+    """Content hashes of the given pictures and of the journal's placeholders; raises `UserError` for an invalid picture."""
     known = {entry.content_hash for entry in journal.entries() if entry.reason == "placeholder" and entry.content_hash}
     for path in paths:
         try:
@@ -88,45 +92,29 @@ def known_placeholders(paths: Sequence[str], journal: Journal) -> frozenset[str]
     return frozenset(known)
 
 
-class Progress:
-    """A line of progress: rewritten in place on a terminal, printed once a minute elsewhere."""
+def open_bar(num_movies: int) -> tqdm.tqdm:
+    """A progress bar over posters; if the output is not a terminal it prints once a minute."""
+    interval = 0.1 if sys.stderr.isatty() else QUIET_SECS
+    return tqdm.tqdm(total=num_movies, unit="poster", mininterval=interval, maxinterval=max(10, interval), dynamic_ncols=True)
 
-    def __init__(self, num_movies: int) -> None:
-        self._num_movies = num_movies
-        self._live = sys.stderr.isatty()
-        self._began = self._shown = time.monotonic()
 
-    def __call__(self, work: crawler.Crawl) -> None:
-        now = time.monotonic()
-        if now - self._shown < (1.0 if self._live else QUIET_SECS):
-            return
-        self._shown = now
-        line = self._line(work, now)
-        print(f"\r\x1b[K{line}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Clears the line."""
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def _line(self, work: crawler.Crawl, now: float) -> str:
-        rate = work.num_ended / (now - self._began)
-        left = f"{(self._num_movies - work.num_ended) / rate / 60:.0f} min left" if rate else "no answer so far"
-        megabytes = work.num_bytes / 1e6
-        kept = f"{work.num_kept} kept, {work.num_ended - work.num_kept} not"
-        return f"{work.num_ended}/{self._num_movies} posters, {kept}  {rate:.1f}/s  {megabytes:.1f} MB  {left}"
+def show_progress(bar: tqdm.tqdm, work: crawler.Crawl) -> None:
+    """Moves the bar to the state of the crawl."""
+    missed = work.num_ended - work.num_kept
+    bar.set_postfix_str(f"{work.num_kept} kept, {missed} not, {work.num_bytes / 1e6:.1f} MB", refresh=False)
+    bar.update(work.num_ended - bar.n)
 
 
 def download(csv_path: pathlib.Path, out_dir: pathlib.Path, options: argparse.Namespace, stop: threading.Event) -> int:
-    """Everything from the CSV to the report, by the options of `parse_options`; returns the number of movies to ask again.
+    """Runs the whole download with the options of `parse_options`; returns the number of movies to request again.
 
-    Raises `UserError`. `stop` ends it early: what was done is kept.
+    Raises `UserError`. `stop` ends it early; finished posters are kept.
     """
     movies, num_bad_rows = movies_lib.read_movies(csv_path)
     posters_dir = prepare_dir(csv_path, out_dir)
     with contextlib.closing(Journal(out_dir / "downloads.jsonl")) as journal:
         if journal.num_unreadable:
-            print(f"{journal.num_unreadable} lines of downloads.jsonl cannot be read: those posters are asked for again.")
+            print(f"{journal.num_unreadable} lines of downloads.jsonl cannot be read: those posters are requested again.")
         for partial in posters_dir.glob(".*.partial"):
             partial.unlink()
         limits = request.Limits(
@@ -135,19 +123,20 @@ def download(csv_path: pathlib.Path, out_dir: pathlib.Path, options: argparse.Na
         manners = hosts.Manners(options.per_host, options.first_pause, options.longest_pause, options.patience)
         placeholders = known_placeholders(options.placeholder, journal)
         adopt(movies, journal, posters_dir)
-        work = crawler.Crawl(journal, posters_dir, limits, manners, placeholders, options.attempts)
-        requests = [(movie, now.url) for movie in movies if (now := movies_lib.standing(movie, journal, posters_dir)).url]
-        for movie, url in requests:
+        work = crawler.Crawl(journal, posters_dir, limits, manners, placeholders=placeholders, num_attempts=options.attempts)
+        statuses = [movies_lib.find_status(movie, journal, posters_dir) for movie in movies]
+        requested = [(movie, status.url) for movie, status in zip(movies, statuses, strict=True) if status.url]
+        for movie, url in requested:
             work.add(movie, url)
-        print(f"{len(movies)} movies, {len(requests)} posters to ask for")
-        with contextlib.closing(Progress(len(requests))) as progress:
-            left_alone = work.run(options.jobs, progress)
+        print(f"{len(movies)} movies, {len(requested)} posters to request")
+        with open_bar(len(requested)) as bar:
+            left_alone = work.run(options.jobs, functools.partial(show_progress, bar))
         for host, why in left_alone.items():
             print(f"{host} is left alone in this run: {why}")
         remove_placeholders(journal, posters_dir, options.shared_by)
-        standings = [movies_lib.standing(movie, journal, posters_dir) for movie in movies]
-    summary = movies_lib.summarize(movies, standings, num_bad_rows)
-    catalog.write_refused(movies_lib.missing_table(movies, standings), out_dir / "lost.csv")
+        statuses = [movies_lib.find_status(movie, journal, posters_dir) for movie in movies]
+    summary = movies_lib.summarize(movies, statuses, num_bad_rows)
+    catalog.write_refused(movies_lib.missing_table(movies, statuses), out_dir / "lost.csv")
     partial = out_dir / ".losses.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     os.replace(partial, out_dir / "losses.json")
@@ -164,7 +153,7 @@ def _run(argv: list[str]) -> int:
     options = parse_options(argv)
     try:
         with _stopped_by_signals() as (stop, received):
-            num_left = download(pathlib.Path(options.csv), pathlib.Path(options.dir), options, stop)
+            num_failed = download(pathlib.Path(options.csv), pathlib.Path(options.dir), options, stop)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
@@ -172,14 +161,14 @@ def _run(argv: list[str]) -> int:
         raise errors.UserError(f"{refusal}; name another DIR or make room.") from error
     if received:
         print(f"poster_jax: stopped by {received[0]}; run the same command to go on.", file=sys.stderr)
-    elif num_left:
-        print(f"poster_jax: {num_left} posters failed in a way that may pass; run the same command again.", file=sys.stderr)
-    return cli.EXIT_UNFINISHED if received or num_left else 0
+    elif num_failed:
+        print(f"poster_jax: {num_failed} posters failed in a way that may pass; run the same command again.", file=sys.stderr)
+    return cli.EXIT_UNFINISHED if received or num_failed else 0
 
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[tuple[threading.Event, list[str]]]:
-    """(event that SIGTERM and Ctrl-C set, names of the signals received); a second Ctrl-C is an ordinary KeyboardInterrupt."""
+    """(event set by SIGTERM and Ctrl-C, names of the received signals); a second Ctrl-C raises KeyboardInterrupt."""
     stop, received = threading.Event(), []
 
     def handle(number: int, frame: types.FrameType | None) -> None:
@@ -201,31 +190,31 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     """Options of the command; raises `UserError`."""
     parser = cli.Parser("python -m poster_jax.data.download", __doc__, show_defaults=True)
     parser.add_argument("csv", help="MovieGenre.csv, with the columns imdbId, Genre and Poster")
-    parser.add_argument("dir", help="where the data set is built")
+    parser.add_argument("dir", help="folder that the data set is built in")
     whole, number = _above_zero(int), _above_zero(float)
     parser.add_argument("--jobs", type=whole, default=16, help="requests at once, over all hosts")
     parser.add_argument("--per-host", type=whole, default=4, help="requests at once to one host")
-    parser.add_argument("--attempts", type=whole, default=4, help="times that an address is asked in one run")
+    parser.add_argument("--attempts", type=whole, default=4, help="requests of one address in one run")
     parser.add_argument("--patience", type=whole, default=50, help="failures in a row after which a host is left alone")
-    parser.add_argument("--timeout", type=number, default=60.0, help="seconds for one request in all")
+    parser.add_argument("--timeout", type=number, default=60.0, help="seconds for one whole request")
     parser.add_argument("--idle", type=number, default=15.0, help="seconds without a byte, and to connect")
     parser.add_argument("--max-mb", type=number, default=10.0, help="largest poster")
     parser.add_argument("--first-pause", type=number, default=1.0, help="seconds of the first back-off; doubled each time")
-    parser.add_argument("--longest-pause", type=number, default=300.0, help="seconds; who asks for more is left alone")
+    parser.add_argument("--longest-pause", type=number, default=300.0, help="seconds; a host that asks for more is left alone")
     parser.add_argument("--placeholder", action="append", default=[], metavar="FILE", help='a picture that says "no picture"')
     parser.add_argument("--shared-by", type=whole, default=10, help="movies with one picture that make it a placeholder")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a host that may be private")
     return parser.parse_args(argv)
 
 
-def _above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
+def _above_zero(kind: type[Number]) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
         value = kind(text)
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} must be above zero")
         return value
 
-    parse.__name__ = kind.__name__  # what argparse calls it when the text is no number
+    parse.__name__ = kind.__name__  # argparse names it in the message for a text that is no number
     return parse
 
 

@@ -1,6 +1,6 @@
-"""Many posters at once: which request comes next, and what becomes of a movie when one ends.
+"""Crawler: downloads many posters at once, retries failures and tries a movie's other addresses.
 
-Requests run in threads; outcomes are handled by one, which alone writes the ledger and gives files their names.
+Requests run in threads. One thread handles their outcomes; only it writes the journal and renames files.
 """
 
 import concurrent.futures
@@ -15,14 +15,14 @@ from poster_jax.data.download import hosts, movies, request
 from poster_jax.data.download.journal import FAILED, KEPT, LOST, Entry, Journal
 
 MAX_REDIRECTS = 5
-# A file that is whole by the server's count and still a cut picture: it may have been caught while it was written.
+# A complete response with a truncated picture: the server may have read the file while it was being written.
 CUT_PICTURE = ("cut_file", "empty_file")
 TICK_SECS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One request to make: `url` is the CSV's, `at` what it leads to after `hops` redirects; `attempts` ended before."""
+    """One request to make: `url` is from the CSV, `at` is where `hops` redirects led; `attempts` have ended before it."""
 
     movie: movies.Movie
     url: str
@@ -33,7 +33,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """A checked poster that waits in `partial` for its name."""
+    """A checked poster in the temporary file `partial`."""
 
     partial: pathlib.Path
     content_hash: str
@@ -41,7 +41,7 @@ class Fetched:
 
 
 def ask(task: Request, limits: request.Limits, posters_dir: pathlib.Path, placeholders: frozenset[str]) -> Fetched | str:
-    """One request: a poster on disk, or the URL of a redirect; raises `fetch.Failure` or `fetch.Stopped`.
+    """Makes one request; returns a poster on disk or the URL of a redirect. Raises `request.Failure` or `request.Stopped`.
 
     `placeholders` are content hashes of pictures that say "no picture".
     """
@@ -52,7 +52,7 @@ def ask(task: Request, limits: request.Limits, posters_dir: pathlib.Path, placeh
         checked = images.check(answer.body)
     except images.BadImage as error:
         cut = error.reason in CUT_PICTURE
-        # Without a length the end of the connection is the end of the file, and nothing tells a cut from it.
+        # Without a length the end of the connection ends the file, so a cut connection looks like a short file.
         reason = error.reason if answer.declared or not cut else "cut"
         raise request.Failure(reason, error.detail, transient=cut) from error
     if checked.content_hash in placeholders:
@@ -63,45 +63,49 @@ def ask(task: Request, limits: request.Limits, posters_dir: pathlib.Path, placeh
 
 
 class Crawl:
-    """The tasks under way, the ledger, and what to do with each outcome; used by one thread."""
+    """The pending requests, the journal, and the handling of each outcome; not thread-safe."""
 
     def __init__(
         self,
-        ledger: Journal,
+        journal: Journal,
         posters_dir: pathlib.Path,
         limits: request.Limits,
         manners: hosts.Manners,
+        *,
         placeholders: frozenset[str],
         num_attempts: int,
     ) -> None:
         self.num_ended = self.num_kept = self.num_bytes = 0
-        self._ledger, self._posters_dir, self._limits = ledger, posters_dir, limits
-        self._schedule, self._num_attempts = hosts.Schedule(manners), num_attempts
+        self._journal, self._posters_dir, self._limits = journal, posters_dir, limits
+        self._schedule, self._num_attempts = hosts.Schedule[Request](manners), num_attempts
         self._placeholders = placeholders
 
     def add(self, movie: movies.Movie, url: str) -> None:
-        """A movie whose poster is to be asked for at one of its addresses."""
+        """Queues a request for a movie's poster at one of its addresses."""
         self._enqueue(Request(movie, url, url))
 
     def run(self, num_threads: int, tick: Callable[["Crawl"], object]) -> dict[str, str]:
-        """Works until nothing is left or the stop is set; {host: why} of those left alone. `tick` is called now and then."""
+        """Runs until all requests have ended or the stop is set; returns {host: why} of the hosts left alone.
+
+        `tick` is called after every round, at most TICK_SECS apart while requests run.
+        """
         stop = self._limits.stop
-        asked: dict[concurrent.futures.Future, tuple[str, Request]] = {}
+        running: dict[concurrent.futures.Future, tuple[str, Request]] = {}
         with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
             try:
-                while asked or not (stop.is_set() or self._schedule.is_over()):
-                    while len(asked) < num_threads and not stop.is_set() and (taken := self._schedule.take(time.monotonic())):
-                        future = pool.submit(ask, taken[1], self._limits, self._posters_dir, self._placeholders)
-                        asked[future] = taken
-                    if not asked:
+                while running or not (stop.is_set() or self._schedule.is_over()):
+                    while len(running) < num_threads and not stop.is_set() and (due := self._schedule.take(time.monotonic())):
+                        future = pool.submit(ask, due[1], self._limits, self._posters_dir, self._placeholders)
+                        running[future] = due
+                    if not running:
                         stop.wait(TICK_SECS)
-                    ended = concurrent.futures.wait(asked, TICK_SECS, concurrent.futures.FIRST_COMPLETED).done
+                    ended = concurrent.futures.wait(running, TICK_SECS, concurrent.futures.FIRST_COMPLETED).done
                     for future in ended:
-                        host, task = asked.pop(future)
+                        host, task = running.pop(future)
                         self._end(host, task, future)
                     tick(self)
             finally:
-                stop.set()  # a bug of ours must not wait for the network
+                stop.set()  # an exception must not wait for running requests
         return self._schedule.left_alone()
 
     def _enqueue(self, task: Request, not_before: float = 0.0) -> None:
@@ -138,8 +142,8 @@ class Crawl:
             size=picture.size,
             attempts=task.attempts + 1,
         )
-        # The line first: a file without a line would count as somebody else's, a line without a file is asked again.
-        self._ledger.add(entry)
+        # Write the line first: a file without a line would count as the user's own; a line without a file is requested again.
+        self._journal.add(entry)
         os.replace(picture.partial, movies.poster_path(self._posters_dir, task.movie.id))
         self.num_ended, self.num_kept, self.num_bytes = self.num_ended + 1, self.num_kept + 1, self.num_bytes + picture.size
 
@@ -150,15 +154,15 @@ class Crawl:
             self._enqueue(again, time.monotonic() + self._schedule.pause(attempts))
             return
         state = FAILED if failure.transient and failure.reason not in CUT_PICTURE else LOST
-        self._ledger.add(Entry(task.movie.id, task.url, state, failure.reason, failure.detail, attempts=attempts))
+        self._journal.add(Entry(task.movie.id, task.url, state, failure.reason, failure.detail, attempts=attempts))
         if url := self._another(task.movie, lost=state == LOST):
             self.add(task.movie, url)
         else:
             self.num_ended += 1
 
     def _another(self, movie: movies.Movie, lost: bool) -> str:
-        """A further address of the same movie, or ""; after a failure that may pass only one that was never asked."""
+        """Another address of the movie, or ""; after a temporary failure only one that was never requested."""
         if lost:
-            return movies.standing(movie, self._ledger, self._posters_dir).url
-        known = self._ledger.of_movie(movie.id)
+            return movies.find_status(movie, self._journal, self._posters_dir).url
+        known = self._journal.of_movie(movie.id)
         return next((url for url in movie.urls if url not in known), "")

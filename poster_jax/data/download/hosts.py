@@ -1,21 +1,26 @@
-"""Who may be asked when: few requests at once for each host, and long pauses for a host that asks for them.
+"""Schedule of requests by host: few at once for each host, and long pauses for a host that asks for them.
 
-Tasks wait here and not in threads, so that one slow host holds up no other.
+Tasks wait in the schedule and not in threads, so that a slow host does not delay the others.
 """
 
 import heapq
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
+
+Task = TypeVar("Task")
 
 
 @dataclass(frozen=True)
 class Manners:
-    """`per_host` requests at once; after a failure a pause of `base_secs`, doubled each time, up to `longest_secs`.
+    """How politely hosts are treated.
 
-    A host that asks for a longer pause than `longest_secs`, or fails `patience` times without a success in between, is left
-    alone for the rest of the run.
+    Attributes:
+        per_host: most requests at once to one host.
+        base_secs: the pause after a first failure; doubled after each further one.
+        longest_secs: the longest pause; a host that asks for a longer one is left alone for the rest of the run.
+        patience: number of failures in a row after which a host is left alone.
     """
 
     per_host: int
@@ -25,9 +30,9 @@ class Manners:
 
 
 @dataclass
-class _Host:
-    width: float
-    ready: deque = field(default_factory=deque)
+class _Host(Generic[Task]):
+    width: float  # requests allowed at once, rounded down
+    ready: deque[Task] = field(default_factory=deque)
     active: int = 0
     not_before: float = 0.0
     failures: int = 0
@@ -35,26 +40,26 @@ class _Host:
     left_alone: str = ""
 
 
-class Schedule:
-    """The tasks that wait, by host; times are seconds of one clock that the caller reads."""
+class Schedule(Generic[Task]):
+    """The waiting tasks by host; times are in seconds of the caller's clock."""
 
     def __init__(self, manners: Manners) -> None:
         self._manners = manners
-        self._hosts: dict[str, _Host] = {}
-        self._later: list[tuple[float, int, str, Any]] = []
+        self._hosts: dict[str, _Host[Task]] = {}
+        self._later: list[tuple[float, int, str, Task]] = []
         self._number = 0
         self._turn: deque[str] = deque()
 
-    def add(self, host: str, task: Any, not_before: float = 0.0) -> None:
-        """A task to be asked of `host`, at once or not before a time."""
+    def add(self, host: str, task: Task, not_before: float = 0.0) -> None:
+        """Adds a task for `host` that is due at once or at the time `not_before`."""
         if not_before:
             self._number += 1  # ties are broken by age, tasks are never compared
             heapq.heappush(self._later, (not_before, self._number, host, task))
         else:
             self._host(host).ready.append(task)
 
-    def take(self, now: float) -> tuple[str, Any] | None:
-        """The next (host, task) that may be asked, hosts in turn; the caller answers with `done`. None: nothing may be yet."""
+    def take(self, now: float) -> tuple[str, Task] | None:
+        """The next (host, task) that is due, hosts in turn; the caller must call `done` later. None if nothing is due yet."""
         while self._later and self._later[0][0] <= now:
             _, _, name, task = heapq.heappop(self._later)
             self._host(name).ready.append(task)
@@ -70,7 +75,7 @@ class Schedule:
     def done(
         self, name: str, now: float, *, failed: bool = False, overload: bool = False, wait_secs: float | None = None
     ) -> None:
-        """What became of a task that was taken: a transient failure or not, and what the host said of its load."""
+        """Reports the end of a task from `take`: `failed` for a temporary failure, `overload` if the host is overloaded."""
         host, manners = self._host(name), self._manners
         host.active -= 1
         if not failed:
@@ -81,30 +86,30 @@ class Schedule:
         if host.failures >= manners.patience:
             host.left_alone = f"it failed {host.failures} times in a row"
         if overload:
-            # One at a time until it answers again; answers under way may all say the same, and count once.
+            # One at a time until it answers again. Several running requests may report one overload, which counts once.
             if host.not_before <= now:
                 host.overloads += 1
             host.width = 1
             pause = self.pause(host.overloads) if wait_secs is None else wait_secs
             host.not_before = max(host.not_before, now + pause)
             if pause > manners.longest_secs:
-                host.left_alone = f"it wants to be asked again in {pause:.0f} s"
+                host.left_alone = f"it asked for a pause of {pause:.0f} s"
 
     def pause(self, attempts: int) -> float:
-        """Seconds to wait after so many failures, 1 or more; varied by half, so that retries do not come in step."""
+        """Seconds to wait after `attempts` (1 or more) failures; shortened at random by up to half, to spread retries."""
         doubled = self._manners.base_secs * 2.0 ** min(attempts - 1, 30)
         return min(doubled, self._manners.longest_secs) * random.uniform(0.5, 1.0)
 
     def is_over(self) -> bool:
-        """True when no task is left that may still be asked, those under way aside."""
+        """True if no waiting task can become due; running tasks do not count."""
         waiting = any(host.ready and not host.left_alone for host in self._hosts.values())
         return not waiting and not any(not self._host(name).left_alone for _, _, name, _ in self._later)
 
     def left_alone(self) -> dict[str, str]:
-        """{host: why} of the hosts that are not asked any more."""
+        """{host: why} of the hosts that get no more requests."""
         return {name: host.left_alone for name, host in self._hosts.items() if host.left_alone}
 
-    def _host(self, name: str) -> _Host:
+    def _host(self, name: str) -> _Host[Task]:
         if name not in self._hosts:
             self._hosts[name] = _Host(float(self._manners.per_host))
             self._turn.append(name)

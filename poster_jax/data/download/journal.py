@@ -1,7 +1,7 @@
-"""What became of every address of a download: an append-only file of JSON lines that a crash leaves readable.
+"""Journal of a download: the outcome of every address in an append-only JSON Lines file that survives a crash.
 
-The last line about an address holds. A line that a crash cut off is removed at the next start; one that cannot be read for
-another reason is passed over, and its address is asked again.
+The last line of an address is the valid one. A line truncated by a crash is removed at the next start. Any other unreadable
+line is skipped, and its address is requested again.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ KEPT, LOST, FAILED = "kept", "lost", "failed"
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One outcome: `kept` (a file of `size` bytes lies there), `lost` (asking again is no use) or `failed` (it may help).
+    """One outcome: `kept` (a file of `size` bytes was written), `lost` (permanent) or `failed` (worth retrying).
 
-    `url` is the one of the CSV, "" for a picture that was there before; `content_hash` is that of `images.CheckedImage`.
+    `url` is from the CSV, or "" for a picture that was in the folder before; `content_hash` is from `images.CheckedImage`.
     """
 
     id: int
@@ -37,10 +37,10 @@ class Journal:
     """The file, its lock and the latest entry of every (id, url)."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        """Reads the file, or begins it; raises `UserError` while another process holds it."""
+        """Reads or creates the file; raises `UserError` if another process has locked it."""
         self._file = open(path, "a+b")
         try:
-            # The operating system drops this lock when the process dies, however it dies.
+            # The operating system releases this lock when the process ends, however it ends.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
@@ -59,7 +59,7 @@ class Journal:
                 self._note(entry)
 
     def add(self, entry: Entry) -> None:
-        """Appends one line; it is with the operating system when this returns."""
+        """Appends one line and flushes it to the operating system."""
         self._file.write(json.dumps(dataclasses.asdict(entry)).encode() + b"\n")
         self._file.flush()
         self._note(entry)
@@ -74,7 +74,7 @@ class Journal:
             yield from by_url.values()
 
     def close(self) -> None:
-        """Writes what is left to write and gives up the lock."""
+        """Syncs the file to disk and releases the lock."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -1,4 +1,4 @@
-"""Which posters MovieGenre.csv points to, how each of them stands in the ledger of a download, and what is lost by genre."""
+"""The movies of MovieGenre.csv with their poster addresses, their status in a download, and losses by genre."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ NOT_ASKED = "not_asked"
 
 @dataclasses.dataclass(frozen=True)
 class Movie:
-    """A movie and the addresses its poster may be at, without repeats, in listed order."""
+    """A movie and the possible addresses of its poster, without repeats, in listed order."""
 
     id: int
     genres: tuple[str, ...]
@@ -25,8 +25,8 @@ class Movie:
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
-    """How a movie stands: `state` as in the ledger; `url` is what to ask next, "" when there is nothing to ask."""
+class Status:
+    """The status of a movie: `state` as in the journal; `url` is the address to request next, "" if there is none."""
 
     state: str
     reason: str = ""
@@ -35,7 +35,7 @@ class Standing:
 
 
 def read_movies(csv_path: str | os.PathLike) -> tuple[list[Movie], int]:
-    """The movies of a MovieGenre.csv by id, and the number of rows whose imdbId is none.
+    """(the movies of a MovieGenre.csv in order of id, the number of rows without a valid imdbId).
 
     Columns imdbId, Genre and Poster, ISO-8859-1. Rows that repeat an imdbId are merged: genres and addresses are unions. Raises
     `UserError`.
@@ -56,29 +56,29 @@ def read_movies(csv_path: str | os.PathLike) -> tuple[list[Movie], int]:
 
 
 def poster_path(posters_dir: pathlib.Path, id_: int) -> pathlib.Path:
-    """Where the poster of a movie lies."""
+    """The path of a movie's poster."""
     return posters_dir / f"{id_}.jpg"
 
 
-def standing(movie: Movie, ledger: Journal, posters_dir: pathlib.Path) -> Standing:
-    """What the ledger says of a movie; a kept file that is gone, or of another size, is not kept.
+def find_status(movie: Movie, journal: Journal, posters_dir: pathlib.Path) -> Status:
+    """The status of a movie by the journal; an entry `kept` counts only if the file exists with its size.
 
-    A poster that came from an address which the CSV no longer names stays.
+    A poster from an address that is no longer in the CSV stays valid.
     """
-    entries = ledger.of_movie(movie.id)
+    entries = journal.of_movie(movie.id)
     for entry in entries.values():
         if entry.state == KEPT and _has_size(poster_path(posters_dir, movie.id), entry.size):
-            return Standing(KEPT)
+            return Status(KEPT)
     if not movie.urls:
-        return Standing(LOST, "no_address", "the column Poster is empty")
+        return Status(LOST, "no_address", "the column Poster is empty")
     for url in movie.urls:
         entry = entries.get(url)
         if entry is None or entry.state == KEPT:
-            return Standing(FAILED, NOT_ASKED, "", url)
+            return Status(FAILED, NOT_ASKED, "", url)
         if entry.state == FAILED:
-            return Standing(FAILED, entry.reason, entry.detail, url)
+            return Status(FAILED, entry.reason, entry.detail, url)
     last = entries[movie.urls[-1]]
-    return Standing(LOST, last.reason, last.detail)
+    return Status(LOST, last.reason, last.detail)
 
 
 def _has_size(path: pathlib.Path, size: int) -> bool:
@@ -88,12 +88,12 @@ def _has_size(path: pathlib.Path, size: int) -> bool:
         return False
 
 
-def summarize(movies: Sequence[Movie], standings: Sequence[Standing], num_bad_rows: int) -> dict[str, Any]:
-    """Counts ready for JSON: movies by state, losses and failures by reason, and all of it by genre, most losses first."""
+def summarize(movies: Sequence[Movie], statuses: Sequence[Status], num_bad_rows: int) -> dict[str, Any]:
+    """Counts, ready for JSON: movies by state, losses and failures by reason, states by genre (most missing first)."""
     genres: dict[str, Counter] = {}
-    for movie, at in zip(movies, standings, strict=True):
+    for movie, status in zip(movies, statuses, strict=True):
         for genre in movie.genres:
-            genres.setdefault(genre, Counter()).update((at.state, "movies"))
+            genres.setdefault(genre, Counter()).update((status.state, "movies"))
     rows = [
         {
             "genre": genre,
@@ -102,33 +102,37 @@ def summarize(movies: Sequence[Movie], standings: Sequence[Standing], num_bad_ro
         }
         for genre, counts in sorted(genres.items(), key=lambda item: (item[1][KEPT] - item[1]["movies"], item[0]))
     ]
-    states = Counter(at.state for at in standings)
+    states = Counter(status.state for status in statuses)
     return {
         "movies": len(movies),
         "rows_with_a_bad_id": num_bad_rows,
         **{state: states[state] for state in (KEPT, LOST, FAILED)},
-        "lost_by_reason": dict(Counter(at.reason for at in standings if at.state == LOST).most_common()),
-        "failed_by_reason": dict(Counter(at.reason for at in standings if at.state == FAILED).most_common()),
+        "lost_by_reason": _count_reasons(statuses, LOST),
+        "failed_by_reason": _count_reasons(statuses, FAILED),
         "genres": rows,
     }
 
 
-def missing_table(movies: Sequence[Movie], standings: Sequence[Standing]) -> pd.DataFrame:
-    """The movies without a poster in the columns of a catalog's ledger: id, reason, genres, detail."""
+def _count_reasons(statuses: Sequence[Status], state: str) -> dict[str, int]:
+    return dict(Counter(status.reason for status in statuses if status.state == state).most_common())
+
+
+def missing_table(movies: Sequence[Movie], statuses: Sequence[Status]) -> pd.DataFrame:
+    """The movies without a poster, with the columns of `catalog.Catalog.refused`: id, reason, genres, detail."""
     rows = [
-        (str(movie.id), at.reason, "|".join(movie.genres), at.detail)
-        for movie, at in zip(movies, standings, strict=True)
-        if at.state != KEPT
+        (str(movie.id), status.reason, "|".join(movie.genres), status.detail)
+        for movie, status in zip(movies, statuses, strict=True)
+        if status.state != KEPT
     ]
     return pd.DataFrame(rows, columns=["id", "reason", "genres", "detail"], dtype=object)
 
 
 def describe(summary: dict[str, Any]) -> list[str]:
-    """A summary as lines for a person."""
+    """A summary as lines of text."""
     lines = [f"{summary[KEPT]} of {summary['movies']} movies have their poster"]
     if summary["rows_with_a_bad_id"]:
         lines[0] += f"; {summary['rows_with_a_bad_id']} rows have no usable imdbId"
-    for state, words in ((LOST, "lost for good"), (FAILED, "to be asked again")):
+    for state, words in ((LOST, "lost for good"), (FAILED, "to be requested again")):
         if summary[state]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in summary[f"{state}_by_reason"].items())
             lines.append(f"{summary[state]} {words}: {reasons}")

@@ -1,8 +1,8 @@
-"""One HTTP request that cannot be led astray: bounded in time and size, and never sent to a private address unless told to.
+"""One safe HTTP request: bounded in time and size, and never sent to a private address unless the host is allowed.
 
-The name is resolved once, every address it has is judged, and the connection goes to the address that was judged: urllib and
-requests resolve again when they connect, and by then a name can mean another machine. Proxies are not used, because behind one
-the address connected to is the proxy's choice.
+The name is resolved once, all its addresses are checked, and the connection goes to a checked address. urllib and requests
+resolve the name again when they connect, and by then it can point to another machine. Proxies are not used, because a proxy
+chooses the address itself.
 """
 
 import contextlib
@@ -19,23 +19,26 @@ import time
 import urllib.parse
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 USER_AGENT = "poster_jax (research; downloads the posters of MovieGenre.csv)"
 PORTS = {"http": 80, "https": 443}
 REDIRECTS = (301, 302, 303, 307, 308)
-# RFC 6585 section 4, RFC 9110 sections 15.5.9 and 15.6, RFC 8470: worth asking again. 404 and the like are not.
+# RFC 6585 section 4, RFC 9110 sections 15.5.9 and 15.6, RFC 8470: worth retrying. 404 and similar are not.
 TRANSIENT_STATUSES = (408, 425, 429)
 CHUNK_BYTES = 1 << 16
-POLL_SECS = 0.5  # how soon a stop is seen while nothing arrives
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address that is meant
+POLL_SECS = 0.5  # longest delay of a stop while nothing arrives
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are the IPv4 address
 
 
 class Failure(Exception):
-    """No picture came: `reason` is a snake_case word for the ledger, `detail` a phrase.
+    """No picture was received.
 
-    `transient` says that asking again may help, `overload` that the host wants fewer requests, `wait_secs` after how long it
-    may be asked again (None: it did not say).
+    Attributes:
+        reason: a snake_case word for the journal.
+        detail: a phrase.
+        transient: whether a retry may succeed.
+        overload: whether the host asks for fewer requests.
+        wait_secs: the pause that the host asks for; None if it names none.
     """
 
     def __init__(
@@ -47,12 +50,12 @@ class Failure(Exception):
 
 
 class Stopped(Exception):
-    """The stop that was handed in was set while waiting for the network."""
+    """`Limits.stop` was set during the request."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take; `allow_hosts` are names or addresses, as written in a URL, that may be private."""
+    """Limits of one request; `allow_hosts` are names or addresses, as written in a URL, that may be private."""
 
     total_secs: float
     idle_secs: float
@@ -79,7 +82,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """Either a body (`redirect` is "") or the URL that the server points to; `declared`: it said where the body ends."""
+    """A body (`redirect` is "") or the URL of a redirect; `declared` is whether the server declared the end of the body."""
 
     body: bytes = b""
     declared: bool = False
@@ -87,7 +90,7 @@ class Answer:
 
 
 def parse_url(url: str) -> Target:
-    """Raises `Failure`, bad_address, for what is not a plain http or https URL."""
+    """The parts of a URL; raises `Failure` with reason bad_address if it is not a plain http or https URL."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
@@ -97,19 +100,19 @@ def parse_url(url: str) -> Target:
     if scheme not in PORTS:
         raise Failure("bad_address", f"{url!r} is neither http nor https")
     if not re.fullmatch(r"[^\s\x00-\x1f\\]+", host) or port == 0:
-        raise Failure("bad_address", f"{url!r} names no host and port that can be asked")
+        raise Failure("bad_address", f"{url!r} has no valid host and port")
     path = urllib.parse.quote(parts.path or "/", safe="%/:@!$&'()*+,;=~")
     query = "?" + urllib.parse.quote(parts.query, safe="%/:@!$&'()*+,;=~?") if parts.query else ""
     return Target(scheme, host, PORTS[scheme] if port is None else port, path + query)
 
 
 def is_public(address: str) -> bool:
-    """May this IP address be asked: not loopback, private, link-local, shared, multicast, reserved or unspecified?
+    """Whether an IP address is not loopback, private, link-local, shared, multicast, reserved or unspecified.
 
-    An IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4) is judged by that one.
+    For an IPv6 address that embeds an IPv4 one (mapped, NAT64, 6to4) the answer is that of the IPv4 address.
     """
-    ip: Any = ipaddress.ip_address(address)
-    if ip.version == 6:
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
         if ip in NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
@@ -121,8 +124,8 @@ def is_public(address: str) -> bool:
     return ip.is_global and not never
 
 
-def resolve(target: Target, limits: Limits) -> list[tuple[Any, str]]:
-    """(family, IP address) of a host, in the system's order; raises `Failure` if any of them may not be asked."""
+def resolve(target: Target, limits: Limits) -> list[tuple[socket.AddressFamily, str]]:
+    """(family, IP address) of a host, in the system's order; raises `Failure` if any of them is forbidden."""
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -136,9 +139,9 @@ def resolve(target: Target, limits: Limits) -> list[tuple[Any, str]]:
 
 
 def fetch(url: str, limits: Limits) -> Answer:
-    """One GET without following redirects; raises `Failure` or `Stopped`, and nothing else for what a server can do.
+    """One GET without following redirects; whatever the server does, it raises only `Failure` or `Stopped`.
 
-    Only the resolver has time limits of its own; everything after it ends within `total_secs`.
+    Resolving the name has the system's own time limits; everything after it ends within `total_secs`.
     """
     target = parse_url(url)
     addresses = resolve(target, limits)
@@ -159,7 +162,7 @@ def fetch(url: str, limits: Limits) -> Answer:
 
 
 def parse_retry_after(text: str | None, date: str | None) -> float | None:
-    """Seconds of a Retry-After header (seconds or an HTTP date, counted from the server's own Date); None if unreadable."""
+    """Seconds to wait by a Retry-After header (seconds, or an HTTP date relative to the header Date); None if unreadable."""
     if text is None:
         return None
     if re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
@@ -179,21 +182,21 @@ def _parse_date(text: str) -> datetime | None:
 
 
 class _Wire:
-    """What http.client needs of a socket, with a deadline for the whole exchange instead of one for every read."""
+    """The socket methods that http.client needs, with one deadline for the whole exchange instead of one for each read."""
 
-    def __init__(self, sock: Any, limits: Limits, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, limits: Limits, deadline: float) -> None:
         self._sock, self._limits, self._deadline = sock, limits, deadline
 
     def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(_left(self._deadline, self._limits.idle_secs))
+        self._sock.settimeout(_remaining_secs(self._deadline, self._limits.idle_secs))
         self._sock.sendall(data)
 
-    def receive_into(self, buffer: Any) -> int:
+    def receive_into(self, buffer: memoryview) -> int:
         idle_until = time.monotonic() + self._limits.idle_secs
         while True:
             if self._limits.stop.is_set():
                 raise Stopped
-            self._sock.settimeout(_left(min(idle_until, self._deadline), POLL_SECS))
+            self._sock.settimeout(_remaining_secs(min(idle_until, self._deadline), POLL_SECS))
             with contextlib.suppress(TimeoutError):
                 return self._sock.recv_into(buffer)
 
@@ -201,7 +204,7 @@ class _Wire:
         return io.BufferedReader(_Reader(self))
 
     def close(self) -> None:
-        """Nothing: http.client closes its socket before a body without a length is read."""
+        """Does nothing: http.client closes its socket before it reads a body without a length."""
 
     def hang_up(self) -> None:
         self._sock.close()
@@ -214,15 +217,15 @@ class _Reader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         return self._wire.receive_into(buffer)
 
 
-def _left(deadline: float, most: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _remaining_secs(deadline: float, most: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
         raise TimeoutError("the answer took too long")
-    return min(left, most)
+    return min(remaining, most)
 
 
 @functools.cache
@@ -230,16 +233,16 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _connect(target: Target, addresses: list[tuple[Any, str]], limits: Limits, deadline: float) -> _Wire:
-    """Connects to the first address that answers; the certificate must be that of the name."""
+def _connect(target: Target, addresses: list[tuple[socket.AddressFamily, str]], limits: Limits, deadline: float) -> _Wire:
+    """Connects to the first address that answers; a TLS certificate must match the host name."""
     problem: OSError = OSError("it has no address")
     for family, address in addresses:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(_left(deadline, limits.idle_secs))
+            sock.settimeout(_remaining_secs(deadline, limits.idle_secs))
             sock.connect((address, target.port))
             if target.scheme == "https":
-                sock.settimeout(_left(deadline, limits.idle_secs))
+                sock.settimeout(_remaining_secs(deadline, limits.idle_secs))
                 sock = _tls().wrap_socket(sock, server_hostname=target.host)
             return _Wire(sock, limits, deadline)
         except OSError as error:
@@ -269,7 +272,7 @@ def _redirect(response: http.client.HTTPResponse, url: str) -> str:
     if not location:
         raise Failure("bad_redirect", f"status {response.status} without a Location")
     try:
-        # http.client reads headers as ISO-8859-1; the address in one is UTF-8, if it is not ASCII
+        # http.client decodes headers as ISO-8859-1, but a non-ASCII address in one is UTF-8.
         return urllib.parse.urljoin(url, location.encode("iso-8859-1").decode("utf-8", "replace"))
     except ValueError as error:
         raise Failure("bad_redirect", f"{location!r}: {error}") from error

@@ -1,4 +1,4 @@
-"""The downloader against a server with every fault: nothing is lost, nothing false is kept, nothing private is asked."""
+"""The downloader against a server with every fault: it loses no poster, keeps no false one and contacts no private address."""
 
 import csv
 import errno
@@ -40,18 +40,18 @@ def write_csv(path: pathlib.Path, rows: Rows) -> pathlib.Path:
 
 
 def run(tmp_path: pathlib.Path, rows: Rows, *options: str) -> tuple[int, dict[int, tuple[str, str]], pathlib.Path]:
-    """Exit code, {imdbId: (state, reason)} of the movies, and DIR; again with equal rows is a second run."""
+    """Exit code, {imdbId: (state, reason)} of the movies, and DIR; another call with equal rows continues the download."""
     out_dir = tmp_path / "set"
     code = download.main([str(write_csv(tmp_path / "movies.csv", rows)), str(out_dir), *FAST, *options])
     movies, _ = movies_lib.read_movies(out_dir / "MovieGenre.csv")
-    ledger = Journal(out_dir / "downloads.jsonl")
-    stands = {movie.id: movies_lib.standing(movie, ledger, out_dir / "posters") for movie in movies}
-    ledger.close()
-    return code, {id_: (at.state, at.reason) for id_, at in stands.items()}, out_dir
+    journal = Journal(out_dir / "downloads.jsonl")
+    statuses = {movie.id: movies_lib.find_status(movie, journal, out_dir / "posters") for movie in movies}
+    journal.close()
+    return code, {id_: (status.state, status.reason) for id_, status in statuses.items()}, out_dir
 
 
 def posters(out_dir: pathlib.Path) -> dict[int, bytes]:
-    """Everything that lies in posters/, whatever it is called."""
+    """{number in the file name: content} of all files in posters/."""
     return {int(path.stem): path.read_bytes() for path in (out_dir / "posters").iterdir()}
 
 
@@ -99,7 +99,7 @@ def test_what_is_lost_is_counted_by_genre(tmp_path: pathlib.Path, capsys: pytest
         rows = [(1, "Drama|Horror", b), (1, "Crime", a), (2, "Drama", b), (3, "Drama", c), (4, "Horror", ""), (0, "Drama", a)]
         code, ends, out_dir = run(tmp_path, rows)
     assert code == 75
-    # The first row of movie 1 is a dead link, its second one is not.
+    # Of movie 1 the first row has a dead link, the second one has not.
     assert ends == {
         1: ("kept", ""),
         2: ("lost", "http_404"),
@@ -120,9 +120,9 @@ def test_what_is_lost_is_counted_by_genre(tmp_path: pathlib.Path, capsys: pytest
             {"genre": "Crime", "movies": 1, "kept": 1, "lost": 0, "failed": 0, "share_missing": 0.0},
         ],
     }
-    said = capsys.readouterr().out
-    assert "1 of 4 movies have their poster; 1 rows" in said
-    assert "66.7%" in said and "Crime" not in said
+    message = capsys.readouterr().out
+    assert "1 of 4 movies have their poster; 1 rows" in message
+    assert "66.7%" in message and "Crime" not in message
     with (out_dir / "lost.csv").open() as file:
         assert [(row["id"], row["reason"], row["genres"]) for row in csv.DictReader(file)] == [
             ("2", "http_404", "Drama"),
@@ -133,7 +133,7 @@ def test_what_is_lost_is_counted_by_genre(tmp_path: pathlib.Path, capsys: pytest
 
 @pytest.mark.parametrize("as_date", [False, True])
 def test_a_host_that_asks_for_a_pause_gets_it(as_date: bool, tmp_path: pathlib.Path) -> None:
-    # The server's clock is a year behind: what counts is the time between its two dates.
+    # The server's clock is a year behind. Only the difference of its two dates matters.
     now = datetime(2025, 1, 1, tzinfo=UTC)
     dates = f"Retry-After: {format_datetime(now.replace(second=1), usegmt=True)}\r\nDate: {format_datetime(now, usegmt=True)}"
     busy = faults.always(status="429 Too Many Requests", headers=(dates if as_date else "Retry-After: 1") + "\r\n")
@@ -230,21 +230,21 @@ def start(csv_path: pathlib.Path, out_dir: pathlib.Path) -> subprocess.Popen:
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_or_stopped_in_the_middle_it_goes_on(kind: signal.Signals, tmp_path: pathlib.Path) -> None:
     behaviours = {str(n): faults.slowly(faults.always(faults.picture(n)), 0.03) for n in range(60)}
-    ledger_path = tmp_path / "set" / "downloads.jsonl"
+    journal_path = tmp_path / "set" / "downloads.jsonl"
     with faults.serving(behaviours) as server:
         rows = [(1 + n, "Drama", server.url(str(n))) for n in range(60)]
         process = start(write_csv(tmp_path / "movies.csv", rows), tmp_path / "set")
-        processes.wait_until(process, lambda: ledger_path.exists() and ledger_path.read_bytes().count(b"\n") >= 10)
+        processes.wait_until(process, lambda: journal_path.exists() and journal_path.read_bytes().count(b"\n") >= 10)
         process.send_signal(kind)
-        code, said = processes.finish(process)
-        done = {json.loads(line)["id"] for line in ledger_path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")}
+        code, message = processes.finish(process)
+        done = {json.loads(line)["id"] for line in journal_path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")}
         assert 10 <= len(done) < 60
         if kind == signal.SIGTERM:
-            assert code == 75 and "stopped by SIGTERM; run the same command to go on" in said
-            assert "Traceback" not in said
+            assert code == 75 and "stopped by SIGTERM; run the same command to go on" in message
+            assert "Traceback" not in message
         else:
             assert code == -signal.SIGKILL
-            with ledger_path.open("ab") as file:
+            with journal_path.open("ab") as file:
                 file.write(b'{"id": 60, "url": "http://12')
         server.asked.clear()
         code, ends, out_dir = run(tmp_path, rows, "--per-host=20")
@@ -290,11 +290,11 @@ def test_a_mistake_gets_one_sentence(
     (tmp_path / "taken").mkdir()
     write_csv(tmp_path / "taken" / "MovieGenre.csv", [(2, "Drama", "")])
     assert download.main(arguments) == 2
-    said = capsys.readouterr().err
-    assert says in said and said.startswith("poster_jax: ") and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert says in message and message.startswith("poster_jax: ") and message.count("\n") == 1
 
 
-def test_a_full_disk_is_told_and_a_bug_of_ours_keeps_its_traceback(
+def test_a_full_disk_is_reported_and_a_bug_of_ours_keeps_its_traceback(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with faults.serving({str(n): faults.always(GOOD) for n in range(20)}) as server:
@@ -330,4 +330,4 @@ def test_a_pause_is_also_asked_for_by_an_error_of_the_server(
         assert code == 75
         assert set(ends.values()) == {("failed", "not_asked")}
         assert sum(server.asked.values()) == 1
-        assert "127.0.0.1 is left alone in this run: it wants to be asked again in 3600 s" in capsys.readouterr().out
+        assert "127.0.0.1 is left alone in this run: it asked for a pause of 3600 s" in capsys.readouterr().out

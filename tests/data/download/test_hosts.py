@@ -1,4 +1,4 @@
-"""Whose turn it is, and what is kept of what was asked."""
+"""The schedule of hosts, and the journal of outcomes."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ from poster_jax.data.download.journal import Entry, Journal
 
 def test_hosts_take_turns_and_one_that_rests_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda low, high: high)
-    schedule = hosts.Schedule(hosts.Manners(per_host=2, base_secs=1.0, longest_secs=10.0, patience=5))
+    schedule = hosts.Schedule[str](hosts.Manners(per_host=2, base_secs=1.0, longest_secs=10.0, patience=5))
     for name in "aaabb":
         schedule.add(name, f"{name} task")
     assert [schedule.take(0.0) for _ in range(5)] == [("a", "a task"), ("b", "b task")] * 2 + [None]
@@ -35,20 +35,20 @@ def test_hosts_take_turns_and_one_that_rests_holds_up_no_other(monkeypatch: pyte
     assert list(schedule.left_alone()) == ["a"]
 
 
-def test_the_ledger_survives_a_torn_line_and_strange_ones(tmp_path: pathlib.Path) -> None:
+def test_the_journal_survives_a_torn_line_and_strange_ones(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "downloads.jsonl"
-    ledger = Journal(path)
-    ledger.add(Entry(1, "u", "failed", "timeout"))
-    ledger.add(Entry(1, "u", "kept", size=3))
+    journal = Journal(path)
+    journal.add(Entry(1, "u", "failed", "timeout"))
+    journal.add(Entry(1, "u", "kept", size=3))
     with pytest.raises(errors.UserError, match="in use"):
         Journal(path)
-    ledger.close()
+    journal.close()
     whole = path.read_bytes()
     strange = b'\xff\xfe\n[]\n{"id": "1", "url": "u", "state": "kept"}\n{"id": 2, "url": "u", "state": "best"}\n{"a": 1}\n'
     path.write_bytes(whole + strange + b'{"id": 3, "url": "u", "st')
-    ledger = Journal(path)
-    assert ledger.num_unreadable == 5
-    assert [(entry.id, entry.state, entry.size) for entry in ledger.entries()] == [(1, "kept", 3)]
-    ledger.add(Entry(3, "u", "lost"))
-    ledger.close()
+    journal = Journal(path)
+    assert journal.num_unreadable == 5
+    assert [(entry.id, entry.state, entry.size) for entry in journal.entries()] == [(1, "kept", 3)]
+    journal.add(Entry(3, "u", "lost"))
+    journal.close()
     assert path.read_bytes().startswith(whole + strange + b'{"id": 3, "url": "u", "state": "lost"')

@@ -1,4 +1,4 @@
-"""One request: who may be asked, by which address and name, and for how long a host asks to be left alone."""
+"""One request: allowed addresses, the address and name that are used, and the pause that a host asks for."""
 
 import errno
 import pathlib
@@ -15,7 +15,7 @@ from tests.helpers import poster_server as faults
 
 GOOD = faults.picture(0)
 
-# What may never be asked, in the spellings that resolvers take.
+# Forbidden addresses, in the spellings that resolvers accept.
 PRIVATE_URLS = (
     "http://127.0.0.1/a.jpg",
     "http://127.1/",
@@ -84,7 +84,7 @@ def test_a_broken_url_is_lost_and_not_tried_again(url: str) -> None:
 
 
 def resolving(answers: dict[str, list[list[str]]], asked: list[str]) -> Any:
-    """A getaddrinfo that gives a name's answers in turn."""
+    """A getaddrinfo that returns a name's answers one after another."""
 
     def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
         asked.append(host)
@@ -105,7 +105,7 @@ def test_a_name_that_means_a_private_address_is_refused(found: list[str], monkey
 def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     connected: list[Any] = []
-    # A name that turns private between the check and the connection, as in DNS rebinding.
+    # The name becomes private between the check and the connection, as in DNS rebinding.
     monkeypatch.setattr(socket, "getaddrinfo", resolving({"rebind.example": [["93.184.216.34"], ["127.0.0.1"]]}, asked))
 
     class Refusing:
