@@ -9,12 +9,12 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from tests.helpers import suite_cache, written_run
+from tests.helpers.skips import SHARED_DIR, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-SHARED_DIR = pathlib.Path(__file__).resolve().parents[2] / "shared"
 # For the processes that tests start; JAX has read the environment of this one already.
 os.environ.update(suite_cache.variables())
 if suite_cache.variables():

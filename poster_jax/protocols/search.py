@@ -132,8 +132,14 @@ def count_epochs(config: config_lib.Config, num_trials: int, num_folds: int) -> 
 def open_bar(num_epochs: int) -> tqdm.tqdm:
     """A progress bar over epochs of networks; elsewhere than on a terminal it prints once a minute."""
     interval = 0.1 if sys.stderr.isatty() else QUIET_SECS
-    bounds = {"mininterval": interval, "maxinterval": max(10, interval)}
-    return tqdm.tqdm(total=num_epochs, unit="epoch", disable=not multihost.is_main(), dynamic_ncols=True, **bounds)
+    return tqdm.tqdm(
+        total=num_epochs,
+        unit="epoch",
+        disable=not multihost.is_main(),
+        mininterval=interval,
+        maxinterval=max(10, interval),
+        dynamic_ncols=True,
+    )
 
 
 def make_plan(config: config_lib.Config, num_train: int) -> groups.Plan:

@@ -42,9 +42,9 @@ def key(jaxlib: str, processor: str) -> str:
     return f"jaxlib-{jaxlib}-{hashlib.sha256(processor.encode()).hexdigest()[:16]}"
 
 
-def variables() -> dict[str, str]:
+def variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """JAX's settings, as environment variables, so that the processes that tests start have them too."""
-    folder = root()
+    folder = root(environment)
     if folder is None:
         return {}
     return {

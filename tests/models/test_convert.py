@@ -5,7 +5,9 @@ import json
 import os
 import pathlib
 import pickle
+import sys
 import zipfile
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from flax import traverse_util
 
 from poster_jax import errors
 from poster_jax.models import convert, mobilenet_v2, pretrained, weight_files
+from tests.models.test_mobilenet_v2_parity import state_dict
 
 WIDTH = 0.35
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
@@ -205,8 +208,56 @@ def test_no_pickle_is_ever_run(tmp_path: pathlib.Path, body: pretrained.Pretrain
     assert marker.exists(), "the payload is harmless, so the test shows nothing"
 
 
-def test_a_pth_file_with_code_is_refused_by_weights_only(tmp_path: pathlib.Path) -> None:
-    torch = pytest.importorskip("torch")
+class Tensor(np.ndarray):
+    """What a torch.Tensor has that the reader asks for."""
+
+    def float(self) -> "Tensor":
+        return self.astype(np.float32)
+
+    def numpy(self) -> np.ndarray:
+        return np.asarray(self)
+
+
+def load_as_torch(path: pathlib.Path, *, map_location: str, weights_only: bool = False) -> Any:
+    """torch.load: everything in a file is unpickled, or, with `weights_only`, nothing but tensors is."""
+
+    class Arrays(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if module.split(".")[0] in ("numpy", __name__.split(".")[0]):
+                return super().find_class(module, name)
+            raise pickle.UnpicklingError(f"Weights only load failed: {module}.{name}")
+
+    with open(path, "rb") as file:
+        return (Arrays if weights_only else pickle.Unpickler)(file).load()
+
+
+def test_a_pth_file_is_read_as_arrays_and_code_in_it_is_not_run(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for torch, whose `load` runs what it is not forbidden to run; the real one is below."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load_as_torch, Tensor=Tensor))
+    arrays = {name: array.view(Tensor) for name, array in state_dict(WIDTH, np.random.default_rng(0)).items()}
+    good, armed, other = (tmp_path / f"{name}.pth" for name in ("good", "armed", "other"))
+    good.write_bytes(pickle.dumps(arrays))
+    loaded = convert.load(f"torchvision:{good}")
+    kernel = np.asarray(arrays["features.0.0.weight"])
+    np.testing.assert_array_equal(loaded.variables["params"]["stem"]["kernel"], kernel.transpose(2, 3, 1, 0))
+    other.write_bytes(pickle.dumps([*arrays.values()]))
+    assert "is not a state_dict" in refusal(f"torchvision:{other}")
+    armed.write_bytes(pickle.dumps({**arrays, "features.0.0.weight": Payload(tmp_path / "ran")}))
+    assert "could run code" in refusal(f"torchvision:{armed}")
+    assert not (tmp_path / "ran").exists()
+    load_as_torch(armed, map_location="cpu")
+    assert (tmp_path / "ran").exists(), "the payload is harmless, so the test shows nothing"
+
+
+def test_torch_itself_reads_the_arrays_of_a_pth_file_and_refuses_its_code(tmp_path: pathlib.Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is too large to install for every run of the tests")
+    arrays = state_dict(WIDTH, np.random.default_rng(0))
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, tmp_path / "good.pth")
+    loaded = convert.load(f"torchvision:{tmp_path / 'good.pth'}")
+    kernel = arrays["features.0.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(loaded.variables["params"]["stem"]["kernel"], kernel)
     torch.save({"features.0.0.weight": Payload(tmp_path / "ran")}, tmp_path / "armed.pth")
     assert "could run code" in refusal(f"torchvision:{tmp_path / 'armed.pth'}")
     assert not (tmp_path / "ran").exists()

@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 
 from poster_jax.models import mobilenet_v2, weight_files
+from tests.helpers import make_torch_golden
 from tests.models.test_mobilenet_v2 import build, distance
 
 TOLERANCE = 1e-4
@@ -232,18 +233,54 @@ def test_torchvision_weights_give_its_forward_pass(tmp_path: pathlib.Path) -> No
     assert distance(ours["map"], theirs) < TOLERANCE
 
 
-def test_torchvision_itself_agrees(tmp_path: pathlib.Path) -> None:
-    torch = pytest.importorskip("torch")
-    torchvision = pytest.importorskip("torchvision")
-    theirs = torchvision.models.mobilenet_v2(width_mult=0.35).eval()
-    arrays = state_dict(0.35, np.random.default_rng(0))
-    arrays |= {k: v.numpy() for k, v in theirs.state_dict().items() if k.startswith("classifier")}
-    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    torch.save(theirs.state_dict(), tmp_path / "body.pth")
-    loaded = weight_files.load(f"torchvision:{tmp_path / 'body.pth'}")
-    x = np.random.default_rng(1).uniform(0, 1, (2, 64, 96, 3)).astype(np.float32)
-    mean, std = np.float32(loaded.input_mean), np.float32(loaded.input_std)
-    with torch.no_grad():
-        features = theirs.features(torch.from_numpy(np.moveaxis((x - mean) / std, 3, 1).copy())).numpy()
-    ours, _ = outputs(build(**loaded.fields()), loaded.variables, x, False)
-    assert distance(ours["map"], np.moveaxis(features, 1, 3)) < TOLERANCE
+class TorchvisionBody:
+    """What torchvision gave for drawn images, and the same weights as we read them."""
+
+    def __init__(self, folder: pathlib.Path, width: float, size: tuple[int, int]) -> None:
+        with np.load(make_torch_golden.path_of(width, size)) as file:
+            self.outputs = dict(file)
+        shapes = {name: array.shape for name, array in state_dict(width, np.random.default_rng(0)).items()}
+        names = self.outputs.pop("names")
+        assert make_torch_golden.digest(shapes.items()) == names, "the names written down here are not torchvision's"
+        assert str(self.outputs.pop("versions")).startswith("torch ")
+        arrays = {name: make_torch_golden.draw(name, shape) for name, shape in shapes.items()}
+        path = write_safetensors(folder / f"body_{width}.safetensors", arrays)
+        self.loaded = weight_files.load(f"torchvision:{path}")
+        self.x = make_torch_golden.images(size)
+
+    def distances(self, variables: Any, **changes: Any) -> dict[str, float]:
+        """{unit or block: how far ours is from theirs}, of our network with these weights and changed fields."""
+        ours, _ = outputs(build(**{**self.loaded.fields(), **changes}), variables, self.x, False)
+        ours.pop("pooled")
+        assert ours.keys() == self.outputs.keys() and len(ours) == 1 + 2 + 17 + 50
+        picked = {name: make_torch_golden.picked(name, np.asarray(value)) for name, value in ours.items()}
+        return {name: distance(picked[name], theirs) for name, theirs in self.outputs.items()}
+
+
+@pytest.fixture(scope="module")
+def torchvision_body(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return functools.cache(functools.partial(TorchvisionBody, tmp_path_factory.mktemp("torchvision")))
+
+
+@pytest.mark.parametrize(("width", "size"), make_torch_golden.CASES)
+def test_every_output_agrees_with_torchvision_itself(torchvision_body: Any, width: float, size: tuple[int, int]) -> None:
+    body = torchvision_body(width, size)
+    reached = body.distances(body.loaded.variables)
+    print(f"torchvision, width {width}, {size}: worst {max(reached.values()):.1e}")
+    assert body.loaded.width == width and max(reached.values()) < TOLERANCE
+
+
+@pytest.mark.parametrize("change", [{"epsilon": 1e-3}, {"padding": "keras"}, {"input_std": (0.2, 0.2, 0.2)}])
+def test_other_constants_do_not_agree_with_torchvision(torchvision_body: Any, change: dict[str, Any]) -> None:
+    body = torchvision_body(*make_torch_golden.CASES[0])
+    reached = body.distances(body.loaded.variables, **change)
+    print(f"torchvision against {change}: {reached['map']:.1e}")
+    assert reached["map"] > 2 * TOLERANCE
+
+
+def test_filters_in_another_order_do_not_agree_with_torchvision(torchvision_body: Any) -> None:
+    body = torchvision_body(*make_torch_golden.CASES[0])
+    params = dict(body.loaded.variables["params"])
+    params["last"] = {**params["last"], "kernel": params["last"]["kernel"][..., ::-1]}
+    reached = body.distances({**body.loaded.variables, "params": params})
+    assert reached["block_16"] < TOLERANCE and reached["map"] > 2 * TOLERANCE
