@@ -239,7 +239,7 @@ def test_a_pth_file_is_read_as_arrays_and_code_in_it_is_not_run(
     arrays = {name: array.view(Tensor) for name, array in state_dict(WIDTH, np.random.default_rng(0)).items()}
     good, armed, other = (tmp_path / f"{name}.pth" for name in ("good", "armed", "other"))
     good.write_bytes(pickle.dumps(arrays))
-    loaded = convert.load(f"torchvision:{good}")
+    loaded = weight_files.load(f"torchvision:{good}")
     kernel = np.asarray(arrays["features.0.0.weight"])
     np.testing.assert_array_equal(loaded.variables["params"]["stem"]["kernel"], kernel.transpose(2, 3, 1, 0))
     other.write_bytes(pickle.dumps([*arrays.values()]))
@@ -255,7 +255,7 @@ def test_torch_itself_reads_the_arrays_of_a_pth_file_and_refuses_its_code(tmp_pa
     torch = pytest.importorskip("torch", reason="torch is too large to install for every run of the tests")
     arrays = state_dict(WIDTH, np.random.default_rng(0))
     torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, tmp_path / "good.pth")
-    loaded = convert.load(f"torchvision:{tmp_path / 'good.pth'}")
+    loaded = weight_files.load(f"torchvision:{tmp_path / 'good.pth'}")
     kernel = arrays["features.0.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(loaded.variables["params"]["stem"]["kernel"], kernel)
     torch.save({"features.0.0.weight": Payload(tmp_path / "ran")}, tmp_path / "armed.pth")
