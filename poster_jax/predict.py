@@ -12,19 +12,20 @@ import io
 import json
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
 from poster_jax.data import catalog, images
 from poster_jax.models import grad_cam as grad_cam_lib
-from poster_jax.models.types import PosterModel
+from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import sharding, storage
 from poster_jax.train import losses, steps
@@ -55,11 +56,11 @@ class Predictor:
     thresholds: np.ndarray
     image_size: tuple[int, int]
     batch_size: int
-    score: Any
+    score: Callable[[Variables, npt.ArrayLike], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Prediction:
     """One picture and its scores [K]; `heat` float [h, w] is its Grad-CAM for the top-scored genre, where asked for."""
 
     path: pathlib.Path
@@ -135,7 +136,7 @@ def list_pictures(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return found
 
 
-def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: bool) -> Iterator[Picture | Unreadable]:
+def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: bool) -> Iterator[Prediction | Unreadable]:
     """Every path in order, scored; a batch of pictures is in memory at a time."""
     grad_cam = grad_cam_lib.make_grad_cam(network.model) if with_maps else None
     pending = list(paths)
@@ -157,7 +158,7 @@ def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: boo
                 if isinstance(each, Unreadable):
                     yield each
                 else:
-                    yield Picture(each[0], each[1], scores[row], None if heat is None else heat[row])
+                    yield Prediction(each[0], each[1], scores[row], None if heat is None else heat[row])
                     row += 1
 
 
@@ -174,7 +175,7 @@ def decide(network: Predictor, scores: np.ndarray) -> list[str]:
     return [network.genres[k] for k in np.argsort(-scores, kind="stable") if scores[k] >= network.thresholds[k]]
 
 
-def save_overlay(network: Predictor, picture: Picture, folder: pathlib.Path) -> pathlib.Path:
+def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) -> pathlib.Path:
     """Writes the picture, in its own size, under its Grad-CAM as NAME-GENRE.png; returns the path."""
     checked = picture.checked
     pixels = images.decode(checked.encoded, (checked.height, checked.width))
@@ -189,7 +190,7 @@ def save_overlay(network: Predictor, picture: Picture, folder: pathlib.Path) -> 
     return target
 
 
-def to_csv(network: Predictor, pictures: Sequence[Picture]) -> str:
+def to_csv(network: Predictor, pictures: Sequence[Prediction]) -> str:
     """Columns path, one probability per genre, decision ("Drama|Crime", or nothing)."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -200,7 +201,7 @@ def to_csv(network: Predictor, pictures: Sequence[Picture]) -> str:
     return buffer.getvalue()
 
 
-def to_json(network: Predictor, pictures: Sequence[Picture], unreadable: Sequence[Unreadable]) -> str:
+def to_json(network: Predictor, pictures: Sequence[Prediction], unreadable: Sequence[Unreadable]) -> str:
     """Thresholds, pictures with probabilities and decision, and what could not be read."""
     content = {
         "thresholds": dict(zip(network.genres, network.thresholds.tolist(), strict=True)),
@@ -217,7 +218,7 @@ def to_json(network: Predictor, pictures: Sequence[Picture], unreadable: Sequenc
     return json.dumps(content, indent=2) + "\n"
 
 
-def table_line(network: Predictor, picture: Picture) -> str:
+def table_line(network: Predictor, picture: Prediction) -> str:
     """Path, the most probable genres, and the decision."""
     path = str(picture.path)
     path = path if len(path) <= PATH_WIDTH else f"...{path[3 - PATH_WIDTH :]}"
@@ -252,7 +253,7 @@ def _predict(argv: list[str]) -> int:
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
 
-    pictures: list[Picture] = []
+    pictures: list[Prediction] = []
     unreadable: list[Unreadable] = []
     for each in predict(network, paths, with_maps=bool(flags.explain)):
         if isinstance(each, Unreadable):

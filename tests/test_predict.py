@@ -56,7 +56,7 @@ def test_scores_are_those_of_the_runs_own_evaluation(workdir: pathlib.Path, post
     network = predict.load_network(workdir)
     found = list(predict.predict(network, predict.list_pictures([posters]), with_maps=False))
     assert len(found) == len(held["test_id"]) > 20  # more than one batch of 16
-    scores = {int(each.path.stem): each.scores for each in found if isinstance(each, predict.Picture)}
+    scores = {int(each.path.stem): each.scores for each in found if isinstance(each, predict.Prediction)}
     ours = np.stack([scores[number] for number in held["test_id"].tolist()])
     np.testing.assert_allclose(ours, held["test_score"], atol=1e-6)
     assert held["test_score"].std(0).min() > 1e-4  # posters differ, so a mixed-up order would show
@@ -79,9 +79,9 @@ def test_a_batch_size_that_does_not_divide_and_unreadable_files_leave_the_others
     )
     assert [isinstance(each, predict.Unreadable) for each in together] == [False, False, True, True, False, False, False]
     assert [each.reason for each in together if isinstance(each, predict.Unreadable)] == ["not_an_image", "missing_file"]
-    kept = [each for each in together if isinstance(each, predict.Picture)]
+    kept = [each for each in together if isinstance(each, predict.Prediction)]
     for one, other in zip(alone, kept, strict=True):
-        assert isinstance(one, predict.Picture) and one.path == other.path
+        assert isinstance(one, predict.Prediction) and one.path == other.path
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
@@ -188,7 +188,7 @@ def test_the_folder_of_one_seed_is_a_network_too(workdir: pathlib.Path, posters:
         shutil.move(seed / name, tmp_path / "run" / name)
     picture = next(posters.iterdir())
     one, other = (next(predict.predict(predict.load_network(each), [picture], with_maps=False)) for each in (workdir, seed))
-    assert isinstance(one, predict.Picture) and isinstance(other, predict.Picture)
+    assert isinstance(one, predict.Prediction) and isinstance(other, predict.Prediction)
     np.testing.assert_array_equal(one.scores, other.scores)
 
 
@@ -196,7 +196,7 @@ def test_the_table_tells_the_three_most_probable_genres_and_the_decision() -> No
     network = predict.Predictor(None, {}, ("A", "B", "C", "D", "E"), np.array([0.5, 0.9, 0.05, 0.5, 0.5]), (1, 1), 1, None)
     checked = images.CheckedImage(b"", 1, 1, (), "", 0, b"")
     scores = np.array([0.25, 0.8, 0.1, 0.625, 0.3])
-    one = predict.Picture(pathlib.Path("poster.jpg"), checked, scores, None)
+    one = predict.Prediction(pathlib.Path("poster.jpg"), checked, scores, None)
     assert predict.table_line(network, one) == f"{'poster.jpg':<48}  B 0.80, D 0.62, E 0.30  ->  D, C"
-    none = predict.Picture(pathlib.Path("x" * 60 + ".jpg"), checked, np.zeros(5), None)
+    none = predict.Prediction(pathlib.Path("x" * 60 + ".jpg"), checked, np.zeros(5), None)
     assert predict.table_line(network, none) == f"...{'x' * 41}.jpg  A 0.00, B 0.00, C 0.00  ->  none"

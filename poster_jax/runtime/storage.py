@@ -118,7 +118,7 @@ def write_atomic(path: pathlib.Path, content: str | bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
     """JSON by `write_atomic`; NaN is refused because it is not JSON."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 

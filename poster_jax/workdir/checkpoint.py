@@ -14,7 +14,7 @@ import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -82,7 +82,7 @@ class Checkpoints:
         latest = self._best.latest
         return None if latest is None else _custom(self._best, latest.step)["value"]
 
-    def save_best(self, step: int, variables: Any, value: float) -> None:
+    def save_best(self, step: int, variables: Mapping[str, Any], value: float) -> None:
         """Replaces the best checkpoint; returns when it is on disk, so that its line in metrics.jsonl never precedes it."""
         # Barriers of two saves have equal names, so processes that save two things at once would mix them up.
         self._latest.wait()

@@ -143,7 +143,7 @@ runpy.run_path({str(out / "predict.py")!r}, run_name="__main__")
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), wanted[:3], atol=2e-6)
     pictures = list(predict.predict(dataclasses.replace(network, batch_size=3), paths, with_maps=False))
     for line, picture in zip(done.stdout.splitlines(), pictures, strict=True):
-        assert isinstance(picture, predict.Picture)
+        assert isinstance(picture, predict.Prediction)
         name, probabilities, decision = line.split("\t")
         assert name == picture.path.name
         np.testing.assert_allclose([json.loads(probabilities)[genre] for genre in GENRES], picture.scores, atol=2e-6)

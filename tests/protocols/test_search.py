@@ -158,7 +158,7 @@ def test_the_winner_s_folder_is_a_finished_run_that_predicts_what_was_measured(
         (tmp_path / f"{source.table['id'][row]}.jpg").write_bytes(encoded)
     network = predict.load_network(folder)
     found = predict.predict(network, sorted(tmp_path.iterdir()), with_maps=False)
-    pictures = [each for each in found if isinstance(each, predict.Picture)]
+    pictures = [each for each in found if isinstance(each, predict.Prediction)]
     ours = np.stack([each.scores for each in pictures])
     np.testing.assert_allclose(ours, [measured[int(each.path.stem)] for each in pictures], atol=1e-5)
     assert len(ours) == 5 and np.ptp(ours, axis=0).min() > 1e-4, "a mixed-up order would show"
