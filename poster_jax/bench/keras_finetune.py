@@ -219,7 +219,7 @@ def save(
 
 
 def run(
-    name: str, recipe: Recipe, config: config_lib.Config, weights: pathlib.Path, workdir: pathlib.Path, num_rows: int
+    name: str, recipe: Recipe, config: config_lib.Config, weights: pathlib.Path, workdir: pathlib.Path, *, num_rows: int
 ) -> None:
     """Trains one recipe from `config.seed`, measures it and prints its table; mirrored scores go to `<workdir>_mirror`."""
     posters = load_posters(config.data, num_rows)
@@ -264,7 +264,7 @@ def _run(argv: list[str]) -> int:
     config = make_config(flags.dir, recipe)
     config.seed = flags.seed
     peers.keras_on_tensorflow()
-    run(flags.recipe, recipe, config, flags.weights, flags.workdir, flags.rows)
+    run(flags.recipe, recipe, config, flags.weights, flags.workdir, num_rows=flags.rows)
     return 0
 
 

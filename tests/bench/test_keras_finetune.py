@@ -118,7 +118,7 @@ def test_a_run_ends_with_averaged_weights_and_files_that_compare_reads(
     train = keras_finetune.train
     monkeypatch.setattr(keras_finetune, "build_body", lambda *_: build_stand_in())
     monkeypatch.setattr(keras_finetune, "train", lambda *given: trained.append(train(*given)) or trained[0])
-    keras_finetune.run("b", SMALL, config, pathlib.Path("unused.h5"), tmp_path / "run", 0)
+    keras_finetune.run("b", SMALL, config, pathlib.Path("unused.h5"), tmp_path / "run", num_rows=0)
     [model] = trained
     assert model.optimizer.ema_momentum == SMALL.ema
     averages = model.optimizer._model_variables_moving_average

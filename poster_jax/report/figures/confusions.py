@@ -1,7 +1,5 @@
 """What is taken for what on the test part: a square of genres for single labels, answers per genre for several."""
 
-from typing import Any
-
 import numpy as np
 
 from poster_jax.report import runs
@@ -28,7 +26,7 @@ def _square(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> "s
     side = 1.6 + 0.75 * len(counts)
     figure = style.new_figure(min(style.FULL_WIDTH_IN, side + 1.2), side)
     axes = figure.subplots()
-    _cells(theme, axes, counts, counts / np.maximum(counts.sum(1, keepdims=True), 1), run.genres, run.genres)
+    _cells(theme, axes, counts, counts / np.maximum(counts.sum(1, keepdims=True), 1), names=(run.genres, run.genres))
     axes.set(xlabel="top-scored genre", ylabel="true genre")
     axes.tick_params(axis="x", rotation=30)
     return figure
@@ -40,12 +38,19 @@ def _answers(theme: style.Theme, run: runs.FinishedRun, counts: np.ndarray) -> "
     pairs = ordered.reshape(-1, 2, 2)
     shares = (pairs / np.maximum(pairs.sum(2, keepdims=True), 1)).reshape(ordered.shape)
     figure = style.new_figure(7.0, 1.1 + 0.48 * len(ordered))
-    _cells(theme, figure.subplots(), ordered, shares, ANSWERS, run.genres)
+    _cells(theme, figure.subplots(), ordered, shares, names=(ANSWERS, run.genres))
     return figure
 
 
-def _cells(theme: style.Theme, axes: "style.Axes", counts: np.ndarray, shares: np.ndarray, columns: Any, rows: Any) -> None:
-    """A heat map with its numbers written on it, dark on light cells and light on dark ones."""
+def _cells(
+    theme: style.Theme,
+    axes: "style.Axes",
+    counts: np.ndarray,
+    shares: np.ndarray,
+    *,
+    names: tuple[Sequence[str], Sequence[str]],
+) -> None:
+    """A heat map with its numbers written on it, dark on light cells and light on dark ones; `names` of columns and rows."""
     import matplotlib
 
     image = axes.imshow(shares, cmap=theme.heat, vmin=0, vmax=1, aspect="auto")
@@ -55,8 +60,8 @@ def _cells(theme: style.Theme, axes: "style.Axes", counts: np.ndarray, shares: n
         ink = "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45 else "#ffffff"
         text = f"{count:,}\n{100 * shares[row, column]:.0f} %"
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+    for ticks, labels in zip((axes.set_xticks, axes.set_yticks), names, strict=True):
+        ticks(range(len(labels)), labels)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.figure.colorbar(image, ax=axes, shrink=0.8, label="share")
