@@ -1,5 +1,7 @@
 """What is taken for what on the test part: a square of genres for single labels, answers per genre for several."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from poster_jax.report import runs
