@@ -1,6 +1,6 @@
-"""Baselines that any network has to beat: logistic regression and nearest neighbours, on colours or on frozen features.
+"""Baselines for networks: logistic regression and nearest neighbours, on colour histograms or on frozen features.
 
-Colour histograms see no shape at all, so what they reach is owed to colour alone.
+Colour histograms contain no shape, so their scores come from colour alone.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,17 @@ Array = npt.NDArray
 
 BINS_PER_CHANNEL = 8
 NUM_COLORS = BINS_PER_CHANNEL**3
-INVERSE_REGULARIZATION = (
-    0.001  # C on standardised features: best or second of 1e-4 ... 1e-1 on 6,462 real posters, both encodings
-)
+# C on standardised features: best or second best of 1e-4 ... 1e-1 on 6,462 real posters, for both encodings.
+INVERSE_REGULARIZATION = 0.001
 MAX_ITERATIONS = 2000
-NEIGHBOURS = (5, 15, 45, 135)  # the numbers that validation chooses from
+NEIGHBOURS = (5, 15, 45, 135)  # candidates; validation selects one
 
 
 def color_histograms(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """The share of pixels in each of 8 x 8 x 8 colours, float32 [N, 512] with rows that sum to 1.
 
-    images uint8 [N, H, W, 3]; rows are independent, so a large set goes through in batches. Colour (r, g,
-    b) is column 64 * (r // 32) + 8 * (g // 32) + b // 32. Raises ValueError for another dtype or shape.
+    images uint8 [N, H, W, 3]; rows are independent, so a large set can be passed in batches. Colour (r, g, b) is column
+    64 * (r // 32) + 8 * (g // 32) + b // 32. Raises ValueError for another dtype or shape.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 [N, H, W, 3]")
@@ -44,16 +43,15 @@ def logistic_regression(
 ) -> dict[str, Array]:
     """Scores float64 [N, K] for each named set of features [N, D], from a fit on the training split.
 
-    Labels int [M]: one multinomial regression, rows sum to 1, a genre absent from training scores 0. Labels
-    0/1 [M, K]: one regression per genre; a genre that all or none of the training rows carry scores its
-    prevalence. Features are standardised with the mean and deviation of the training split. Deterministic;
-    raises ConvergenceWarning, as a warning, only if 2,000 iterations do not suffice.
+    Labels int [M]: one multinomial regression; rows sum to 1, and a genre absent from training scores 0. Labels 0/1 [M, K]: one
+    regression per genre; a genre of all or none of the training rows scores its prevalence. Features are standardised with the
+    mean and deviation of the training split. Deterministic; warns with ConvergenceWarning if 2,000 iterations do not suffice.
     """
     mean, deviation = (
         train_features.mean(axis=0, dtype=np.float64),
         train_features.std(axis=0, dtype=np.float64),
     )
-    scale = np.where(deviation > 0, deviation, 1.0)  # a colour that no training poster has
+    scale = np.where(deviation > 0, deviation, 1.0)  # 0 for a colour that no training poster has
     train = (train_features - mean) / scale
     standardised = {name: (values - mean) / scale for name, values in features.items()}
     train_labels = np.asarray(train_labels)
@@ -66,8 +64,12 @@ def logistic_regression(
 def nearest_neighbours(features: Mapping[str, Array], labels: Mapping[str, Array], num_genres: int) -> dict[str, Array]:
     """Scores float64 [N, K] of each part: the mean label of the nearest training rows by cosine.
 
-    features and labels: {"train" | "validation" | ...: [N, D]} and int [N] or 0/1 [N, K]. A training row is not its own
-    neighbour. The number of neighbours is the one of `NEIGHBOURS` with the highest mean average precision on validation.
+    Args:
+        features: {"train" | "validation" | ...: [N, D]}.
+        labels: of the same parts, int [N] or 0/1 [N, K].
+
+    A training row is not its own neighbour. The number of neighbours is the one of `NEIGHBOURS` with the highest mean average
+    precision on validation.
     """
     targets = {name: definitions.make_targets(values, num_genres) for name, values in labels.items()}
     most = min(max(NEIGHBOURS), len(targets["train"]) - 1)

@@ -1,10 +1,10 @@
-"""Bootstrap over movies: how far a metric would move with another draw of the same number of movies.
+"""Bootstrap over movies: how much a metric varies between draws of the same number of movies.
 
-The rows of one movie are drawn together. Drawing rows would count the copies of an exploded movie as
-independent evidence and report an interval that is too narrow.
+The rows of one movie are drawn together. Drawing single rows would treat the copies of an exploded movie as independent and
+give an interval that is too narrow.
 
-Percentile intervals of average precision lean upwards where a genre has few positives: a positive that is
-drawn twice also raises the precision at its own step, so the plain value can lie near the lower end.
+Percentile intervals of average precision are biased upwards for a genre with few positives: a positive that is drawn twice also
+raises the precision at its own step. The plain value can therefore be near the lower end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ import numpy.typing as npt
 from poster_jax.metrics import definitions
 
 PERCENTILES = (2.5, 97.5)
-CHUNK_CELLS = 2**20  # rows x resamples weighed at once: 8 MB of float64, which still fits a cache
+CHUNK_CELLS = 2**20  # rows x resamples weighted at once: 8 MB of float64, which fits into a cache
 
 
 def draw_weights(groups: npt.NDArray, num_samples: int, seed: int) -> Iterator[npt.NDArray]:
-    """Yields float64 [S, N], how often each row is drawn, in chunks that add up to num_samples resamples.
+    """Yields float64 [S, N], how often each row is drawn, in chunks of S that sum to num_samples resamples.
 
     groups: int [N], the movie of each row; each resample draws as many movies as there are, with replacement.
     """
@@ -48,7 +48,7 @@ def resample(
 
 
 def interval(samples: npt.NDArray) -> tuple[float, float]:
-    """The 95 % percentile interval over the resamples where the metric is defined; NaN where none is."""
+    """The 95 % percentile interval over the resamples with a defined metric; (NaN, NaN) without any."""
     defined = samples[~np.isnan(samples)]
     if not defined.size:
         return float("nan"), float("nan")

@@ -1,8 +1,8 @@
-"""Which trials of a cross-validation are better than others, and which cannot be told apart.
+"""Comparison of the trials of a cross-validation, with corrected intervals.
 
-Folds share most of their training rows, so their scores are not independent: the variance of a mean over folds is corrected
-after Nadeau and Bengio (2003, "Inference for the Generalization Error", equation 9). The best of T trials is compared with all
-others, so its intervals are those of Bonferroni for T - 1 comparisons.
+Folds share most of their training rows, so their scores are not independent. The variance of a mean over folds is corrected by
+Nadeau and Bengio (2003, "Inference for the Generalization Error", equation 9). The best of T trials is compared with all
+others, so its intervals have the Bonferroni correction for T - 1 comparisons.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ LEVEL = 0.95
 
 
 def corrected_half_width(values: Sequence[float], *, share: float, num_comparisons: int = 1) -> float:
-    """Half of the interval around the mean of fold values (or of their paired differences).
+    """Half of the width of the interval around the mean of fold values (or of their paired differences).
 
     Args:
         values: one per fold.
         share: validation rows over training rows of a fold, 1 / (F - 1).
-        num_comparisons: intervals that shall hold together at 95 %.
+        num_comparisons: number of intervals with a joint level of 95 %.
     """
     num_folds = len(values)
     deviation = np.sqrt((1 / num_folds + share) * np.var(values, ddof=1))
@@ -28,7 +28,7 @@ def corrected_half_width(values: Sequence[float], *, share: float, num_compariso
 
 
 def summarise(values: Sequence[float | None], *, share: float) -> dict[str, float | None]:
-    """Mean, standard deviation over folds, and the corrected interval; all None where a fold has no score."""
+    """Mean, standard deviation over folds, and the corrected interval; all None if a fold has no score."""
     defined = [value for value in values if value is not None]
     if len(defined) < len(values):
         return dict.fromkeys(("mean", "deviation", "low", "high"))
@@ -37,19 +37,19 @@ def summarise(values: Sequence[float | None], *, share: float) -> dict[str, floa
 
 
 def order(means: Sequence[float | None]) -> list[int]:
-    """Positions from the best mean to the worst; equal ones stay in order, those without a mean come last."""
-    return sorted(range(len(means)), key=lambda at: (means[at] is None, -(means[at] or 0.0), at))
+    """Positions from the best mean to the worst; equal means keep their order, those without a mean come last."""
+    return sorted(range(len(means)), key=lambda trial: (means[trial] is None, -(means[trial] or 0.0), trial))
 
 
 def compare_with_best(scores: Sequence[Sequence[float | None]], *, share: float) -> list[dict[str, Any]]:
-    """The best trial minus each other that has all its scores: {"other", "difference", "low", "high", "apart"}.
+    """The best trial minus each other trial with complete scores: {"other", "difference", "low", "high", "apart"}.
 
-    scores [T][F] of the same folds; positions count from 0. `apart` where the interval, which holds for all comparisons
-    together, leaves out zero.
+    scores [T][F] of the same folds; "other" counts from 0. "apart" is whether the interval, with a joint level for all
+    comparisons, excludes zero.
     """
-    complete = [at for at, folds in enumerate(scores) if None not in folds]
-    values = {at: np.array(scores[at], np.float64) for at in complete}
-    ranked = [complete[at] for at in order([float(values[at].mean()) for at in complete])]
+    complete = [trial for trial, folds in enumerate(scores) if None not in folds]
+    values = {trial: np.array(scores[trial], np.float64) for trial in complete}
+    ranked = [complete[position] for position in order([float(values[trial].mean()) for trial in complete])]
     comparisons = []
     for other in ranked[1:]:
         differences = values[ranked[0]] - values[other]

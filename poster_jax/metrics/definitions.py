@@ -1,9 +1,8 @@
 """The definition of every metric, evaluated for many weightings of the same rows at once.
 
-Weights are a matrix [S, N]: ones give the plain value, and the number of times that each row was drawn
-gives a bootstrap resample. The scores are sorted once per genre, not once per resample; scikit-learn
-defines the same numbers and is what the tests compare with, but it would need seconds for what takes
-milliseconds here.
+Weights are a matrix [S, N]: ones give the plain value, and counts of how often each row was drawn give a bootstrap resample.
+The scores are sorted once per genre, not once per resample. The tests compare with scikit-learn, which has the same definitions
+but needs seconds for what takes milliseconds here.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,7 +38,7 @@ def make_targets(labels: npt.ArrayLike, num_genres: int) -> Array:
 
 
 def check_scores(scores: npt.ArrayLike) -> Array:
-    """Scores as float64 [N, K]; raises ValueError, with their number, for scores not within [0, 1]."""
+    """Scores as float64 [N, K]; raises ValueError with the number of scores outside [0, 1]."""
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or not scores.size:
         raise ValueError(f"scores have shape {scores.shape}, expected [N, K] with at least one row and one genre")
@@ -55,9 +54,8 @@ def check_scores(scores: npt.ArrayLike) -> Array:
 def top1_credit(scores: Array, targets: Array) -> Array:
     """Share of the top-scored genres of each row that are right, float64 [N].
 
-    Without ties it is 0 or 1. With ties it is the chance that a blind pick among the tied genres is right:
-    the index of the first would reward a constant predictor for the order in which the genres happen to be
-    listed.
+    Without ties it is 0 or 1. With ties it is the probability that a random one of the tied genres is right. Always choosing
+    the first tied genre would reward a constant predictor for the order in which the genres are listed.
     """
     top = scores == scores.max(axis=1, keepdims=True)
     return (top & targets).sum(axis=1) / top.sum(axis=1)
@@ -71,7 +69,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def mean_defined(values: Array) -> Array:
-    """Mean over the genres (last axis) whose value is not NaN; NaN where none is."""
+    """Mean over the genres (last axis) whose value is not NaN; NaN if all are."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
@@ -80,9 +78,8 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
     """A function of weights [S, N] giving average precision, AUC and calibration error [S] of one genre.
 
     scores [N] in [0, 1], targets bool [N]. Rows of equal score are one step of the curve, as in
-    sklearn.metrics.average_precision_score and roc_auc_score. Average precision is NaN without positives,
-    AUC also without negatives. Only the steps that hold a positive add to either sum, so only those are
-    kept.
+    sklearn.metrics.average_precision_score and roc_auc_score. Average precision is NaN without positives, AUC also without
+    negatives. Only steps with a positive contribute to either sum, so only those are kept.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], targets[order]
@@ -109,8 +106,8 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
         gained = np.diff(found, axis=1, prepend=0.0)
         through = above[:, last]
         before = np.where(first > 0, above[:, first - 1], 0.0)
-        precision = found / np.where(through > 0, through, 1.0)  # nothing drawn so far: nothing gained either
-        # A positive beats the negatives below its step, and half of those within it.
+        precision = found / np.where(through > 0, through, 1.0)  # if nothing is drawn up to here, `gained` is 0, too
+        # A positive counts the negatives below its step, and half of those within it.
         beaten = negatives[:, None] - ((through - found) + (before - (found - gained))) / 2
         average_precision = ratio((gained * precision).sum(axis=1), positives)
         return average_precision, ratio((gained * beaten).sum(axis=1), positives * negatives), calibration
@@ -121,9 +118,9 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
 def make_measure(scores: Array, targets: Array, decisions: Mapping[str, Array]) -> Measure:
     """A function of weights [S, N] giving every metric: [S] for a headline metric, [S, K] for one per genre.
 
-    scores float64 [N, K], targets bool [N, K]; decisions maps a suffix ("" or "@tuned") to the yes/no
-    answers, bool [N, K], and the metrics that depend on them carry that suffix. A genre without positives
-    has F1, average precision and AUC NaN.
+    scores float64 [N, K], targets bool [N, K]. decisions maps a suffix ("" or "@tuned") to the yes/no answers, bool [N, K]; the
+    names of metrics that depend on them end with that suffix. F1, average precision and AUC of a genre without positives are
+    NaN.
     """
     num_genres = scores.shape[1]
     rankings = [make_ranking(scores[:, k], targets[:, k]) for k in range(num_genres)]

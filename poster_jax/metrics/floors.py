@@ -1,7 +1,7 @@
-"""What a score is read against: the constant predictors below it, the best that the labels allow above it.
+"""Floors and ceilings of scores: what constant predictors reach, and the best that the labels allow.
 
-A constant predictor never looks at a poster. Its answers come from the training labels, its values from the
-split at hand.
+A constant predictor never sees a poster. Its answers come from the training labels; its metrics are computed on the given
+split.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Array = npt.NDArray
 
 
 def most_common_set(targets: Array) -> Array:
-    """The most common row of bool [N, K]; of equally common ones, that with the genre listed first."""
+    """The most common row of bool [N, K]; of equally common ones, the one with the first-listed genre."""
     rows, counts = np.unique(~targets, axis=0, return_counts=True)
     return ~rows[counts.argmax()]
 
@@ -23,8 +23,8 @@ def most_common_set(targets: Array) -> Array:
 def constant_scores(train_targets: Array) -> dict[str, Array]:
     """The score [K] that each constant predictor gives to every row, from the training labels, bool [M, K].
 
-    `majority` is the most common label (single label) or set of labels (multi-hot); `priors` is the share
-    of training rows that carry each genre.
+    `majority` is the most common label (single label) or set of labels (multi-hot); `priors` is the share of training rows with
+    each genre.
     """
     num_genres = train_targets.shape[1]
     return {
@@ -38,11 +38,10 @@ def constant_scores(train_targets: Array) -> dict[str, Array]:
 def constant_values(targets: Array, train_targets: Array, suffixes: Sequence[str]) -> dict[str, dict[str, float]]:
     """Every headline metric of every constant predictor: {predictor: {metric: value}}, NaN where undefined.
 
-    targets bool [N, K] are those of the split, train_targets bool [M, K] those of the training split. A
-    constant ranks nothing: average precision is the prevalence and AUC 0.5, and top-1 of a row whose top
-    scores are tied is a blind pick among them (all_zeros: the mean prevalence). At 0.5 (suffix "") a score
-    of at least 0.5 is a yes. At thresholds chosen for F1 a constant above zero is a yes for every row,
-    since a never gives F1 zero.
+    targets bool [N, K] are those of the split, train_targets bool [M, K] those of the training split. A constant ranks nothing:
+    average precision is the prevalence, AUC is 0.5, and top-1 of tied top scores is that of a random one of them (all_zeros:
+    the mean prevalence). At 0.5 (suffix "") a score of at least 0.5 is a yes. At thresholds chosen for F1 a constant above zero
+    is a yes for every row, because a no for every row has F1 zero.
     """
     values = {}
     for predictor, constant in constant_scores(train_targets).items():
@@ -56,8 +55,8 @@ def constant_values(targets: Array, train_targets: Array, suffixes: Sequence[str
 def best_f1(positives: Array, sizes: Array) -> float:
     """The largest F1 of yes/no answers given to whole cells with `positives` among `sizes` rows, or NaN.
 
-    The best answer says yes to the cells with the largest share of positives, so trying every prefix is exact
-    (Lipton et al. 2014, "Optimal Thresholding of Classifiers to Maximize F1 Measure").
+    The best answer is a yes for the cells with the largest shares of positives, so trying every prefix is exact (Lipton et al.
+    2014, "Optimal Thresholding of Classifiers to Maximize F1 Measure").
     """
     if not positives.sum():
         return float("nan")
@@ -67,10 +66,10 @@ def best_f1(positives: Array, sizes: Array) -> float:
 
 
 def best_ranking(positives: Array, sizes: Array, row_movie: Array, targets: Array) -> tuple[float, float]:
-    """Average precision and AUC of one genre with movies ranked by share of positives, then smaller first.
+    """Average precision and AUC of one genre with movies ranked by share of positives, then by fewer rows.
 
-    It is the best ranking for AUC, and for average precision wherever a movie carries a genre in at most
-    one of its rows (exploded labels); with repeated labels average precision may be passed by a hair.
+    This ranking is the best for AUC. It is the best for average precision if a movie has a genre in at most one of its rows
+    (exploded labels); with repeated labels another ranking may have a slightly higher average precision.
     """
     order = np.lexsort((sizes, -positives / sizes))
     rank = np.empty(len(sizes))
@@ -83,9 +82,9 @@ def best_ranking(positives: Array, sizes: Array, row_movie: Array, targets: Arra
 def ceilings(targets: Array, groups: Array, suffixes: Sequence[str]) -> dict[str, float]:
     """The best headline metrics when all rows of a movie must share one row of scores; NaN where undefined.
 
-    targets bool [N, K]; groups int [N], the movie of each row. Rows of one movie show one poster, so where
-    their labels differ (exploded encoding) no model can be right on all of them. 1.0 (0.0 for
-    calibration_error) where they agree.
+    targets bool [N, K]; groups int [N], the movie of each row. Rows of one movie have the same poster, so if their labels
+    differ (exploded encoding) no model can be right on all of them. If they agree, ceilings are 1.0 (0.0 for
+    calibration_error).
     """
     _, row_movie, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     num_rows, num_genres = targets.shape

@@ -1,4 +1,4 @@
-"""The paired bootstrap: every run is measured on the same resamples of the movies that all runs share."""
+"""The paired bootstrap: scores every run on the same resamples of the movies that all runs share."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ BETTER, WORSE, APART, UNDEFINED = "better", "worse", "cannot be told apart", "un
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One network's scores [N, K] of one part, beside targets bool [N, K] and movie ids [N]; thresholds [K] from validation."""
+    """One network's scores [N, K] of one part, with targets bool [N, K] and movie ids [N]; thresholds [K] of validation."""
 
     movie_id: npt.NDArray
     targets: npt.NDArray
@@ -37,9 +37,9 @@ class Candidate:
 
 
 def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
-    """(sorted ids of the movies that all runs have, the runs with the rows of those movies, in one order).
+    """(sorted ids of the movies that all runs share, the runs with only the rows of those movies, in one order).
 
-    Raises UserError when the runs have other genres, no movie in common, or a movie with other labels.
+    Raises UserError if the runs differ in genres, share no movie, or differ in a movie's labels.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -67,14 +67,14 @@ def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
 
 
 def _shared_rows(seed: Scores, shared: npt.NDArray) -> Scores:
-    """The rows of the shared movies by id, and those of one movie by their labels."""
+    """The rows of the shared movies, sorted by id and then by labels."""
     order = np.lexsort((*seed.targets.T, seed.movie_id))
     order = order[np.isin(seed.movie_id[order], shared)]
     return dataclasses.replace(seed, movie_id=seed.movie_id[order], targets=seed.targets[order], scores=seed.scores[order])
 
 
 def _first_difference(one: Scores, other: Scores) -> int | None:
-    """The first movie whose rows of labels are not the same in both, None where there is no such movie."""
+    """The first movie whose rows of labels differ; None if there is no such movie."""
     num_rows = min(len(one.movie_id), len(other.movie_id))
     ids = np.stack([one.movie_id[:num_rows], other.movie_id[:num_rows]])
     unlike = (ids[0] != ids[1]) | (one.targets[:num_rows] != other.targets[:num_rows]).any(axis=1)
@@ -87,8 +87,8 @@ def _first_difference(one: Scores, other: Scores) -> int | None:
 def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[str, Any]:
     """Every metric of every run, and its difference to the first run with a 95 % interval, ready for JSON.
 
-    Raises UserError as `align` does. Thresholds named @tuned are each network's own, chosen on its validation part. The floor
-    is the best constant answer, which knows the training labels of the first run. None where a value is undefined.
+    Metrics named @tuned use each network's own thresholds, chosen on its validation part. The floor is that of the best
+    constant predictor of the first run's training labels. Undefined values are None. Raises UserError as `align` does.
     """
     shared, aligned = align(runs)
     rows = aligned[0].seeds[0]
@@ -147,7 +147,7 @@ def _number(value: float | npt.NDArray) -> float | None:
 
 
 def _difference(value: float, samples: npt.NDArray, better: int) -> dict[str, Any]:
-    """`other_sign` is the share of resamples in which the difference has the other sign, or none; None for no difference."""
+    """A difference for JSON; `other_sign` is the share of resamples with the other sign or zero, None for no difference."""
     low, high = bootstrap.interval(samples)
     if np.isnan(value) or np.isnan(low):
         return {"value": None, "low": None, "high": None, "other_sign": None, "verdict": UNDEFINED}

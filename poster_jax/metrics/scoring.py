@@ -1,8 +1,7 @@
 """Scores and labels -> every metric with its floors, its ceiling and its interval, as one JSON-ready dict.
 
-The definitions are in `measures`, the constant predictors and ceilings in `floors`, the resampling in
-`bootstrap`. A bare "accuracy" does not exist here: with one label in six genres, answering "no" to
-everything has a binary accuracy of 0.83.
+The definitions are in `definitions`, constant predictors and ceilings in `floors`, resampling in `bootstrap`. No metric is
+called just "accuracy": with one label in six genres, "no" to everything has a binary accuracy of 0.83.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,16 +26,15 @@ UNTUNED_THRESHOLD = 0.5
 
 
 def headline_names(suffixes: Sequence[str]) -> list[str]:
-    """The headline metrics in table order; those that need a threshold appear once per suffix."""
+    """The headline metrics in the order of tables; those with a threshold appear once per suffix."""
     return [name + suffix for name in HEADLINES for suffix in (suffixes if name in THRESHOLDED else ("",))]
 
 
 def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray:
     """The threshold [K], float64, that maximises each genre's F1 when a score at or above it is a yes.
 
-    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]: those of the validation split. Candidates are the
-    scores themselves. Of thresholds with equal F1 the highest wins (fewest yes answers); a genre without
-    positives keeps 0.5.
+    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K], both of the validation split. Candidates are the scores themselves.
+    Of thresholds with equal F1 the highest (fewest yes answers) is chosen. A genre without positives has 0.5.
     """
     scores = definitions.check_scores(scores)
     targets = definitions.make_targets(labels, scores.shape[1])
@@ -55,9 +53,9 @@ def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArr
 
 
 def headline(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | None]:
-    """Every headline metric at threshold 0.5, without intervals: what is watched while a network trains.
+    """Every headline metric at threshold 0.5, without intervals, for logging during training.
 
-    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]; None where a metric is undefined.
+    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]; None if a metric is undefined.
     """
     scores = definitions.check_scores(scores)
     targets = definitions.make_targets(labels, scores.shape[1])
@@ -68,16 +66,17 @@ def headline(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | 
 
 
 def explain_labels(labels: npt.ArrayLike, num_genres: int) -> dict[str, float]:
-    """Genres per row, k, and what they alone give to a model that answers no to everything: 1 - k / K."""
+    """Genres per row, k, and the binary accuracy of "no" to everything, which follows from it: 1 - k / K."""
     targets = definitions.make_targets(labels, num_genres)
     labels_per_row = float(targets.sum(axis=1).mean())
     return {"labels_per_row": labels_per_row, "all_zeros_binary_accuracy": 1 - labels_per_row / num_genres}
 
 
 def confusion(scores: npt.ArrayLike, labels: npt.ArrayLike) -> list:
-    """Counts. Single label: [K][K], rows the true genre, columns the top-scored one (the first of tied ones).
+    """Confusion matrices of counts.
 
-    Multi-hot: per genre [[true no, false yes], [false no, true yes]] at the threshold 0.5.
+    Single label: [K][K], the row is the true genre, the column the top-scored one (the first of tied ones). Multi-hot: per
+    genre [[true no, false yes], [false no, true yes]] at the threshold 0.5.
     """
     scores = definitions.check_scores(scores)
     num_genres = scores.shape[1]
@@ -100,13 +99,17 @@ def score(
     num_samples: int,
     seed: int,
 ) -> dict:
-    """Everything that is said about one split, with plain floats and None where a value is undefined.
+    """All results of one split, as plain floats, with None for an undefined value.
 
-    scores [N, K] in [0, 1]; labels int [N] or 0/1 [N, K]; groups int [N], the movie of each row; thresholds
-    maps a name to [K] chosen by `choose_thresholds` on validation: its metrics are called name@key, beside
-    those at 0.5; train_labels are the labels of the training split, in the same encoding, for the floors.
-    num_samples resamples of the movies give the 95 % intervals. Equal inputs give equal bits. Raises
-    ValueError for NaN scores and shapes that do not fit.
+    Args:
+        scores: [N, K] in [0, 1].
+        labels: int [N] or 0/1 [N, K].
+        groups: int [N], the movie of each row.
+        thresholds: {key: [K]} from `choose_thresholds` on validation; their metrics are named name@key, beside those at 0.5.
+        train_labels: labels of the training split in the same encoding, for the floors.
+        num_samples: resamples of the movies for the 95 % intervals.
+
+    Equal inputs give equal bits. Raises ValueError for NaN scores and for shapes that do not match.
     """
     scores = definitions.check_scores(scores)
     num_genres = len(genres)
@@ -124,7 +127,7 @@ def score(
         "num_rows": len(scores),
         "num_movies": len(np.unique(groups)),
         "labels_per_row": float(targets.sum(axis=1).mean()),
-        "metrics": _headlines(values, samples, targets, train_targets, groups, list(limits)),
+        "metrics": _headlines(values, samples, targets, groups, train_targets=train_targets, suffixes=list(limits)),
         "per_genre": _per_genre(values, samples, targets, genres, limits),
         "confusion": confusion(scores, labels),
     }
@@ -160,8 +163,9 @@ def _headlines(
     values: dict,
     samples: dict,
     targets: npt.NDArray,
-    train_targets: npt.NDArray,
     groups: npt.NDArray,
+    *,
+    train_targets: npt.NDArray,
     suffixes: list[str],
 ) -> dict[str, dict]:
     constants = floors.constant_values(targets, train_targets, suffixes)
@@ -173,7 +177,7 @@ def _headlines(
         best = min if name in definitions.LOWER_IS_BETTER else max
         entry = _with_interval(values[name], samples[name])
         if name == "calibration_error":
-            # A resample's bins are noisier than the sample's, so its error is larger and percentiles miss the value.
+            # Bins of a resample are noisier than those of the sample: its error is larger, and percentiles miss the value.
             entry |= {"low": None, "high": None}
         entry |= {
             "floors": floor,
@@ -191,7 +195,7 @@ def _headlines(
 def _per_genre(
     values: dict, samples: dict, targets: npt.NDArray, genres: Sequence[str], limits: dict[str, npt.NDArray]
 ) -> dict[str, dict]:
-    """Floors: prevalence p for average precision, 0.5 for AUC, and for F1 the constant yes, 2p / (1 + p)."""
+    """Metrics per genre; floors are prevalence p for average precision, 0.5 for AUC, 2p / (1 + p), a constant yes, for F1."""
     prevalence = targets.mean(axis=0)
     floor = {"average_precision": prevalence, "auc": np.full(len(genres), 0.5)}
     floor |= {"f1" + suffix: 2 * prevalence / (1 + prevalence) for suffix in limits}
