@@ -1,7 +1,7 @@
-"""`python -m poster_jax.bench [--config=FILE] [--against=keras|torch] [--repeats=5]`: how fast, and how far from the floor.
+"""`python -m poster_jax.bench [--config=FILE] [--against=keras|torch] [--repeats=5]`: speed of steps and of the input.
 
-The floor of a step is its operations over the rate of a square matrix product measured in the same run. Input paths are
-measured alone, and as what a step with real posters takes beyond a step on one fixed batch.
+The floor of a step's time is its operations divided by the rate of a square matrix product, measured in the same run. Input
+paths are measured alone, and by the time of a step with real posters relative to a step on one fixed batch.
 """
 
 import pathlib
@@ -9,28 +9,27 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 import pandas as pd
 
 from poster_jax import cli
 from poster_jax import config as config_lib
 from poster_jax.bench import peers, timing
+from poster_jax.config import types
 from poster_jax.data import dataset, input_pipeline, resident
 from poster_jax.runtime import hugepages, preemption, sharding
 from poster_jax.train import network
 from poster_jax.train import run as run_lib
 
-# The paper's Table 2 network at its narrowest (4, 16, 80): the step that leaves the input the least time.
+# The paper's narrowest Table 2 network (4, 16, 80): the shortest step, so the one that needs the fastest input.
 NARROW_BLOCKS = ((4, 3, 2, False, 0.0), (16, 3, 2, False, 0.0))
 NARROW_DENSE = ((80, False, 0.3),)
 
 
 class Steps:
-    """The jitted steps of one config on blank rows, and the state they move."""
+    """The jitted steps of one config on blank rows, and their current state."""
 
     def __init__(self, config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> None:
         rows = blank_rows(num_genres)
@@ -43,16 +42,16 @@ class Steps:
         self._key = jax.random.key(0)
 
     def train(self, batch: input_pipeline.Batch) -> None:
-        """One training step, waited for."""
+        """Runs one training step and waits for it."""
         self.state, sums = self.network.train_step(self.state, batch, self._key)
         jax.block_until_ready(sums)
 
     def evaluate(self, batch: input_pipeline.Batch) -> None:
-        """One evaluation step, waited for."""
+        """Runs one evaluation step and waits for it."""
         jax.block_until_ready(self.network.eval_step(self.state.variables(), batch))
 
     def train_all(self, batches: Iterable[input_pipeline.Batch]) -> float:
-        """Seconds per step over batches, as `loop.fit` runs them: the host waits for the last one only."""
+        """Seconds per step over batches; as in `loop.fit` the host waits only for the last step."""
         started, count, sums = time.perf_counter(), 0, None
         for batch in batches:
             self.state, sums = self.network.train_step(self.state, batch, self._key)
@@ -61,18 +60,19 @@ class Steps:
         return (time.perf_counter() - started) / count
 
     def forward_operations(self, batch: input_pipeline.Batch) -> float:
-        """Floating-point operations of one forward pass by direct convolution, as XLA counts them.
+        """Floating-point operations of one forward pass by direct convolution, counted by XLA.
 
-        Lowered for another platform than CPU, where `layers` takes a form with fewer operations.
+        The program is lowered for CUDA, because on CPU `ops/conv.py` chooses a form with fewer operations.
         """
         image = jax.numpy.asarray(batch["image"], jax.numpy.float32)
         traced = jax.jit(lambda v, x: self.network.model.apply(v, x, False)).trace(self.state.variables(), image)
-        analysis: Any = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+        analysis = traced.lower(lowering_platforms=("cuda",)).cost_analysis()
+        assert analysis is not None
         return float(analysis["flops"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the measurements; returns the exit code, 2 for a mistake in what was asked."""
+    """Prints the measurements; returns the exit code, 2 for a mistake in the arguments."""
     return cli.run_command(_run, argv)
 
 
@@ -80,7 +80,7 @@ def _run(argv: list[str]) -> int:
     parser = cli.Parser("python -m poster_jax.bench", __doc__)
     parser.add_argument("--config", default="configs/cnn_onehot.py")
     parser.add_argument("--against", choices=("keras", "torch"))
-    parser.add_argument("--repeats", type=int, default=5, help="rounds in which every candidate runs once")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; every candidate runs once per round")
     parser.add_argument("--steps", type=int, default=20, help="training steps per round of the input measurement")
     parser.add_argument("--skip-inputs", action="store_true")
     flags, rest = parser.parse_known_args(argv)
@@ -95,7 +95,7 @@ def _run(argv: list[str]) -> int:
 
 
 def fixed_batch(config: config_lib.Config, shardings: sharding.Shardings, num_genres: int) -> input_pipeline.Batch:
-    """One batch of noise on the devices."""
+    """One batch of random pixels and labels on the devices."""
     rng = np.random.default_rng(0)
     size = config.train.batch_size
     batch = {
@@ -109,7 +109,7 @@ def fixed_batch(config: config_lib.Config, shardings: sharding.Shardings, num_ge
 
 
 def blank_rows(num_genres: int) -> dataset.Dataset:
-    """Two multi-hot rows a genre, one with it and one without, all of them in every part."""
+    """Two multi-hot rows per genre, one with it and one without; every part has all rows."""
     num_rows = 2 * num_genres
     label = np.zeros((num_rows, num_genres), np.float32)
     label[np.arange(num_genres), np.arange(num_genres)] = 1
@@ -130,7 +130,7 @@ def blank_rows(num_genres: int) -> dataset.Dataset:
 
 
 def bench_steps(config: config_lib.Config, shardings: sharding.Shardings, repeats: int, against: str | None) -> None:
-    """Train and evaluation step against their floor and, when asked for, against a peer, in turn."""
+    """Prints the rates of the train and evaluation step beside their floor and, with `against`, a peer; they run in turn."""
     num_genres, size = config.data.num_genres, config.train.batch_size
     steps = Steps(config, shardings, num_genres)
     batch = fixed_batch(config, shardings, num_genres)
@@ -150,7 +150,7 @@ def bench_steps(config: config_lib.Config, shardings: sharding.Shardings, repeat
     rounds = timing.take_turns(calls, repeats=repeats, seconds=3.0)
     rate = 2 * timing.MATRIX_SIZE**3 / statistics.median(rounds["matrix product"])
     forward = steps.forward_operations(batch)
-    # The backward pass is two products for each one of the forward pass.
+    # The backward pass has two products for each product of the forward pass.
     operations = {"train": 3 * forward, "evaluate": forward}
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s; forward pass: {forward / size / 1e6:.0f} MFLOP an image")
     print(f"{'step, batch ' + str(size):<24}{'images/s':>10}{'min':>9}{'max':>9}{'floor':>10}{'of floor':>10}")
@@ -170,14 +170,14 @@ def bench_steps(config: config_lib.Config, shardings: sharding.Shardings, repeat
 
 
 def bench_inputs(config: config_lib.Config, shardings: sharding.Shardings, repeats: int, num_steps: int) -> None:
-    """Each input path alone, and under the config's network and the narrowest Table 2 network."""
-    narrow: Any = ml_collections.ConfigDict(config.to_dict())
-    narrow.model = {**config_lib.MODELS["cnn"], "blocks": NARROW_BLOCKS, "dense": NARROW_DENSE}
+    """Prints the rate of each input path alone, and with the config's network and the narrowest Table 2 network."""
+    narrow_model = {**config_lib.MODELS["cnn"], "blocks": NARROW_BLOCKS, "dense": NARROW_DENSE}
+    narrow = types.make({**config.to_dict(), "model": narrow_model})
     print(f"{'input':<12}{'alone images/s':>16}{'network':>12}{'fixed batch ms':>16}{'real data ms':>14}{'ratio':>8}")
     for path in ("resident", "streaming"):
         loader = input_pipeline.open_loader(config.data, shardings, (path, "the benchmark asks for it"))
         size, genres = config.train.batch_size, len(loader.rows.genres)
-        # Streaming decodes in the first epoch alone, which is told apart.
+        # Streaming decodes only in the first epoch, which is therefore reported apart.
         first_epoch = _drain(loader.train_batches(size, 0, 0, len(loader.rows.parts["train"]) // size)) / size
         print(f"{path:<12}{1 / first_epoch:>16.0f}  in the first epoch")
         for name, one in (("configured", config), ("narrow", narrow)):
@@ -197,7 +197,7 @@ def bench_inputs(config: config_lib.Config, shardings: sharding.Shardings, repea
 
 
 def _drain(batches: Iterable[input_pipeline.Batch]) -> float:
-    """Seconds per batch of an input that nothing waits for."""
+    """Seconds per batch of an input path without a network."""
     started, count = time.perf_counter(), 0
     for batch in batches:
         jax.block_until_ready(batch)

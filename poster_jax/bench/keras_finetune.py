@@ -1,7 +1,7 @@
-"""`python -m poster_jax.bench.keras_finetune a|b --weights=FILE --dir=POSTERS --workdir=DIR [--seed=0]`: Keras' side.
+"""`python -m poster_jax.bench.keras_finetune a|b --weights=FILE --dir=POSTERS --workdir=DIR [--seed=0]`: MobileNetV2 in Keras.
 
-MobileNetV2 fine-tuned in Keras on TensorFlow by `model.fit` on a tf.data pipeline, on the rows and parts of our own runs and
-measured by our own metrics, so that `compare` can hold our recipe against it. Recipe `a` is the plain one, `b` the strongest.
+It is fine-tuned on TensorFlow by `model.fit` with a tf.data pipeline, on the rows and parts of our own runs. Our metrics score
+it, so that `compare` can compare our recipe with it. Recipe `a` is the plain one, `b` the strongest.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ EVAL_BATCH_SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train; `image_size` is (height, width) in pixels and `ema` 0 keeps the last weights."""
+    """Training settings; `image_size` is (height, width) in pixels; with `ema` 0 the last weights are kept."""
 
     image_size: tuple[int, int]
     num_epochs: int
@@ -36,7 +36,7 @@ class Recipe:
     ema: float
     label_smoothing: float
     jitter: float  # zoom, brightness and contrast, each by up to this share
-    mirror: bool  # measure the mean of the scores of a poster and of its mirror image as well
+    mirror: bool  # also measure the mean of the scores of a poster and of its mirror image
     num_head_epochs: int = 2
     head_learning_rate: float = 1e-3
     learning_rate: float = 2e-4
@@ -52,18 +52,18 @@ RECIPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Posters:
-    """Rows, and their images uint8 [N, H, W, 3] per part, in the order of the part."""
+    """Rows, and per part their images uint8 [N, H, W, 3] in the order of the part."""
 
     rows: dataset.Dataset
     images: dict[str, np.ndarray]
 
     def labels(self, part: str) -> np.ndarray:
-        """float32 [N, K]."""
+        """Labels of a part, float32 [N, K]."""
         return self.rows.label[self.rows.parts[part]]
 
 
 def make_config(posters_dir: str, recipe: Recipe) -> config_lib.Config:
-    """The rows that our transfer runs use: six genres by any mention, every movie once, unbalanced, split by movie."""
+    """A config with the rows of our transfer runs: six genres by any mention, every movie once, unbalanced, split by movie."""
     config = config_lib.base()
     config.data.variant, config.data.dir = "kaggle", posters_dir
     config.data.genre_rank, config.data.encoding, config.data.balance = "any", "multi_hot", "none"
@@ -72,46 +72,46 @@ def make_config(posters_dir: str, recipe: Recipe) -> config_lib.Config:
 
 
 def load_posters(data: config_lib.Data, num_rows: int) -> Posters:
-    """The posters of `config.data`; num_rows above 0 keeps that many rows of each part, for a trial."""
+    """The posters of `config.data`; num_rows above 0 keeps only that many rows of each part, for a quick trial."""
     source = builder.load_source(data)
     rows = dataset.select(source, data)
     if num_rows:
-        rows = dataclasses.replace(rows, parts={part: at[:num_rows] for part, at in rows.parts.items()})
+        rows = dataclasses.replace(rows, parts={part: positions[:num_rows] for part, positions in rows.parts.items()})
     packed = resident.pack(source, data.image_size, data.cache_dir).pixels
-    return Posters(rows, {part: packed[rows.poster[at]] for part, at in rows.parts.items()})
+    return Posters(rows, {part: packed[rows.poster[positions]] for part, positions in rows.parts.items()})
 
 
 def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> peers.KerasModel:
-    """Keras' MobileNetV2 without its top, every array set from the file by layer name.
+    """Keras' MobileNetV2 without its top, with every array from the file by layer name.
 
-    Raises UserError for a file that cannot be read, or lacks an array, or has one more, or one of another shape.
+    Raises UserError for an unreadable file and for a missing or extra array or one of another shape.
     """
     keras = peers.keras_on_tensorflow()
     body = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(*image_size, 3))
-    wanted = {f"{layer.name}/{array.name}": array for layer in body.layers for array in layer.weights}
+    required = {f"{layer.name}/{array.name}": array for layer in body.layers for array in layer.weights}
     try:
-        held = keras_files.read(weights, [layer.name for layer in body.layers if layer.weights]).arrays
+        stored = keras_files.read(weights, [layer.name for layer in body.layers if layer.weights]).arrays
     except OSError as error:
         raise errors.UserError(f"the weights file {weights} cannot be read ({error}): give a Keras .h5 or .keras.") from error
     wrong = sorted(
         name
-        for name in wanted.keys() | held.keys()
-        if name not in wanted or name not in held or wanted[name].shape != held[name].shape
+        for name in required.keys() | stored.keys()
+        if name not in required or name not in stored or required[name].shape != stored[name].shape
     )
     if wrong:
         raise errors.UserError(
             f"the weights file {weights} does not hold MobileNetV2 of alpha 1: "
             f"{len(wrong)} arrays are missing, extra or of another shape, as {wrong[0]}."
         )
-    for name, variable in wanted.items():
-        variable.assign(held[name])
+    for name, variable in required.items():
+        variable.assign(stored[name])
     return body
 
 
 def build_models(body: peers.KerasModel, num_genres: int) -> tuple[peers.KerasModel, peers.KerasModel]:
-    """(head, whole): one network as two models that share all arrays, from posters in [0, 255] to scores [B, K].
+    """(head, whole): two models of one network that share all arrays, from posters in [0, 255] to scores [B, K].
 
-    `head` runs the body in inference mode; `whole` leaves its BatchNorm to `fit`, which trains it on the batch's statistics.
+    `head` runs the body in inference mode. In `whole`, `fit` runs BatchNorm in training mode, on the statistics of the batch.
     """
     keras = peers.keras_on_tensorflow()
     poster = keras.Input(body.input_shape[1:])
@@ -123,7 +123,7 @@ def build_models(body: peers.KerasModel, num_genres: int) -> tuple[peers.KerasMo
 
 
 def build_augmentation(recipe: Recipe, seed: int) -> peers.KerasModel:
-    """Random changes of posters float32 [B, H, W, 3] in [0, 255]."""
+    """A model that changes posters float32 [B, H, W, 3] in [0, 255] at random."""
     layers = peers.keras_on_tensorflow().layers
     steps = [
         layers.RandomFlip("horizontal", seed=seed),
@@ -139,10 +139,10 @@ def build_augmentation(recipe: Recipe, seed: int) -> peers.KerasModel:
 
 
 def make_train_data(posters: Posters, recipe: Recipe, seed: int) -> Any:
-    """Every training row once an epoch in another order, in augmented batches (float32 [B, H, W, 3], float32 [B, K])."""
+    """A tf.data set of augmented batches (float32 [B, H, W, 3], float32 [B, K]); an epoch has all training rows, shuffled."""
     import tensorflow as tf
 
-    # The posters stay uint8 in one tensor and batches are gathered: shuffling images would copy them through a buffer.
+    # Row numbers are shuffled and the posters gathered from one uint8 tensor: shuffling images would copy them to a buffer.
     images, labels = tf.constant(posters.images["train"]), tf.constant(posters.labels("train"))
     augment = build_augmentation(recipe, seed)
 
@@ -154,7 +154,7 @@ def make_train_data(posters: Posters, recipe: Recipe, seed: int) -> Any:
 
 
 def predict(model: peers.KerasModel, images: np.ndarray, mirrored: bool = False) -> np.ndarray:
-    """Scores float32 [N, K] in inference mode of images uint8 [N, H, W, 3], or of their mirror images."""
+    """Scores float32 [N, K], in inference mode, of images uint8 [N, H, W, 3] or of their mirror images."""
     scores = [
         model.predict_on_batch(images[start : start + EVAL_BATCH_SIZE, :, :: -1 if mirrored else 1].astype(np.float32))
         for start in range(0, len(images), EVAL_BATCH_SIZE)
@@ -163,7 +163,7 @@ def predict(model: peers.KerasModel, images: np.ndarray, mirrored: bool = False)
 
 
 def train(body: peers.KerasModel, posters: Posters, recipe: Recipe, seed: int) -> peers.KerasModel:
-    """The head alone, then all weights; with `ema`, `fit` leaves the averaged weights in the model when it ends."""
+    """Trains the head alone, then all weights; returns the whole model. With `ema`, `fit` ends with the averaged weights."""
     keras = peers.keras_on_tensorflow()
     keras.utils.set_random_seed(seed)
     head, whole = build_models(body, len(posters.rows.genres))
@@ -191,12 +191,12 @@ def train(body: peers.KerasModel, posters: Posters, recipe: Recipe, seed: int) -
             )
 
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=report)]
-        model.fit(data, epochs=num_epochs, shuffle=False, verbose=0, callbacks=callbacks)  # the data shuffles itself
+        model.fit(data, epochs=num_epochs, shuffle=False, verbose=0, callbacks=callbacks)  # `data` shuffles
     return whole
 
 
 def make_workdirs(folders: Sequence[pathlib.Path]) -> None:
-    """Makes the folders before hours of training; raises UserError where one cannot be, or holds results already."""
+    """Makes the folders before training; raises UserError if one cannot be made or already has results."""
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +221,7 @@ def save(
 def run(
     name: str, recipe: Recipe, config: config_lib.Config, weights: pathlib.Path, workdir: pathlib.Path, *, num_rows: int
 ) -> None:
-    """Trains one recipe from `config.seed`, measures it and prints its table; mirrored scores go to `<workdir>_mirror`."""
+    """Trains one recipe from `config.seed`, scores it and prints its table; mirrored scores go to `<workdir>_mirror`."""
     posters = load_posters(config.data, num_rows)
     mirror_workdir = workdir.with_name(f"{workdir.name}_mirror")
     make_workdirs([workdir, mirror_workdir] if recipe.mirror else [workdir])
@@ -247,7 +247,7 @@ def run(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one recipe; returns the exit code, 2 for a mistake in what was asked."""
+    """Runs one recipe; returns the exit code, 2 for a mistake in the arguments."""
     return cli.run_command(_run, argv)
 
 
@@ -258,7 +258,7 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--dir", required=True, help="folder of MovieGenre.csv and posters/")
     parser.add_argument("--workdir", required=True, type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=0, help="rows of each part, for a trial; 0 takes all")
+    parser.add_argument("--rows", type=int, default=0, help="rows of each part, for a quick trial; 0 is all")
     flags = parser.parse_args(argv)
     recipe = RECIPES[flags.recipe]
     config = make_config(flags.dir, recipe)

@@ -1,8 +1,8 @@
-"""`python -m poster_jax.bench.keras_heads --weights=FILE [--config=FILE[:ARG]] [--config.KEY=VALUE ...]`: frozen heads in turn.
+"""`python -m poster_jax.bench.keras_heads --weights=FILE [--config=FILE[:ARG]] [--config.KEY=VALUE ...]`: frozen heads.
 
-The frozen part of a transfer config (every rate, every epoch) as our protocol does it, features computed anew, against Keras's
-`fit` through the frozen body. Keras's epochs are alike, so one is measured, and one more that also traces; the rest is
-multiplication.
+Times the frozen stage of a transfer config (every rate, every epoch): our protocol, which computes features first, against
+Keras's `fit` through the frozen body. Keras's epochs take equally long, so only the first one, which also traces, and one more
+are measured and then multiplied.
 """
 
 import pathlib
@@ -11,12 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
 from poster_jax.bench import keras_finetune, peers
 from poster_jax.data import input_pipeline
+from poster_jax.models import mobilenet_v2
 from poster_jax.protocols import transfer
 from poster_jax.runtime import preemption, sharding
 from poster_jax.train import features, network
@@ -24,14 +24,15 @@ from poster_jax.train import run as run_lib
 
 
 def time_ours(config: config_lib.Config) -> float:
-    """Seconds from posters in memory to trained and scored heads of all rates, compilation included."""
+    """Seconds from posters in memory to trained and scored heads of all rates, with compilation."""
     loader = input_pipeline.open_loader(config.data, sharding.make_shardings(), ("resident", "the benchmark asks for it"))
     loaded = models.load_pretrained(**config.model)
     started = time.perf_counter()
     cadence = run_lib.Cadence(total=1, log=1, evaluate=1, save=1)
     run = run_lib.Run(config, config.seed, pathlib.Path(), loader, cadence, preemption.StopRequest())
     net = network.build(run, pretrained=loaded)
-    model: Any = net.model
+    model = net.model
+    assert isinstance(model, mobilenet_v2.MobileNetV2)
     body = model.clone(train_from="head", bn_mode="frozen")
     with tempfile.TemporaryDirectory() as folder:
         pooled = features.extract(body, net.state.variables(), loader, config.eval.batch_size, folder)
@@ -41,7 +42,7 @@ def time_ours(config: config_lib.Config) -> float:
 
 
 def build_model(body: peers.KerasModel, config: config_lib.Config, num_genres: int) -> peers.KerasModel:
-    """The body, frozen, under pooling and a softmax: float32 posters in [0, 255] to probabilities [B, K], compiled."""
+    """The frozen body with pooling and a softmax, compiled: float32 posters in [0, 255] to probabilities [B, K]."""
     layers = peers.keras_on_tensorflow().layers
     pool = {"max": layers.GlobalMaxPooling2D, "avg": layers.GlobalAveragePooling2D}[config.model.pooling]
     poster = layers.Input(body.input_shape[1:])
@@ -54,7 +55,7 @@ def build_model(body: peers.KerasModel, config: config_lib.Config, num_genres: i
 
 
 def time_keras(config: config_lib.Config, weights: str) -> tuple[float, float]:
-    """Seconds of building, tracing and the first epoch, and of one epoch more; each ends with validation."""
+    """(seconds of building, tracing and the first epoch, seconds of another epoch); each epoch includes validation."""
     posters = keras_finetune.load_posters(config.data, 0)
     held = {part: (posters.images[part], posters.labels(part)) for part in ("train", "validation")}
     started = time.perf_counter()
@@ -69,13 +70,13 @@ def time_keras(config: config_lib.Config, weights: str) -> tuple[float, float]:
 
 
 def whole_secs(first: float, epoch: float, config: config_lib.Config) -> float:
-    """What Keras takes for all rates and epochs: every rate is a model of its own that is built and traced."""
+    """Seconds that Keras needs for all rates and epochs; each rate is a separate model that is built and traced."""
     rates, epochs = len(config.transfer.learning_rates), round(config.transfer.head_epochs)
     return rates * (first + (epochs - 1) * epoch)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Times both in turn; returns the exit code, 2 for a mistake in what was asked."""
+    """Times both in turn; returns the exit code, 2 for a mistake in the arguments."""
     return cli.run_command(_run, argv)
 
 

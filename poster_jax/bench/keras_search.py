@@ -1,7 +1,7 @@
 """`python -m poster_jax.bench.keras_search --config=FILE[:ARG] [--config.KEY=VALUE ...] [--fits=2]`: a search by Keras's `fit`.
 
-The first networks of a search as a user of Keras would train them, one `fit` after another on posters in memory, each timed
-from building the model to its last validation; the search's whole time is the mean times its networks.
+Trains the first networks of a search as a user of Keras would: one `fit` after another on posters in memory. Each is timed from
+building the model to its last validation. The time of the whole search is the mean times the number of networks.
 """
 
 import sys
@@ -18,7 +18,7 @@ from poster_jax.search import space
 
 
 def build_model(config: config_lib.Config, trial: space.Trial, num_genres: int) -> peers.KerasModel:
-    """Table 2's network with the trial's widths, from posters uint8 to a softmax, compiled as the paper does."""
+    """Table 2's network with the trial's widths, from uint8 posters to a softmax, compiled as in the paper."""
     keras = peers.keras_on_tensorflow()
     layers = keras.layers
     stack = [keras.Input((*config.data.image_size, 3), dtype="uint8"), layers.Rescaling(1 / 255)]
@@ -39,14 +39,15 @@ def build_model(config: config_lib.Config, trial: space.Trial, num_genres: int) 
 
 
 def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
-    """Seconds of each of the first fits: one trial after another, on the first fold."""
+    """Seconds of each of the first `num_fits` fits, one per trial, all on the first fold."""
     peers.keras_on_tensorflow()
     source = builder.load_source(config.data)
     rows = dataset.select(source, config.data)
     images = resident.pack(source, config.data.image_size, config.data.cache_dir).pixels
     pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
     train, validation = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)[0]
-    held = {part: (images[rows.poster[at]], rows.label[at]) for part, at in (("train", train), ("validation", validation))}
+    parts = {"train": train, "validation": validation}
+    held = {part: (images[rows.poster[positions]], rows.label[positions]) for part, positions in parts.items()}
     seconds = []
     for trial in space.draw_trials(config.search, config.seed)[:num_fits]:
         begun = time.perf_counter()
@@ -68,7 +69,7 @@ def time_fits(config: config_lib.Config, num_fits: int) -> list[float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Times the fits; returns the exit code, 2 for a mistake in what was asked."""
+    """Times the fits; returns the exit code, 2 for a mistake in the arguments."""
     return cli.run_command(_run, argv)
 
 

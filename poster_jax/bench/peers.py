@@ -1,7 +1,7 @@
-"""Our networks as others run them, ready to be timed beside ours: Table 6 in Keras and PyTorch, MobileNetV2 in Keras.
+"""Our networks in other frameworks, to be timed beside ours: Table 6 in Keras and PyTorch, MobileNetV2 in Keras.
 
-Each peer is built and compiled as its own users would, on one fixed batch that is already on the device, so that an
-alternating benchmark times the step and nothing else.
+Each peer is built and compiled as its users would. It runs on one fixed batch that is already on the device, so that only the
+step is timed.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ CONV_PARAMETERS = 896 + 18_496 + 73_856 + 73_792  # 3x3 kernels and biases: 3 ->
 MOBILENET_PARAMETERS = 2_257_984  # MobileNetV2 without its head, batch statistics included: the movie paper's Figure 5
 MOBILENET_FEATURES = 1280
 
-# Keras is a guest, imported when a bench runs: a checker does not see its types.
+# Keras is optional and imported when a benchmark runs, so its types are not available to a type checker.
 KerasModel: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """One batch a call, returned when it is done: `run_train` gives the loss, `run_forward` the scores [B, K]."""
+    """A network on a fixed batch. `run_train` does one step and returns the loss, `run_forward` returns the scores [B, K]."""
 
     name: str
     num_parameters: int
@@ -35,24 +35,24 @@ class Peer:
 
 
 def flat_features(image_size: tuple[int, int]) -> int:
-    """Features that enter the first dense layer: 47,872 for posters of 150x101."""
+    """Number of inputs of the first dense layer: 47,872 for posters of 150x101."""
     height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
     return 64 * height * width
 
 
 def checked(peer: Peer, expected: int) -> Peer:
-    """The peer, known to be the same network as ours by its number of parameters."""
+    """Returns the peer after a check that it has as many parameters as our network."""
     assert peer.num_parameters == expected, f"{peer.name} has {peer.num_parameters} parameters, not {expected}"
     return peer
 
 
 def cnn_parameters(num_genres: int, image_size: tuple[int, int]) -> int:
-    """6,295,558 for six genres and posters of 150x101."""
+    """Number of parameters of Table 6's network: 6,295,558 for six genres and posters of 150x101."""
     return CONV_PARAMETERS + (flat_features(image_size) + 1) * 128 + 129 * num_genres
 
 
 def fixed_batch(num_genres: int, image_size: tuple[int, int], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A batch drawn from seed 0: images [B, H, W, 3] uint8 and multi-hot labels [B, K] float32."""
+    """A random batch of seed 0: images [B, H, W, 3] uint8 and multi-hot labels [B, K] float32."""
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (batch_size, *image_size, 3), dtype=np.uint8)
     return image, generator.integers(0, 2, (batch_size, num_genres)).astype(np.float32)
@@ -61,9 +61,9 @@ def fixed_batch(num_genres: int, image_size: tuple[int, int], batch_size: int) -
 def keras_on_tensorflow() -> Any:
     """The module `keras`, with TensorFlow's oneDNN kernels unless TF_ENABLE_ONEDNN_OPTS says otherwise.
 
-    By itself TensorFlow takes them only on CPUs with instructions for neural networks (AVX-512 VNNI and later). On others
-    they are two to three times as fast as what it takes instead, and a peer is to be at its best. TensorFlow reads the
-    variable when it is imported: call this before anything that imports it, as reading posters does.
+    By default TensorFlow uses them only on CPUs with instructions for neural networks (AVX-512 VNNI and later). On other CPUs
+    they are two to three times as fast as the default, and a peer should run at its best. TensorFlow reads the variable when it
+    is imported, so call this before anything that imports it, for example reading posters.
 
     Raises `errors.UserError` when Keras or TensorFlow is missing, or Keras runs on another backend.
     """
@@ -80,7 +80,7 @@ def keras_on_tensorflow() -> Any:
 
 
 def keras_peer(model: KerasModel, batch: tuple[np.ndarray, np.ndarray], expected: int) -> Peer:
-    """A Keras model with Adam and binary cross-entropy, its steps as one `tf.function` each, as `fit` compiles them."""
+    """A peer from a Keras model with Adam and binary cross-entropy; as in `fit`, each step is one `tf.function`."""
     import keras
     import tensorflow as tf
 
@@ -99,7 +99,7 @@ def keras_peer(model: KerasModel, batch: tuple[np.ndarray, np.ndarray], expected
 
 
 def keras_cnn(num_genres: int = 6, image_size: tuple[int, int] = (150, 101), batch_size: int = 32) -> Peer:
-    """Keras on its TensorFlow backend; raises what `keras_on_tensorflow` does."""
+    """Table 6 in Keras on TensorFlow; raises as `keras_on_tensorflow` does."""
     keras = keras_on_tensorflow()
     layers = keras.layers
     model = keras.Sequential(
@@ -148,7 +148,7 @@ def torch_cnn(
     batch_size: int = 32,
     channels_last: bool = True,
 ) -> Peer:
-    """PyTorch eager; a caller that wants the faster memory format builds both and times them.
+    """Table 6 in eager PyTorch; to find the faster memory format, build both and time them.
 
     Raises `errors.UserError` when torch is missing.
     """
@@ -198,10 +198,10 @@ PEERS = {("keras", "cnn"): keras_cnn, ("torch", "cnn"): torch_cnn, ("keras", "mo
 def start(
     framework: str, model: str, *, num_genres: int, image_size: tuple[int, int], batch_size: int
 ) -> Callable[[str], None]:
-    """Builds a peer in a process of its own and returns `call("train")`, `call("forward")`: one batch, waited for.
+    """Builds a peer in a separate process; returns a function that runs one batch, `call("train")` or `call("forward")`.
 
-    In one process two runtimes would share threads and memory, and slow each other. The peer gets the environment that its
-    users have, without the huge pages that ours asks for. Raises UserError when there is no such peer or it cannot be built.
+    In one process two runtimes would share threads and memory and slow each other down. The peer's environment is that of its
+    users, without the huge pages of ours. Raises UserError if there is no such peer or it cannot be built.
     """
     if (framework, model) not in PEERS:
         known = ", ".join(sorted(name for name, other in PEERS if other == model)) or "none"
@@ -236,7 +236,7 @@ def start(
 
 
 def serve(framework: str, model: str, num_genres: int, image_size: tuple[int, int], batch_size: int) -> None:
-    """The other end of `start`: one batch for every line read, "done" for every batch."""
+    """Runs in the process of `start`: one batch for every line on stdin, then the line "done" on stdout."""
     try:
         peer = PEERS[framework, model](num_genres=num_genres, image_size=image_size, batch_size=batch_size)
     except errors.UserError as error:

@@ -1,7 +1,8 @@
-"""`python -m poster_jax.bench.scaling [--device=h100] [--batch=32]`: what a step costs on 1 to 256 devices, on paper.
+"""`python -m poster_jax.bench.scaling [--device=h100] [--batch=32]`: estimated step time on 1 to 256 devices.
 
-Operations and bytes are counted from the traced network; rates are the vendor's. Nothing is run: it says where data parallelism
-stops to pay, and why. Gradients are summed after the backward pass here, without overlap, so that the truth is a little better.
+Operations and bytes are counted from the traced network; rates are the vendor's. Nothing is run. The table shows where data
+parallelism stops paying off, and why. It assumes that gradients are summed after the backward pass, without overlap, so the
+true times are a little better.
 """
 
 import dataclasses
@@ -22,21 +23,31 @@ CONFIGS = {"Table 6": "configs/cnn_onehot.py", "MobileNetV2": "configs/finetune_
 # Training rows: the real posters drawn equal, and all of them.
 NUM_ROWS = {"Table 6": 1586, "MobileNetV2": 5245}
 FLOAT_BYTES = 4
-# A convolution's output is written once and read once in the forward pass; so is its gradient in the backward pass.
+# The forward pass writes and reads a convolution's output once; the backward pass does so with its gradient.
 ACTIVATION_PASSES = 4
-# Adam reads weight, gradient and two moments, and writes three of them.
+# Adam reads weight, gradient and two moments, and writes weight and moments.
 ADAM_PASSES = 7
-# The backward pass is two products for each one of the forward pass.
+# The factor from the forward pass to a step: the backward pass has two products for each product of the forward pass.
 BACKWARD = 3
-# What convolutions of so few channels reach of the peak of a matrix product; an assumption.
+# Share of the peak rate that convolutions of so few channels reach; an assumption.
 PEAK_SHARE = 0.3
-# JPEG decoding and resizing, posters a second and core (measured on one core of an AMD EPYC with Pillow).
+# Posters decoded and resized per second on one core (measured with Pillow on an AMD EPYC).
 DECODED_PER_CORE = 1800
 
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-    """Operations a second; bytes a second of memory, within a host of `host_size`, between hosts; seconds of latency a hop."""
+    """Rates of a device.
+
+    Attributes:
+        name: in the table.
+        peak: operations per second.
+        memory: bytes per second.
+        host_size: devices per host.
+        within: bytes per second between devices of a host.
+        between: bytes per second between hosts.
+        hop_secs: latency of a hop.
+    """
 
     name: str
     peak: float
@@ -58,7 +69,7 @@ DEVICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Per image: operations and float32 activations of one forward pass, uint8 bytes read. Once: trained parameters."""
+    """Per image: operations and float32 activations of one forward pass, uint8 bytes of input. Per network: parameters."""
 
     operations: float
     activations: int
@@ -68,7 +79,7 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Seconds of computing and of the all-reduce on so many devices, and what the input must deliver, posters a second."""
+    """Seconds of computation and all-reduce on `num_devices`, and the posters per second that the input must deliver."""
 
     num_devices: int
     compute_secs: float
@@ -77,12 +88,12 @@ class Step:
 
     @property
     def efficiency(self) -> float:
-        """Share of the time that is computing."""
+        """Share of the time spent on computation."""
         return self.compute_secs / (self.compute_secs + self.reduce_secs)
 
 
 def count(config: config_lib.Config) -> Cost:
-    """The cost of a config's network, from a trace of one image; weights are not read."""
+    """The cost of a config's network, from a trace of one image; reads no weights."""
     fields = {**config.model, "weights": ""} if "weights" in config.model else config.model
     num_genres = (len(config.data.genres) or config.data.num_genres) + config.data.num_auxiliary
     model = models.build(**fields, num_genres=num_genres, precision="float32")
@@ -96,9 +107,9 @@ def count(config: config_lib.Config) -> Cost:
 
 
 def count_products(jaxpr: Any) -> tuple[float, int]:
-    """(operations, output entries) of all convolutions and matrix products of a jaxpr, those within calls too.
+    """(operations, output entries) of all convolutions and matrix products of a jaxpr and of its nested jaxprs.
 
-    A product of two entries and its addition are two operations; what is added to zeros of the padding counts as well.
+    A multiplication and its addition are two operations. Operations on zeros of the padding count as well.
     """
     operations, entries = 0.0, 0
     for equation in jaxpr.eqns:
@@ -122,15 +133,15 @@ def count_products(jaxpr: Any) -> tuple[float, int]:
 
 
 def gradient_bytes(cost: Cost) -> int:
-    """What every step's all-reduce sums: a float32 for each trained parameter."""
+    """Bytes that the all-reduce of a step sums: a float32 for each trained parameter."""
     return FLOAT_BYTES * cost.parameters
 
 
 def predict(cost: Cost, device: Device, num_devices: int, batch_size: int) -> Step:
-    """A step with `batch_size` posters on each device.
+    """The estimated step with `batch_size` posters on each device.
 
-    Computing takes the longer of operations and memory traffic. The all-reduce is a ring, whose every link carries
-    2 (n - 1) / n of the gradient, over the slowest link, and 2 log2(n) hops of latency.
+    Computation takes the longer of the times for operations and for memory traffic. The all-reduce is a ring: each link carries
+    2 (n - 1) / n of the gradient, the slowest link counts, and 2 log2(n) hops add latency.
     """
     arithmetic = BACKWARD * cost.operations * batch_size / (PEAK_SHARE * device.peak)
     moved = ACTIVATION_PASSES * FLOAT_BYTES * cost.activations * batch_size + ADAM_PASSES * gradient_bytes(cost)
@@ -142,7 +153,7 @@ def predict(cost: Cost, device: Device, num_devices: int, batch_size: int) -> St
 
 
 def table(name: str, cost: Cost, device: Device, batch_size: int) -> str:
-    """Markdown: the counts, and a row per number of devices."""
+    """Markdown text: the counts, and a table with a row per number of devices."""
     lines = [
         f"{name} on {device.name}, {batch_size} posters a device: {cost.operations / 1e6:,.0f} MFLOP forward a poster, "
         f"{BACKWARD * cost.operations * batch_size / 1e9:,.0f} GFLOP a step and device; {gradient_bytes(cost) / 1e6:.1f} MB of "
@@ -170,7 +181,7 @@ def table(name: str, cost: Cost, device: Device, batch_size: int) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints both networks' tables; returns the exit code, 2 for a mistake in what was asked."""
+    """Prints the tables of both networks; returns the exit code, 2 for a mistake in the arguments."""
     return cli.run_command(_run, argv)
 
 

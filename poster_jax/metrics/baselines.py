@@ -16,9 +16,8 @@ Array = npt.NDArray
 
 BINS_PER_CHANNEL = 8
 NUM_COLORS = BINS_PER_CHANNEL**3
-INVERSE_REGULARIZATION = (
-    0.001  # C on standardised features: best or second of 1e-4 ... 1e-1 on 6,462 real posters, both encodings
-)
+# C on standardised features: best or second best of 1e-4 ... 1e-1 on 6,462 real posters, for both encodings.
+INVERSE_REGULARIZATION = 0.001
 MAX_ITERATIONS = 2000
 NEIGHBOURS = (5, 15, 45, 135)  # candidates; validation chooses one
 
@@ -26,8 +25,8 @@ NEIGHBOURS = (5, 15, 45, 135)  # candidates; validation chooses one
 def color_histograms(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """The share of pixels in each of 8 x 8 x 8 colours, float32 [N, 512] with rows that sum to 1.
 
-    images uint8 [N, H, W, 3]; rows are independent, so a large set goes through in batches. Colour (r, g,
-    b) is column 64 * (r // 32) + 8 * (g // 32) + b // 32. Raises ValueError for another dtype or shape.
+    images uint8 [N, H, W, 3]; rows are independent, so a large set can be passed in batches. Colour (r, g, b) is column
+    64 * (r // 32) + 8 * (g // 32) + b // 32. Raises ValueError for another dtype or shape.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 [N, H, W, 3]")
@@ -44,10 +43,9 @@ def logistic_regression(
 ) -> dict[str, Array]:
     """Scores float64 [N, K] for each named set of features [N, D], from a fit on the training split.
 
-    Labels int [M]: one multinomial regression, rows sum to 1, a genre absent from training scores 0. Labels
-    0/1 [M, K]: one regression per genre; a genre that all or none of the training rows carry scores its
-    prevalence. Features are standardised with the mean and deviation of the training split. Deterministic;
-    raises ConvergenceWarning, as a warning, only if 2,000 iterations do not suffice.
+    Labels int [M]: one multinomial regression; rows sum to 1, and a genre absent from training scores 0. Labels 0/1 [M, K]: one
+    regression per genre; a genre of all or none of the training rows scores its prevalence. Features are standardised with the
+    mean and deviation of the training split. Deterministic; warns with ConvergenceWarning if 2,000 iterations do not suffice.
     """
     mean, deviation = (
         train_features.mean(axis=0, dtype=np.float64),

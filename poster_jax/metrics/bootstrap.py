@@ -19,7 +19,7 @@ CHUNK_CELLS = 2**20  # rows x resamples at once: 8 MB of float64, which fits a c
 
 
 def draw_weights(groups: npt.NDArray, num_samples: int, seed: int) -> Iterator[npt.NDArray]:
-    """Yields float64 [S, N], how often each row is drawn, in chunks that add up to num_samples resamples.
+    """Yields float64 [S, N], how often each row is drawn, in chunks of S that sum to num_samples resamples.
 
     groups: int [N], the movie of each row; each resample draws as many movies as there are, with replacement.
     """
@@ -48,7 +48,7 @@ def resample(
 
 
 def interval(samples: npt.NDArray) -> tuple[float, float]:
-    """The 95 % percentile interval over the resamples where the metric is defined; NaN where none is."""
+    """The 95 % percentile interval over the resamples with a defined metric; (NaN, NaN) without any."""
     defined = samples[~np.isnan(samples)]
     if not defined.size:
         return float("nan"), float("nan")

@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 
 def corrected_half_width(values: Sequence[float], *, share: float, num_comparisons: int = 1) -> float:
-    """Half of the interval around the mean of fold values (or of their paired differences).
+    """Half of the width of the interval around the mean of fold values (or of their paired differences).
 
     Args:
         values: one per fold.

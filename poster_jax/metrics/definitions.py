@@ -38,7 +38,7 @@ def make_targets(labels: npt.ArrayLike, num_genres: int) -> Array:
 
 
 def check_scores(scores: npt.ArrayLike) -> Array:
-    """Scores as float64 [N, K]; raises ValueError, with their number, for scores not within [0, 1]."""
+    """Scores as float64 [N, K]; raises ValueError with the number of scores outside [0, 1]."""
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 2 or not scores.size:
         raise ValueError(f"scores have shape {scores.shape}, expected [N, K] with at least one row and one genre")
@@ -69,7 +69,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def mean_defined(values: Array) -> Array:
-    """Mean over the genres (last axis) whose value is not NaN; NaN where none is."""
+    """Mean over the genres (last axis) whose value is not NaN; NaN if all are."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
@@ -78,9 +78,8 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
     """A function of weights [S, N] giving average precision, AUC and calibration error [S] of one genre.
 
     scores [N] in [0, 1], targets bool [N]. Rows of equal score are one step of the curve, as in
-    sklearn.metrics.average_precision_score and roc_auc_score. Average precision is NaN without positives,
-    AUC also without negatives. Only the steps that hold a positive add to either sum, so only those are
-    kept.
+    sklearn.metrics.average_precision_score and roc_auc_score. Average precision is NaN without positives, AUC also without
+    negatives. Only steps with a positive contribute to either sum, so only those are kept.
     """
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], targets[order]
@@ -119,9 +118,9 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
 def make_measure(scores: Array, targets: Array, decisions: Mapping[str, Array]) -> Measure:
     """A function of weights [S, N] giving every metric: [S] for a headline metric, [S, K] for one per genre.
 
-    scores float64 [N, K], targets bool [N, K]; decisions maps a suffix ("" or "@tuned") to the yes/no
-    answers, bool [N, K], and the metrics that depend on them carry that suffix. A genre without positives
-    has F1, average precision and AUC NaN.
+    scores float64 [N, K], targets bool [N, K]. decisions maps a suffix ("" or "@tuned") to the yes/no answers, bool [N, K]; the
+    names of metrics that depend on them end with that suffix. F1, average precision and AUC of a genre without positives are
+    NaN.
     """
     num_genres = scores.shape[1]
     rankings = [make_ranking(scores[:, k], targets[:, k]) for k in range(num_genres)]

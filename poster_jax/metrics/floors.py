@@ -14,7 +14,7 @@ Array = npt.NDArray
 
 
 def most_common_set(targets: Array) -> Array:
-    """The most common row of bool [N, K]; of equally common ones, that with the genre listed first."""
+    """The most common row of bool [N, K]; of equally common ones, the one with the first-listed genre."""
     rows, counts = np.unique(~targets, axis=0, return_counts=True)
     return ~rows[counts.argmax()]
 
@@ -22,8 +22,8 @@ def most_common_set(targets: Array) -> Array:
 def constant_scores(train_targets: Array) -> dict[str, Array]:
     """The score [K] that each constant predictor gives to every row, from the training labels, bool [M, K].
 
-    `majority` is the most common label (single label) or set of labels (multi-hot); `priors` is the share
-    of training rows that carry each genre.
+    `majority` is the most common label (single label) or set of labels (multi-hot); `priors` is the share of training rows with
+    each genre.
     """
     num_genres = train_targets.shape[1]
     return {
@@ -55,8 +55,8 @@ def constant_values(targets: Array, train_targets: Array, suffixes: Sequence[str
 def best_f1(positives: Array, sizes: Array) -> float:
     """The largest F1 of yes/no answers given to whole cells with `positives` among `sizes` rows, or NaN.
 
-    The best answer says yes to the cells with the largest share of positives, so trying every prefix is exact
-    (Lipton et al. 2014, "Optimal Thresholding of Classifiers to Maximize F1 Measure").
+    The best answer is a yes for the cells with the largest shares of positives, so trying every prefix is exact (Lipton et al.
+    2014, "Optimal Thresholding of Classifiers to Maximize F1 Measure").
     """
     if not positives.sum():
         return float("nan")
@@ -66,7 +66,7 @@ def best_f1(positives: Array, sizes: Array) -> float:
 
 
 def best_ranking(positives: Array, sizes: Array, row_movie: Array, targets: Array) -> tuple[float, float]:
-    """Average precision and AUC of one genre with movies ranked by share of positives, then smaller first.
+    """Average precision and AUC of one genre with movies ranked by share of positives, then by fewer rows.
 
     It is the best ranking for AUC, and for average precision wherever a movie carries a genre in at most
     one of its rows (exploded labels); with repeated labels average precision can be slightly higher.
@@ -82,9 +82,9 @@ def best_ranking(positives: Array, sizes: Array, row_movie: Array, targets: Arra
 def ceilings(targets: Array, groups: Array, suffixes: Sequence[str]) -> dict[str, float]:
     """The best headline metrics when all rows of a movie must share one row of scores; NaN where undefined.
 
-    targets bool [N, K]; groups int [N], the movie of each row. Rows of one movie show one poster, so where
-    their labels differ (exploded encoding) no model can be right on all of them. 1.0 (0.0 for
-    calibration_error) where they agree.
+    targets bool [N, K]; groups int [N], the movie of each row. Rows of one movie have the same poster, so if their labels
+    differ (exploded encoding) no model can be right on all of them. If they agree, ceilings are 1.0 (0.0 for
+    calibration_error).
     """
     _, row_movie, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     num_rows, num_genres = targets.shape

@@ -1,4 +1,4 @@
-"""The paired bootstrap: every run is measured on the same resamples of the movies that all runs share."""
+"""The paired bootstrap: scores every run on the same resamples of the movies that all runs share."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ BETTER, WORSE, APART, UNDEFINED = "better", "worse", "cannot be told apart", "un
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One network's scores [N, K] of one part, beside targets bool [N, K] and movie ids [N]; thresholds [K] from validation."""
+    """One network's scores [N, K] of one part, with targets bool [N, K] and movie ids [N]; thresholds [K] of validation."""
 
     movie_id: npt.NDArray
     targets: npt.NDArray
@@ -67,7 +67,7 @@ def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
 
 
 def _shared_rows(seed: Scores, shared: npt.NDArray) -> Scores:
-    """The rows of the shared movies by id, and those of one movie by their labels."""
+    """The rows of the shared movies, sorted by id and then by labels."""
     order = np.lexsort((*seed.targets.T, seed.movie_id))
     order = order[np.isin(seed.movie_id[order], shared)]
     return dataclasses.replace(seed, movie_id=seed.movie_id[order], targets=seed.targets[order], scores=seed.scores[order])

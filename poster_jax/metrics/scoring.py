@@ -26,7 +26,7 @@ UNTUNED_THRESHOLD = 0.5
 
 
 def headline_names(suffixes: Sequence[str]) -> list[str]:
-    """The headline metrics in table order; those that need a threshold appear once per suffix."""
+    """The headline metrics in the order of tables; those with a threshold appear once per suffix."""
     return [name + suffix for name in HEADLINES for suffix in (suffixes if name in THRESHOLDED else ("",))]
 
 
@@ -56,7 +56,7 @@ def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArr
 def headline(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | None]:
     """Every headline metric at threshold 0.5, without intervals, for use during training.
 
-    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]; None where a metric is undefined.
+    scores [N, K] in [0, 1], labels int [N] or 0/1 [N, K]; None if a metric is undefined.
     """
     scores = definitions.check_scores(scores)
     targets = definitions.make_targets(labels, scores.shape[1])
@@ -74,9 +74,10 @@ def explain_labels(labels: npt.ArrayLike, num_genres: int) -> dict[str, float]:
 
 
 def confusion(scores: npt.ArrayLike, labels: npt.ArrayLike) -> list:
-    """Counts. Single label: [K][K], rows the true genre, columns the top-scored one (the first of tied ones).
+    """Confusion matrices of counts.
 
-    Multi-hot: per genre [[true no, false yes], [false no, true yes]] at the threshold 0.5.
+    Single label: [K][K], the row is the true genre, the column the top-scored one (the first of tied ones). Multi-hot: per
+    genre [[true no, false yes], [false no, true yes]] at the threshold 0.5.
     """
     scores = definitions.check_scores(scores)
     num_genres = scores.shape[1]
@@ -101,11 +102,15 @@ def score(
 ) -> dict:
     """Every metric of one split, as plain floats; undefined values are None.
 
-    scores [N, K] in [0, 1]; labels int [N] or 0/1 [N, K]; groups int [N], the movie of each row; thresholds
-    maps a name to [K] chosen by `choose_thresholds` on validation: its metrics are called name@key, beside
-    those at 0.5; train_labels are the labels of the training split, in the same encoding, for the floors.
-    num_samples resamples of the movies give the 95 % intervals. Equal inputs give equal bits. Raises
-    ValueError for NaN scores and shapes that do not fit.
+    Args:
+        scores: [N, K] in [0, 1].
+        labels: int [N] or 0/1 [N, K].
+        groups: int [N], the movie of each row.
+        thresholds: {key: [K]} from `choose_thresholds` on validation; their metrics are named name@key, beside those at 0.5.
+        train_labels: labels of the training split in the same encoding, for the floors.
+        num_samples: resamples of the movies for the 95 % intervals.
+
+    Equal inputs give equal bits. Raises ValueError for NaN scores and for shapes that do not match.
     """
     scores = definitions.check_scores(scores)
     num_genres = len(genres)
@@ -123,7 +128,7 @@ def score(
         "num_rows": len(scores),
         "num_movies": len(np.unique(groups)),
         "labels_per_row": float(targets.sum(axis=1).mean()),
-        "metrics": _headlines(values, samples, targets, train_targets, groups, list(limits)),
+        "metrics": _headlines(values, samples, targets, groups, train_targets=train_targets, suffixes=list(limits)),
         "per_genre": _per_genre(values, samples, targets, genres, limits),
         "confusion": confusion(scores, labels),
     }
@@ -159,8 +164,9 @@ def _headlines(
     values: dict,
     samples: dict,
     targets: npt.NDArray,
-    train_targets: npt.NDArray,
     groups: npt.NDArray,
+    *,
+    train_targets: npt.NDArray,
     suffixes: list[str],
 ) -> dict[str, dict]:
     constants = floors.constant_values(targets, train_targets, suffixes)
@@ -190,7 +196,7 @@ def _headlines(
 def _per_genre(
     values: dict, samples: dict, targets: npt.NDArray, genres: Sequence[str], limits: dict[str, npt.NDArray]
 ) -> dict[str, dict]:
-    """Floors: prevalence p for average precision, 0.5 for AUC, and for F1 the constant yes, 2p / (1 + p)."""
+    """Metrics per genre; floors are prevalence p for average precision, 0.5 for AUC, 2p / (1 + p), a constant yes, for F1."""
     prevalence = targets.mean(axis=0)
     floor = {"average_precision": prevalence, "auc": np.full(len(genres), 0.5)}
     floor |= {"f1" + suffix: 2 * prevalence / (1 + prevalence) for suffix in limits}

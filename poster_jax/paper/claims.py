@@ -1,7 +1,7 @@
-"""The paper's claims, each measured on the finished workdirs of `protocols/reproduce.py` and judged by the rule of `claims`.
+"""The paper's claims, each measured on the finished workdirs of `protocols/reproduce.py` and judged by the rule of `verdicts`.
 
-Classes are equal and rows have one genre where the paper uses softmax, so top-1 accuracy is its "accuracy" there, with 1 / K
-as its floor; for the one-hot CNN Keras's "accuracy" under binary cross entropy is element-wise.
+With softmax the paper's "accuracy" is top-1 accuracy. Rows have one genre there and classes are equally frequent, so its floor
+is 1 / K. For the one-hot CNN it is Keras's "accuracy" under binary cross entropy, which is element-wise.
 """
 
 import pathlib
@@ -19,13 +19,13 @@ Row = tuple[Claim, Estimate]
 
 
 def build(workdir: pathlib.Path, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every row, ready for JSON.
+    """All claims with their estimates and verdicts, ready for JSON.
 
     Args:
-        workdir: holds the workdir of each experiment, all finished.
-        facts: "parameters" {"body", "total", "trainable"}, and "population", what the catalog of the full set says:
-            {"num_movies", "counts"} of the six genres by any mention, the most frequent first; None without one; and
-            "softmax_gap", how far softmax cross entropy on integers and on one-hot differ.
+        workdir: has the finished workdir of each experiment.
+        facts: from `facts`. "parameters": {"body", "total", "trainable"}. "population": {"num_movies", "counts"} of the six
+            genres by any mention in the catalog of the full set, the most frequent first; None without a catalog.
+            "softmax_gap": the largest difference between softmax cross entropy on integers and on one-hot.
     """
     rows = [
         *data_rows(facts),
@@ -38,7 +38,7 @@ def build(workdir: pathlib.Path, facts: Mapping[str, Any]) -> list[dict[str, Any
 
 
 def data_rows(facts: Mapping[str, Any]) -> Iterator[Row]:
-    """Sections I-A and II-A: counts."""
+    """Claims of sections I-A and II-A: counts."""
     population = facts["population"]
     counts = list(population["counts"].values()) if population else []
     for text, where, measured, relation, value in (
@@ -84,7 +84,7 @@ def data_rows(facts: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def transfer_rows(workdir: pathlib.Path) -> Iterator[Row]:
-    """Sections II-A and III-A: posters in [0, 1], as the paper fed them; the mean over seeds."""
+    """Claims of sections II-A and III-A: posters in [0, 1], as in the paper; the mean over seeds."""
     seeds = list(run_files.list_seeds(workdir / "transfer").values())
     paper = [seed["branches"][0] for seed in seeds]
     fitting = [seed["branches"][-1] for seed in seeds]
@@ -136,7 +136,7 @@ def transfer_rows(workdir: pathlib.Path) -> Iterator[Row]:
 
 
 def search_rows(workdir: pathlib.Path) -> Iterator[Row]:
-    """Sections II-B and III-B."""
+    """Claims of sections II-B and III-B: the search."""
     winner = workdir / "search"
     networks = [folder / "range_0" for folder in run_files.list_seeds(workdir / "transfer")]
     yield (
@@ -178,7 +178,7 @@ def search_rows(workdir: pathlib.Path) -> Iterator[Row]:
 
 
 def one_hot_rows(workdir: pathlib.Path) -> Iterator[Row]:
-    """Section III-C and the conclusion."""
+    """Claims of section III-C and the conclusion: the one-hot CNN."""
     splits = [seed["splits"] for seed in run_files.list_seeds(workdir / "one_hot").values()]
     yield (
         Claim("the one-hot CNN has an accuracy of 72.24 %", "III-C", "test binary accuracy (element-wise)", About(0.7224)),
@@ -271,7 +271,7 @@ def _generalisation_rows(workdir: pathlib.Path) -> Iterator[Row]:
 
 
 def encoding_rows(workdir: pathlib.Path, facts: Mapping[str, Any]) -> Iterator[Row]:
-    """The conclusion's first paragraph: what changed with the encoding, one change at a time."""
+    """Claims of the conclusion's first paragraph: the effect of the encoding, one change at a time."""
     where, raised = "Conclusion", "one-hot instead of integer encoding raised the accuracy"
     yield (
         Claim(

@@ -14,12 +14,12 @@ NUM_SAMPLES = 1000  # resamples of the movies for a difference between two runs
 
 
 def count(value: float | None) -> Estimate:
-    """A number without noise, so an interval of no width; None where it was not measured."""
+    """An estimate of a number without noise, with an interval of width zero; undefined if `value` is None."""
     return Estimate(None) if value is None else Estimate(float(value), float(value), float(value))
 
 
 def score(splits: Sequence[Mapping[str, Any]], metric: str, part: str = "test") -> Estimate:
-    """A metric of one network, or the mean over several of value, interval, floor and ceiling."""
+    """A metric of one network; for several the means of value, interval, floor and ceiling."""
     entries = [split[part]["metrics"][metric] for split in splits]
     means = {
         name: None if any(entry[name] is None for entry in entries) else float(np.mean([entry[name] for entry in entries]))
@@ -30,9 +30,9 @@ def score(splits: Sequence[Mapping[str, Any]], metric: str, part: str = "test") 
 
 
 def difference(ones: Sequence[pathlib.Path], others: Sequence[pathlib.Path], metric: str, part: str = "test") -> Estimate:
-    """The mean of `ones` minus the mean of `others` by a paired bootstrap over the movies that all have.
+    """The mean of `ones` minus the mean of `others`, by a paired bootstrap over the movies that all networks share.
 
-    Raises UserError where the networks have no movie in common, or other labels for one.
+    Raises UserError if the networks share no movie, or differ in a movie's labels.
     """
     genres = run_files.find_genres(ones[0])
     runs = [
@@ -44,19 +44,19 @@ def difference(ones: Sequence[pathlib.Path], others: Sequence[pathlib.Path], met
 
 
 def over_folds(ones: Sequence[float | None], others: Sequence[float | None]) -> Estimate:
-    """Paired differences of fold values with the interval of Nadeau and Bengio; undefined where a fold has no value."""
+    """The mean paired difference over folds, with the interval of Nadeau and Bengio; undefined if a fold has no value."""
     pairs = [None if one is None or other is None else one - other for one, other in zip(ones, others, strict=True)]
     found = cross_validation.summarise(pairs, share=1 / (len(pairs) - 1))
     return Estimate(found["mean"], found["low"], found["high"], f"{len(pairs)} folds")
 
 
 def find_head(branch: Mapping[str, Any], learning_rate: float) -> Mapping[str, Any]:
-    """The frozen stage of a transfer branch that was trained at this rate."""
+    """The frozen stage of a transfer branch trained at this learning rate."""
     return next(head for head in branch["frozen"] if head["learning_rate"] == learning_rate)
 
 
 def find_cell(workdir: pathlib.Path, **settings: str) -> list[pathlib.Path]:
-    """The folders, one per seed, of the cell of a finished ablation with these settings; KeyError where there is none."""
+    """The folders, one per seed, of the cell of a finished ablation with these settings; KeyError if there is none."""
     table = run_files.read_results(workdir)["ablation"]
     for cell in table["cells"]:
         if cell["settings"] == settings:

@@ -1,4 +1,4 @@
-"""Facts that the claims of the paper are compared with and that need no training."""
+"""Facts that claims of the paper are checked against and that need no training."""
 
 import pathlib
 from typing import Any
@@ -16,7 +16,7 @@ from poster_jax.train import losses
 
 
 def describe_population(catalog: str) -> dict[str, Any] | None:
-    """Movies of a catalog of genre texts and how many list each of its top six, by any mention; None without a catalog."""
+    """The number of movies in a catalog and how many list each of its six top genres; None without a catalog."""
     if not catalog:
         return None
     texts = label_floor.load_texts(pathlib.Path(catalog))
@@ -27,7 +27,7 @@ def describe_population(catalog: str) -> dict[str, Any] | None:
 
 
 def count_parameters() -> dict[str, int]:
-    """The paper's Figure 5: arrays of the body, batch statistics among them as Keras counts, of all, and of the head."""
+    """Parameters of the body, in total and of the head, for the paper's Figure 5; as in Keras with batch statistics."""
     fields = {**config_lib.base("mobilenet_v2").model, "weights": ""}
     model = models.build(**fields, num_genres=6, precision="float32")
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, 128, 128, 3)), False), jax.random.key(0))
@@ -37,7 +37,7 @@ def count_parameters() -> dict[str, int]:
 
 
 def softmax_gap(seed: int) -> float:
-    """The largest difference of our softmax loss on one-hot labels from optax's on integers, in values and gradients."""
+    """The largest difference between our softmax loss on one-hot labels and optax's on integers, in values and gradients."""
     rng = np.random.default_rng(seed)
     logits = jnp.asarray(rng.normal(size=(64, 6)), jnp.float32)
     integers = jnp.asarray(rng.integers(0, 6, 64))

@@ -1,7 +1,7 @@
-"""What "72.24 % accuracy" may be: what "no" to every genre scores under each reading of the labels, from genre texts alone.
+"""Possible origins of "72.24 % accuracy": the score of "no" to every genre under each reading of the labels.
 
-The movie paper (section III-C) does not say how a movie with several genres became a label, so every reading that its words
-allow is a row of the table.
+The movie paper (section III-C) does not say how a movie with several genres became a label, so the table has a row for every
+reading that its text allows. Only genre texts are needed.
 """
 
 import csv
@@ -22,12 +22,12 @@ ID_COLUMNS = ("imdbId", "id")
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """One way to make labels.
+    """One way to make labels, and the scores it allows.
 
     Attributes:
-        name: what the table calls it.
-        num_rows: examples.
-        labels_per_row: genres that an example's label says, in 1 .. K.
+        name: in the table.
+        num_rows: number of examples.
+        labels_per_row: mean number of genres in a label, in 1 .. K.
         all_zeros: binary accuracy of "no" to everything.
         binary_ceiling, top1_ceiling: the best that any function of the poster can reach on these labels.
     """
@@ -41,9 +41,9 @@ class Reading:
 
 
 def load_texts(path: pathlib.Path) -> list[str]:
-    """Genre texts of a CSV, "Drama|Crime"; rows of one id are one movie with the genres of all of them.
+    """Genre texts of the movies of a CSV, as "Drama|Crime"; rows of one id are one movie with all their genres.
 
-    UTF-8, or ISO-8859-1 where that fails. Raises UserError for a missing file or column and where no row names a genre.
+    The file is UTF-8, or else ISO-8859-1. Raises UserError for a missing file or column and if no row names a genre.
     """
     rows = _read_rows(path)
     header, body = rows[0], rows[1:]
@@ -83,7 +83,7 @@ def _read_rows(path: pathlib.Path) -> list[list[str]]:
 
 
 def readings(texts: Sequence[str], genres: Sequence[str]) -> list[Reading]:
-    """Every reading of the labels of movies with the given genre texts, told apart by the given genres."""
+    """All readings of the labels of movies with the given genre texts; `genres` are the classes."""
     first, exploded, multi_hot = (labels.encode(texts, genres, encoding) for encoding in labels.ENCODINGS)
     named = {
         "first genre (strict one-hot)": first,
@@ -93,7 +93,7 @@ def readings(texts: Sequence[str], genres: Sequence[str]) -> list[Reading]:
         "multi-hot: all genres": multi_hot,
         "multi-hot, movies drawn to equal": _equal(multi_hot),
     }
-    # A genre that no movie lists first leaves nothing to draw equally.
+    # If no movie lists a genre first, equal draws are empty and their row is omitted.
     return [*(_reading(name, examples) for name, examples in named.items() if len(examples.poster)), _equal_draws(multi_hot)]
 
 
@@ -105,15 +105,16 @@ def _equal(examples: labels.Examples) -> labels.Examples:
 def _reading(name: str, examples: labels.Examples) -> Reading:
     targets = labels.one_hot(examples.label, len(examples.genres)).astype(bool)
     best = floors.ceilings(targets, examples.poster, [""])
-    told = scoring.explain_labels(examples.label, len(examples.genres))
-    zeros = told["all_zeros_binary_accuracy"]
-    return Reading(name, len(targets), told["labels_per_row"], zeros, best["binary_accuracy"], best["top1_accuracy"])
+    explained = scoring.explain_labels(examples.label, len(examples.genres))
+    zeros = explained["all_zeros_binary_accuracy"]
+    return Reading(name, len(targets), explained["labels_per_row"], zeros, best["binary_accuracy"], best["top1_accuracy"])
 
 
 def _equal_draws(multi_hot: labels.Examples) -> Reading:
-    """As many draws from every genre's movies, each with the movie's whole label: a movie of two genres is drawn for both.
+    """The reading with equally many draws from every genre's movies, each with all labels of the movie.
 
-    The expectation over draws, so no seed enters. Copies of a movie agree in their label, so the ceilings are 1.
+    A movie of two genres can be drawn for both. The values are expectations over draws, so no seed is needed. Copies of a movie
+    have equal labels, so the ceilings are 1.
     """
     targets = labels.one_hot(multi_hot.label, len(multi_hot.genres))
     counts = targets.sum(axis=0)
@@ -123,7 +124,7 @@ def _equal_draws(multi_hot: labels.Examples) -> Reading:
 
 
 def describe(path: pathlib.Path, *, genres: Sequence[str], num_genres: int) -> str:
-    """The table as text: `genres`, or the `num_genres` listed first most often."""
+    """The table as text; the classes are `genres`, or else the `num_genres` most often listed first."""
     texts = load_texts(path)
     chosen = labels.choose_genres(texts, num_genres=num_genres, genre_rank="first", genres=genres)
     table = readings(texts, chosen)

@@ -1,9 +1,9 @@
-"""A claim, what was measured for it, and the verdict that one stated rule draws from value, interval and floor.
+"""Claims, estimates, and the rule that gives a verdict from a claim's relation and an estimate's value, interval and floor.
 
-The rule: a claim names a relation. `About(x)` holds when the 95 % interval covers x, and cannot be told when it covers the
-floor as well, because a network that learnt nothing would have scored the same. `Above(x)` and `Below(x)` hold when the whole
-interval lies there, do not hold when it lies wholly on the other side, and cannot be told otherwise. `Within(m)` holds when
-the interval lies within -m .. m, and does not when it lies wholly outside. `Exactly(x)` has no noise.
+The rule by relation. `About(x)` holds if the 95 % interval contains x; if it also contains the floor, the verdict is OPEN,
+because a network that learnt nothing would have scored the same. `Above(x)` and `Below(x)` hold if the whole interval is on
+that side, fail if it is on the other side, and are OPEN otherwise. `Within(m)` holds if the interval is inside -m .. m, fails
+if it is completely outside, and is OPEN otherwise. `Exactly(x)` compares numbers without noise.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import scipy.stats
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 LEVEL = 0.95
-# Two points of accuracy: a smaller difference is called none.
+# Two points of accuracy; a smaller difference counts as no difference.
 MARGIN = 0.02
 
 
@@ -59,14 +59,14 @@ Relation = About | Above | Below | Within | Exactly
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What was measured.
+    """A measured value with its context.
 
     Attributes:
-        value: None where it is undefined or was not measured.
-        low, high: the 95 % interval, of no width for a count; None where there is none.
-        over: what the interval is over ("movies", "3 seeds", ...); empty without one.
+        value: None if it is undefined or was not measured.
+        low, high: the 95 % interval, of width zero for a count; None without an interval.
+        over: the units of the interval ("movies", "3 seeds", ...); empty without an interval.
         floor: the best constant answer on the same rows; None for a difference or a count.
-        ceiling: the most that the labels allow; None for a difference or a count.
+        ceiling: the highest value that the labels allow; None for a difference or a count.
     """
 
     value: float | None
@@ -82,10 +82,10 @@ class Claim:
     """A sentence of the paper.
 
     Attributes:
-        text: what it says.
+        text: the claim in words.
         where: the section, figure or table.
-        measured: what our value is, in words.
-        relation: what the value must be for the claim to hold.
+        measured: the definition of our value in words.
+        relation: the condition on the value for the claim to hold.
     """
 
     text: str
@@ -117,7 +117,7 @@ def verdict(relation: Relation, estimate: Estimate) -> str:
 
 
 def over_repeats(values: Sequence[float | None], over: str) -> Estimate:
-    """The mean of independent repeats (seeds, splits) with Student's interval; no interval for fewer than three."""
+    """The mean of independent repeats (seeds, splits) with Student's interval; without one for fewer than three repeats."""
     if not values or any(value is None for value in values):
         return Estimate(None)
     given = np.array(values, np.float64)
@@ -129,14 +129,14 @@ def over_repeats(values: Sequence[float | None], over: str) -> Estimate:
 
 
 def as_row(claim: Claim, estimate: Estimate) -> dict[str, Any]:
-    """A row of the ledger, ready for JSON."""
+    """A claim with its estimate and verdict, ready for JSON."""
     relation = claim.relation
-    asked = {"relation": type(relation).__name__.lower(), **dataclasses.asdict(relation)}
+    required = {"relation": type(relation).__name__.lower(), **dataclasses.asdict(relation)}
     return {
         "claim": claim.text,
         "where": claim.where,
         "measured": claim.measured,
-        "asked": asked,
+        "asked": required,
         **dataclasses.asdict(estimate),
         "verdict": verdict(relation, estimate),
     }

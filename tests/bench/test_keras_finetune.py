@@ -1,4 +1,4 @@
-"""The Keras side of the comparison: the body's weights, what is trained in which phase, and files that `compare` reads."""
+"""Keras fine-tuning: the body's weights, the trained arrays of each phase, and the files that `compare` reads."""
 
 import dataclasses
 import pathlib
@@ -41,7 +41,7 @@ def arrays(model: Any) -> list[np.ndarray]:
     return [weight.numpy().copy() for weight in model.weights]
 
 
-# Keras' own saving, under numpy 2.
+# Raised by Keras' own saving under numpy 2.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 def test_every_array_of_the_body_comes_from_the_file(tmp_path: pathlib.Path) -> None:
     body = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(*SIZE, 3))
@@ -77,7 +77,7 @@ def test_both_phases_share_their_arrays_and_only_the_second_moves_the_body() -> 
 
 def test_an_epoch_shows_every_training_row_once_with_its_own_labels(posters: keras_finetune.Posters) -> None:
     num_rows = len(posters.labels("train"))
-    # Each poster is one flat grey that names its row, which flips and shifts leave as it is.
+    # The grey level of each uniform poster is its row number; flips and shifts do not change it.
     images = np.broadcast_to(np.arange(num_rows, dtype=np.uint8)[:, None, None, None], (num_rows, *SIZE, 3))
     named = dataclasses.replace(posters, images={**posters.images, "train": np.ascontiguousarray(images)})
     recipe = dataclasses.replace(SMALL, jitter=0.0)

@@ -1,4 +1,4 @@
-"""Keras's side of the frozen heads: what is trained, what it computes, and the multiplication."""
+"""Frozen heads in Keras: the trained arrays, the computed scores, and the total time."""
 
 import pathlib
 from typing import Any

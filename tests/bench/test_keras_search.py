@@ -1,4 +1,4 @@
-"""Keras's side of a search: the same networks, and a time for all of them."""
+"""A search in Keras: the same networks as ours, and the total time."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Peers: which there are, and what they are held to."""
+"""Peers: which exist, and their numbers of parameters."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The arithmetic of scaling: counts by hand, and what the compiled step of 1 to 8 devices really sums."""
+"""The arithmetic of scaling: counts by hand, and the all-reduces of the compiled step on 1 to 8 devices."""
 
 import math
 import re
@@ -43,8 +43,8 @@ def test_groups_calls_and_batches_are_counted() -> None:
 
     for batch in (1, 6):
         traced = jax.make_jaxpr(network)(jnp.ones((batch, 5, 4, 8)))
-        wanted = batch * 2 * (5 * 4 * 8 * 9 + 5 * 4 * 8 * 3)
-        assert scaling.count_products(traced.jaxpr) == (wanted, batch * (5 * 4 * 8 + 3))
+        expected = batch * 2 * (5 * 4 * 8 * 9 + 5 * 4 * 8 * 3)
+        assert scaling.count_products(traced.jaxpr) == (expected, batch * (5 * 4 * 8 + 3))
 
 
 def test_a_step_is_the_longer_of_computing_and_moving_and_a_ring_of_the_slowest_link() -> None:
@@ -77,7 +77,7 @@ def summed_floats(num_devices: int, norm: bool) -> tuple[int, int]:
         "id": np.arange(16, dtype=np.int32),
     }
     placed = sharding.put_batch(batch, shardings.batch)
-    # The CPU's form of a narrow convolution sums a wider product than its gradient.
+    # The CPU form of a narrow convolution sums an array larger than its gradient.
     with dispatch.portable():
         text = step.lower(state, placed, jax.random.key(0)).compile().as_text()
     entries = 0
@@ -93,7 +93,7 @@ def test_a_step_sums_its_gradients_once_and_next_to_nothing_else(num_devices: in
     if num_devices == 1:
         assert entries == 0
     else:
-        # Beside the gradients: the loss and how many rows it is over.
+        # In addition to the gradients: the loss and its number of rows.
         assert parameters <= entries <= parameters + 8
         assert parameters > 5000
 

@@ -1,4 +1,4 @@
-"""A thousand posters changed by chance, through the catalog and the builder: each is refused, or the picture it should be."""
+"""A thousand randomly damaged posters through catalog and builder: each is refused or decodes to the right picture."""
 
 import collections
 import csv
@@ -25,7 +25,7 @@ TURNS = {
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,  # stored lying to the left, so that a turn to the right puts it upright
+    6: Image.Transpose.ROTATE_90,  # stored turned left, so that a right turn makes it upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
@@ -34,7 +34,7 @@ BOMBS = ((65_000, 65_000), (20_000, 20_000), (9000, 6000), (60_000, 1000))
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A file; `expected` uint8 [H, W, 3] is what an undamaged one shows, to `tolerance` grey levels on average."""
+    """A file; undamaged it decodes to `expected` uint8 [H, W, 3], within `tolerance` grey levels on average."""
 
     what: str
     encoded: bytes
@@ -54,7 +54,7 @@ def poster(seed: int) -> Image.Image:
 
 
 def undamaged(image: Image.Image, other: Image.Image) -> list[Case]:
-    """Every format, colour mode, turn and animation that a usable file comes in."""
+    """A file of every usable format, colour mode, orientation and animation."""
     rgb, grey = np.asarray(image), np.asarray(image.convert("L").convert("RGB"))
     opaque = image.convert("RGBA")
     half = image.convert("RGBA")
@@ -94,7 +94,7 @@ def undamaged(image: Image.Image, other: Image.Image) -> list[Case]:
 
 
 def with_size(encoded: bytes, width: int, height: int) -> bytes:
-    """The same file, with a header that claims another size."""
+    """The same file with another size in its header."""
     file = bytearray(encoded)
     if encoded.startswith(b"\x89PNG"):
         file[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
@@ -121,7 +121,7 @@ def bits_flipped(rng: random.Random, encoded: bytes) -> bytes:
 
 
 def header_flipped(rng: random.Random, encoded: bytes) -> bytes:
-    """Sizes, modes, orientation and lengths stand in the first bytes. None claims over 4,000 pixels a side by chance."""
+    """Changes the first bytes, where sizes, modes, orientation and lengths are; no side becomes over 4,000 pixels by chance."""
     damaged = bytearray(encoded)
     for _ in range(rng.choice((1, 2, 4))):
         damaged[rng.randrange(min(60, len(damaged)))] ^= 1 << rng.randrange(4)
@@ -187,7 +187,7 @@ def make_cases() -> list[Case]:
 
 
 def reference(encoded: bytes) -> np.ndarray:
-    """What Pillow alone makes of a file: turned upright by its EXIF, over white, the upper byte of 16 bits."""
+    """A file decoded by Pillow alone: upright by its EXIF, on white, with the upper byte of 16 bits."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(io.BytesIO(encoded))
@@ -229,7 +229,7 @@ def test_a_thousand_changed_posters_are_refused_or_right(tmp_path: pathlib.Path)
         case = cases[id_ - 1]
         truth = reference(case.encoded) if case.expected is None else case.expected
         apart = difference(images.decode(encoded, truth.shape[:2]), truth)
-        # Between the same pixels in another file there is only the rounding of what lies half over white.
+        # The same pixels in another file differ only by rounding where they are half transparent on white.
         if apart > (1.0 if case.expected is None else case.tolerance):
             wrong.append(f"{case.what}: {apart:.1f}")
     assert not wrong

@@ -1,4 +1,4 @@
-"""Reading MovieGenre.csv and one's own CSVs: what is kept, merged, refused, grouped."""
+"""Reading MovieGenre.csv and a user's CSV: kept, merged, refused and grouped rows."""
 
 import io
 import os
@@ -20,7 +20,7 @@ def poster(seed: int, size: tuple[int, int] = images.POSTER_SIZE, **options) -> 
 
 
 def write_kaggle(folder, rows: list[str], files: dict[str, bytes], posters: str = "posters"):
-    """MovieGenre.csv of `imdbId,Title,Genre` lines, and the posters."""
+    """Writes MovieGenre.csv from `imdbId,Title,Genre` lines, and the posters."""
     (folder / posters).mkdir(exist_ok=True)
     (folder / "MovieGenre.csv").write_bytes("\n".join(["imdbId,Title,Genre", *rows]).encode("ISO-8859-1"))
     for name, encoded in files.items():
@@ -213,19 +213,19 @@ def test_checked_keeps_order_and_reads_little_ahead(tmp_path):
     widths = [each.width if isinstance(each, images.CheckedImage) else each.reason for each in results]
     assert widths == [30, 31, 32, "missing_file", 34, 35]
 
-    asked = 0
+    num_requested = 0
 
     def endless():
-        nonlocal asked
+        nonlocal num_requested
         while True:
-            asked += 1
+            num_requested += 1
             yield paths[0]
 
     stream = catalog.checked(endless())
     for _ in range(5):
         next(stream)
     stream.close()
-    assert asked == catalog.LOOK_AHEAD + 5
+    assert num_requested == catalog.LOOK_AHEAD + 5
 
 
 def test_load_encoded_repairs_again(tmp_path):

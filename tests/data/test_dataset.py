@@ -1,4 +1,4 @@
-"""Auxiliary genres, shares of the training part, and drawn validation: what training sees, and what measuring must not."""
+"""Auxiliary genres, shares of the training part, and sampled validation: they change training, not evaluation."""
 
 import pathlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every way a picture can be wrong, what is put right, and which pictures count as the same."""
+"""Every fault of a picture, every repair, and which pictures count as the same."""
 
 import io
 import random
@@ -13,7 +13,7 @@ from poster_jax.data import images
 
 
 def scene(seed: int = 0, size: tuple[int, int] = (60, 80)) -> Image.Image:
-    """Smooth random colours: survives JPEG well and has contrast."""
+    """A picture of smooth random colours, which JPEG preserves and which has contrast."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
@@ -242,7 +242,7 @@ def test_random_damage_is_refused_or_decodes():
 
 
 def test_damaged_metadata_is_neither_a_warning_nor_a_refusal():
-    # five entries promised and none complete; no TIFF header
+    # A header of five entries, none complete; no TIFF header.
     for block in (b"II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\xff\xff\xff\xff", b"not a TIFF header"):
         encoded = encode(scene(), exif=b"Exif\0\0" + block)
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Both input paths: the same order exactly, the same images exactly, every row once, the right process's part."""
+"""Both input paths: equal order, equal images, every row once, and the rows of each process."""
 
 import dataclasses
 import json
@@ -93,7 +93,7 @@ def test_a_batch_starts_where_its_step_says() -> None:
 def test_processes_read_disjoint_parts_that_make_the_whole(
     path: str, num_processes: int, streaming: input_pipeline.Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of them as it would be among so many: what it decodes, and the rows that it puts into the global batches."""
+    """Simulates each of several processes: checks the posters it decodes and its rows in the global batches."""
     whole = streaming if path == "streaming" else open_feed("resident")
     monkeypatch.setattr(jax, "process_count", lambda: num_processes)
     monkeypatch.setattr(sharding_lib, "put_batch", lambda local, sharding: local)
@@ -101,15 +101,15 @@ def test_processes_read_disjoint_parts_that_make_the_whole(
     batches: list[list[dict[str, np.ndarray]]] = []
     for index in range(num_processes):
         monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        asked: list[np.ndarray] = []
-        noted = dataclasses.replace(whole, images=lambda plan, asked=asked: whole.images(note(plan, asked)))
+        requested: list[np.ndarray] = []
+        noted = dataclasses.replace(whole, images=lambda plan, rows=requested: whole.images(note(plan, rows)))
         batches.append([*noted.train_batches(12, 3, 4, 7), *noted.eval_batches("test", 12)])
-        decoded.append(asked)
+        decoded.append(requested)
     part, test = whole.rows.parts["train"], whole.rows.parts["test"]
-    wanted = [part[sampler.batch_positions(len(part), 12, 3, step)] for step in range(4, 7)]
-    wanted += [test[positions] for positions, _ in sampler.padded_positions(len(test), 12)]
+    expected = [part[sampler.batch_positions(len(part), 12, 3, step)] for step in range(4, 7)]
+    expected += [test[positions] for positions, _ in sampler.padded_positions(len(test), 12)]
     shares = {12 // num_processes}
-    for number, rows in enumerate(wanted):
+    for number, rows in enumerate(expected):
         together = {name: np.concatenate([one[number][name] for one in batches]) for name in batches[0][number]}
         np.testing.assert_array_equal(np.concatenate([one[number] for one in decoded]), whole.rows.poster[rows])
         np.testing.assert_array_equal(together["id"], whole.rows.movie_id[rows])
@@ -119,14 +119,14 @@ def test_processes_read_disjoint_parts_that_make_the_whole(
     assert num_rows == 3 * 12 + len(test)
 
 
-def note(plan: Any, asked: list[np.ndarray]) -> Any:
+def note(plan: Any, requested: list[np.ndarray]) -> Any:
     for posters in plan:
-        asked.append(posters)
+        requested.append(posters)
         yield posters
 
 
 def test_the_decoder_agrees_with_tensorflows_to_one_grey_level() -> None:
-    """Accurate DCT and antialiased bilinear, a reference that shares no code with Pillow's resize."""
+    """TensorFlow's accurate DCT and antialiased bilinear resize: a reference that shares no code with Pillow's resize."""
     tf = pytest.importorskip("tensorflow", reason="the reference is TensorFlow")
     encoded = builder.load_source(load_config().data).encoded(range(8))
     for one in encoded:
@@ -151,7 +151,7 @@ def test_auto_takes_resident_when_it_fits_and_says_why(monkeypatch: pytest.Monke
 
 
 class TestCache:
-    """Named by what it depends on; read without its source; refused when it is not one."""
+    """A packed cache is named by what it depends on and read without its source; another folder is refused."""
 
     def test_the_name_depends_on_everything_that_the_posters_depend_on(self) -> None:
         names = set()
@@ -209,7 +209,7 @@ class TestCache:
 
 
 def test_every_example_arrives_in_the_records() -> None:
-    """TFDS 4.9.10 loses examples when it writes parquet: the count is pinned for the format in use."""
+    """TFDS 4.9.10 loses examples when it writes parquet, so the count is checked for the format in use."""
     source = builder.load_source(load_config(data__num_posters="700").data)
     assert len(source.table) == 700
     assert source.table["id"].tolist() == list(range(1, 701))

@@ -143,7 +143,7 @@ def test_multi_hot_equal_is_exact_where_single_genres_are_plenty():
 
 @pytest.mark.parametrize("balance", ["cap", "equal"])
 def test_multi_hot_limit_is_never_exceeded(balance):
-    # every rare movie is also of the common genre: the pull towards the rare one must stop at the limit
+    # Every rare movie also has the common genre: adding rare ones must stop at the limit.
     hot = np.array([[1, 0]] * 50 + [[1, 1]] * 30, np.float32)
     examples = labels.Examples(np.arange(80), hot, ("common", "rare"))
     chosen = labels.balance(examples, balance=balance, balance_limit=20, seed=0)
@@ -151,7 +151,7 @@ def test_multi_hot_limit_is_never_exceeded(balance):
 
 
 def test_multi_hot_cap_protects_the_rare_genre():
-    # b and the rare genre both come with a, capped: by absolute distances b would take places from rare
+    # Movies of b and of the rare genre all have a, which is capped. By absolute distances b would displace the rare genre.
     hot = np.array([[1, 1, 0]] * 300 + [[1, 0, 1]] * 10, np.float32)
     examples = labels.Examples(np.arange(len(hot)), hot, ("a", "b", "rare"))
     chosen = labels.balance(examples, balance="cap", balance_limit=100, seed=0)
@@ -160,8 +160,8 @@ def test_multi_hot_cap_protects_the_rare_genre():
 
 def test_a_step_of_many_movies_stops_at_the_ceiling():
     # a quarter of the way to the target would be twelve movies
-    taken = labels._improve(np.array([[1]]), np.array([100]), np.array([0]), np.array([50]), np.array([3]))
-    assert taken.tolist() == [3]
+    selected = labels._improve(np.array([[1]]), np.array([100]), np.array([0]), np.array([50]), np.array([3]))
+    assert selected.tolist() == [3]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -199,7 +199,7 @@ def test_the_real_genres(shared_dir):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_multi_hot_cap_keeps_the_rare_genre_whose_movies_are_of_two_common_ones(seed):
-    # Once a and b are full of their own movies no exchange of one for another makes room for a rare one.
+    # Once a and b are full of movies without the rare genre, no exchange of one movie makes room for a rare one.
     hot = np.array([[1, 0, 0]] * 50 + [[0, 1, 0]] * 50 + [[1, 1, 1]] * 10, np.float32)
     examples = labels.Examples(np.arange(len(hot)), hot, ("a", "b", "rare"))
     chosen = labels.balance(examples, balance="cap", balance_limit=20, seed=seed)

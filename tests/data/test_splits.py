@@ -1,4 +1,4 @@
-"""Splits: genres in proportion, groups whole, parts disjoint, and every refusal."""
+"""Splits: genres in proportion, groups together, parts disjoint, and every refusal."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_leaks_are_counted_with_and_without_groups():
     whole = splits.stratified_split(label, groups, **options)
     assert splits.count_leaks(groups, whole) == {"validation": 0, "test": 0}
     torn = splits.stratified_split(label, groups, grouped=False, **options)
-    # a row shares its movie with one other on average, which lies in train three times out of five
+    # A row shares its movie with one other row on average, which is in train with probability 3/5.
     assert all(0.3 * len(torn[name]) < leaks for name, leaks in splits.count_leaks(groups, torn).items())
     by_hand = {"train": np.array([0, 1]), "validation": np.array([2, 3]), "test": np.array([4])}
     assert splits.count_leaks(np.array([7, 8, 7, 7, 9]), by_hand) == {"validation": 2, "test": 0}
@@ -151,7 +151,7 @@ def test_k_folds_refusals():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_rare_genre_inside_a_common_one_is_dealt_out_first(seed):
-    # Dealt out as movies of the common genre, the rare ones would fall to the parts by chance.
+    # If they were assigned as movies of the common genre, the rare ones would be spread by chance.
     label = np.array([[1, 0]] * 90 + [[1, 1]] * 10, np.float32)
     split = splits.stratified_split(label, np.arange(100), fractions=(0.6, 0.2, 0.2), seed=seed)
     assert [label[rows].sum(axis=0).tolist() for rows in split.values()] == [[60, 6], [20, 2], [20, 2]]

@@ -41,7 +41,7 @@ def drawn() -> dict[str, np.ndarray]:
 
 
 def mean_average_precision(features: np.ndarray, labels: np.ndarray, strength: float) -> float:
-    """Of one logistic regression per genre, fitted on the first 600 posters, on the other 300."""
+    """The score of one logistic regression per genre, fitted on the first 600 posters, on the other 300."""
     scores = []
     for k in range(labels.shape[1]):
         model = linear_model.LogisticRegression(C=strength, max_iter=1000).fit(features[:600], labels[:600, k])

@@ -31,7 +31,7 @@ def test_histograms_agree_with_numpy_and_do_not_depend_on_the_batch():
         np.testing.assert_allclose(histogram, expected.ravel() / 96, rtol=1e-6)
     batches = [baselines.color_histograms(images[:2]), baselines.color_histograms(images[2:])]
     np.testing.assert_array_equal(np.concatenate(batches), histograms)
-    # Colour stays, place goes: the same pixels in another order are the same poster to this baseline.
+    # The histogram keeps colour and loses position: the same pixels in another order give the same one.
     np.testing.assert_array_equal(baselines.color_histograms(images[:, ::-1, ::-1]), histograms)
 
 
@@ -151,9 +151,9 @@ class TestNearestNeighbours:
         for part in ("validation", "test"):
             order = np.argsort(-unit[part] @ unit["train"].T, axis=1)
             expected[part] = {count: labels["train"][order[:, :count]].mean(1) for count in (5, 15, 45)}
-        # The truth is what this many neighbours say, so that they rank it without a fault.
-        told = expected["validation"][number]
-        labels["validation"] = (told > np.median(told, axis=0)).astype(np.float32)
+        # The true labels are those that this many neighbours predict, so that they rank perfectly.
+        predicted = expected["validation"][number]
+        labels["validation"] = (predicted > np.median(predicted, axis=0)).astype(np.float32)
         assert np.abs(expected["test"][5] - expected["test"][15]).max() > 0.1
         found = baselines.nearest_neighbours(features, labels, 3)
         for part, by_count in expected.items():

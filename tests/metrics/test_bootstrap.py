@@ -1,4 +1,4 @@
-"""Resamples against scikit-learn with weights, and widths of intervals that are known."""
+"""Resamples against scikit-learn with weights, and intervals of known width."""
 
 import numpy as np
 import pytest
@@ -98,5 +98,5 @@ def test_the_last_chunk_is_drawn_whatever_its_size(num_samples, monkeypatch):
     assert len(whole) == num_samples
     np.testing.assert_array_equal(chunked, whole)
     for name, value in values.items():
-        # Sums of another number of rows at once may round otherwise.
+        # Sums over chunks of another size may round differently.
         np.testing.assert_allclose(chunked_values[name], value, rtol=1e-12, atol=1e-15)

@@ -1,4 +1,4 @@
-"""Corrected intervals by hand, and which trials are told apart."""
+"""Corrected intervals by hand, and which trials differ."""
 
 import numpy as np
 import pytest

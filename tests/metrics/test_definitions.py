@@ -30,7 +30,7 @@ def test_ranking_equals_scikit_learn_with_ties_and_weights(seed):
 
 
 def test_an_order_within_ties_would_invent_a_score():
-    # A constant that lists its positives first: taking the rows one by one would call it perfect.
+    # Constant scores with the positives first: a row-by-row ranking would be perfect.
     targets = np.arange(40) < 10
     scores = np.full(40, 0.5)
     hits = targets[np.argsort(-scores, kind="stable")]

@@ -1,4 +1,4 @@
-"""Ceilings against every answer that rows of one movie could share; the majority of training labels."""
+"""Ceilings against every answer that the rows of one movie can share; the majority of training labels."""
 
 import itertools
 

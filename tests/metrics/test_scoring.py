@@ -1,4 +1,4 @@
-"""The whole of what is said about a split: metrics by hand, floors of known labels, thresholds, refusals."""
+"""All results of a split: metrics by hand, floors of known labels, thresholds, refusals."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What "no" to every genre scores under each reading of the labels, against counts by hand and the page's figures."""
+"""The score of "no" to every genre under each reading of the labels, against counts by hand and figures in the README."""
 
 import pathlib
 import re
@@ -41,7 +41,7 @@ def test_equal_in_both_senses_by_hand() -> None:
     draws = table["multi-hot, equal draws per genre"]
     assert draws.labels_per_row == pytest.approx((6 / 5 + 4 / 3) / 2)
     assert draws.num_rows == 6
-    # Drawn without repeats: A|B with two of A and two of B gives three of each, at 6 labels over 5 movies; or 3 of A, and B.
+    # Draws without repeats: A|B with two of A and two of B gives three of each, 6 labels over 5 movies; or 3 of A, and B.
     movies = table["multi-hot, movies drawn to equal"]
     assert movies.labels_per_row == pytest.approx(6 / movies.num_rows)
     assert table["exploded, equal per genre"].num_rows == 6

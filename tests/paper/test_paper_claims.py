@@ -1,4 +1,4 @@
-"""The ledger on workdirs made by hand: every claim has a row, and altered results turn its verdict."""
+"""The claims on workdirs made by hand: every claim has a row, and changed results change its verdict."""
 
 import copy
 import json
@@ -30,7 +30,7 @@ def edit(path: pathlib.Path, change: Callable[[Any], None]) -> None:
 
 
 def transfer(folder: pathlib.Path, write_workdir: WriteWorkdir) -> None:
-    """Rates of 1e-4 (smooth, better) and 1e-2 (jumping); fine-tuning lifts training only."""
+    """Rates of 1e-4 (smooth, better) and 1e-2 (erratic); fine-tuning improves training accuracy only."""
 
     def add(results: Any) -> None:
         for seed in results["seeds"]:
@@ -74,7 +74,7 @@ def one_hot(folder: pathlib.Path, write_workdir: WriteWorkdir, seeds: tuple[int,
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, write_workdir: WriteWorkdir) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("ledger")
+    folder = tmp_path_factory.mktemp("claims")
     transfer(folder / "transfer", write_workdir)
     flat = [[0.30, 0.31, 0.30, 0.31]] * 10
     search(folder / "search", write_workdir, flat)
@@ -216,7 +216,7 @@ def test_the_text_and_the_table_say_all_of_it(finished: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("evaluations", "expected"),
-    # The line at an evaluation's step is of the steps before it.
+    # The training line at an evaluation's step is about the steps before it.
     [((10, 20), 4.0), ((20,), 19 / 4), ((5, 10, 20), 4.0), ((10, 15, 20), 5.0)],
 )
 def test_the_last_training_loss_is_of_the_steps_since_the_evaluation_before(

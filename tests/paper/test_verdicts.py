@@ -1,4 +1,4 @@
-"""The rule of the ledger: hand-computed verdicts, and intervals over repeats."""
+"""The rule of verdicts against verdicts by hand, and intervals over repeats."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from poster_jax.paper.verdicts import FAILS, HOLDS, OPEN, About, Above, Below, E
         (About(0.30), 0.28, 0.33, 0.167, HOLDS),
         (About(0.30), 0.31, 0.36, 0.167, FAILS),
         (About(0.30), 0.20, 0.29, 0.167, FAILS),
-        # What learns nothing would score within the interval as well.
+        # A network that learnt nothing would score within the interval, too.
         (About(0.7224), 0.71, 0.74, 0.73, OPEN),
         (About(0.7224), 0.71, 0.74, None, HOLDS),
         (Above(0.0), 0.01, 0.03, None, HOLDS),

@@ -251,7 +251,7 @@ def test_killed_or_stopped_in_the_middle_it_goes_on(kind: signal.Signals, tmp_pa
     assert code == 0 and set(ends.values()) == {("kept", "")}
     assert posters(out_dir) == {1 + n: faults.picture(n) for n in range(60)}
     asked_again = {1 + int(name) for name in server.asked} & done
-    # The line is written before the file gets its name: a kill between the two costs one request.
+    # The line is written before the file is renamed, so a kill between the two costs one request.
     assert len(asked_again) <= (1 if kind == signal.SIGKILL else 0)
 
 

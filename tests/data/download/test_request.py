@@ -125,7 +125,7 @@ def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch: pytest
 
 def test_the_server_hears_the_name_and_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with faults.serving({"a%20b?c=%C3%A9": faults.always(GOOD)}) as server:
-        # Nobody listens on the second loopback address.
+        # Nothing listens on the second loopback address.
         monkeypatch.setattr(socket, "getaddrinfo", resolving({"posters.example": [["127.0.0.2", "127.0.0.1"]]}, []))
         url = f"http://Posters.example:{server.port}/a b?c=é"
         assert request.fetch(url, limits("posters.example")).body == GOOD
