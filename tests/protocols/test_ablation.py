@@ -46,7 +46,8 @@ def load(axes: Any = WAYS, **more: str) -> config_lib.Config:
 
 
 def run(workdir: pathlib.Path, config: config_lib.Config) -> dict[str, Any]:
-    return ablation.run(config, workdir, preemption.StopRequest())
+    protocol = ablation if config.protocol == "ablation" else single
+    return protocol.run(config, workdir, preemption.StopRequest())
 
 
 @pytest.fixture(scope="module", autouse=True)
