@@ -46,7 +46,7 @@ def load(axes: Any = WAYS, **more: str) -> config_lib.Config:
 
 
 def run(workdir: pathlib.Path, config: config_lib.Config) -> dict[str, Any]:
-    protocol = {"single": single, "ablation": ablation}[config.protocol]
+    protocol = ablation if config.protocol == "ablation" else single
     return protocol.run(config, workdir, preemption.StopRequest())
 
 
