@@ -162,7 +162,7 @@ def end_in(
     whole: Whole, stage: str, place: pathlib.Path, rng: np.random.Generator, kind: signal.Signals
 ) -> tuple[int, int, str]:
     """(step, exit code, what was said) of a run in `place` that gets the signal while it is in the stage."""
-    for _ in range(20):
+    for attempt in range(20):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         # What prepares must find nothing prepared; the others need not do it again.
@@ -172,7 +172,9 @@ def end_in(
         visits = whole.visits[stage]
         # The last visits may be behind the last step, where there is nothing left to resume.
         visit = int(rng.integers(max(1, 2 * len(visits) // 3)))
-        step = stop_in(process, place / "notes", stage, visit, float(rng.random()) * visits[visit])
+        # The whole run may have compiled what this one finds in a compilation cache: its stages are shorter.
+        wait_secs = float(rng.random()) * visits[visit] / 2**attempt
+        step = stop_in(process, place / "notes", stage, visit, wait_secs)
         if step is not None:
             process.send_signal(kind)
             process.send_signal(signal.SIGCONT)
