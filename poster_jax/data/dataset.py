@@ -106,8 +106,8 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
     target = labels.one_hot(label, len(genres)).astype(np.float32) if is_one_hot else label
     if auxiliary:
         target = labels.one_hot_texts([texts[row] for row in poster], (*genres, *auxiliary))
-    about = source.name, source.fingerprint, genres
-    return Dataset(*about, poster, label, target, movie_id, group, parts, summary, source.refused)
+    source_fields = source.name, source.fingerprint
+    return Dataset(*source_fields, genres, poster, label, target, movie_id, group, parts, summary, source.refused)
 
 
 def _cut(examples: labels.Examples, group: np.ndarray, given: np.ndarray, data: config_lib.Data) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,18 @@ Normalised = tuple[jax.Array, jax.Array, jax.Array]  # values, mean, variance
 Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # input, scale, mean, 1 / deviation
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> Normalised:
     """Normalises float32 [B, H, W, C] with `scale` and `bias` [1, 1, 1, C]; returns it with the batch's mean and variance.
 
     No gradient flows through the returned statistics.
     """
+    # jax 0.10 does not type what a function with a gradient of its own returns.
+    normalised: Any = _batch_norm(y, scale, bias, epsilon)
+    return normalised
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _batch_norm(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> Normalised:
     return _batch_norm_forward(y, scale, bias, epsilon)[0]
 
 
@@ -37,4 +44,4 @@ def _batch_norm_backward(epsilon: float, saved: Saved, gradients: Normalised) ->
     return centred * (scale * inverse), scale_gradient, bias_gradient
 
 
-batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
