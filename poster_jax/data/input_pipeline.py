@@ -103,7 +103,7 @@ class Loader:
         yield from ahead
 
     def _image_rows(self, positions: np.ndarray) -> np.ndarray:
-        """Posters of a global batch that `images` is asked for: all of them, or on the host this process's part."""
+        """Posters of a global batch to request from `images`: all of them, or for host memory this process's part."""
         return self.rows.poster[positions if self.on_device else positions[sharding.local_slice(len(positions))]]
 
 

@@ -83,11 +83,11 @@ def test_a_broken_url_is_lost_and_not_tried_again(url: str) -> None:
     assert raised.value.reason == "bad_address" and not raised.value.transient
 
 
-def resolving(answers: dict[str, list[list[str]]], asked: list[str]) -> Any:
+def resolving(answers: dict[str, list[list[str]]], looked_up: list[str]) -> Any:
     """A getaddrinfo that returns a name's answers one after another."""
 
     def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-        asked.append(host)
+        looked_up.append(host)
         found = answers[host].pop(0)
         return [(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in found]
 
@@ -103,10 +103,10 @@ def test_a_name_that_means_a_private_address_is_refused(found: list[str], monkey
 
 
 def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    looked_up: list[str] = []
     connected: list[Any] = []
     # The name becomes private between the check and the connection, as in DNS rebinding.
-    monkeypatch.setattr(socket, "getaddrinfo", resolving({"rebind.example": [["93.184.216.34"], ["127.0.0.1"]]}, asked))
+    monkeypatch.setattr(socket, "getaddrinfo", resolving({"rebind.example": [["93.184.216.34"], ["127.0.0.1"]]}, looked_up))
 
     class Refusing:
         def __init__(self, *_: Any) -> None: ...
@@ -119,7 +119,7 @@ def test_the_address_that_was_judged_is_the_one_connected_to(monkeypatch: pytest
     monkeypatch.setattr(request.socket, "socket", Refusing)
     with pytest.raises(request.Failure, match="no_connection"):
         request.fetch("http://rebind.example/a.jpg", limits())
-    assert asked == ["rebind.example"]
+    assert looked_up == ["rebind.example"]
     assert connected == [("93.184.216.34", 80)]
 
 
