@@ -43,8 +43,8 @@ def fit(run: Run, network: Network) -> Best:
     beyond the last step.
     """
     config = run.config
-    sampled = run.loader.sampled_validation(config.eval.validation_steps * config.train.batch_size, run.seed)
-    run = dataclasses.replace(run, loader=sampled)
+    num_validation = config.eval.validation_steps * config.train.batch_size
+    run = dataclasses.replace(run, loader=run.loader.sampled_validation(num_validation, run.seed))
     with contextlib.closing(checkpoint.Checkpoints(run.workdir)) as checkpoints:
         state, begun, window = network.state, 0, {}
         restored = checkpoints.restore_latest(train_state.abstract(state))
@@ -54,8 +54,7 @@ def fit(run: Run, network: Network) -> Best:
                 raise errors.UserError(f"this run is at step {begun}, beyond the {run.cadence.total} asked for: ask for more.")
         log = logbook.Logbook(run.workdir, last_step=begun, total_steps=run.cadence.total, tensorboard=config.train.tensorboard)
         with contextlib.closing(log):
-            num_devices = run.loader.shardings.mesh.size
-            log.say(f"seed {run.seed}: step {begun} of {run.cadence.total}, {num_devices} device(s)")
+            log.say(f"seed {run.seed}: step {begun} of {run.cadence.total}, {run.loader.shardings.mesh.size} device(s)")
             state = take_steps(state, window, run, network, Outputs(checkpoints, log))
         return Best(*checkpoints.restore_best(train_state.abstract(state.variables())))
 
