@@ -341,7 +341,7 @@ def test_a_rate_is_of_the_steps_after_compilation_and_between_evaluations(
     train_step_as_is = train_step
     monkeypatch.setitem(globals(), "train_step", slow_step)
     run_fit(tmp_path, run_lib.Cadence(total=6, log=every, evaluate=4, save=100), evaluate=slow_evaluation)
-    lines = logbook.read_lines(tmp_path / "timings.jsonl")
+    lines = run_files.read_lines(tmp_path, run_files.TIMINGS)
     assert (lines[0]["event"], lines[0]["secs"]) == ("first step, with compilation", 32.0)
     rates = {line["step"]: line["images_per_sec"] for line in lines if line["event"] == "train"}
     assert rates == dict.fromkeys(steps, 4.0)
