@@ -178,6 +178,8 @@ class Recorder(ml_collections.ConfigDict):
     """A config that notes which of its keys are read."""
 
     def __init__(self, tree: Any, prefix: str, read: set[str]) -> None:
+        # What a copy holds was not read by the code that is watched.
+        tree = tree.__dict__["_fields"] if isinstance(tree, Recorder) else dict(tree.items())
         super().__init__({key: value for key, value in tree.items() if not isinstance(value, ml_collections.ConfigDict)})
         object.__setattr__(self, "_prefix", prefix)
         object.__setattr__(self, "_read", read)
@@ -192,6 +194,9 @@ class Recorder(ml_collections.ConfigDict):
 
     def to_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
         return {key: self[key] for key in self}
+
+    def copy_and_resolve_references(self, *_: Any) -> "Recorder":
+        return Recorder(self, self.__dict__["_prefix"], self.__dict__["_read"])
 
 
 @contextlib.contextmanager

@@ -64,13 +64,7 @@ class _Handler(socketserver.StreamRequestHandler):
             before = self.server.asked[name]
             self.server.asked[name] += 1
             self.server.times.append((name, time.monotonic()))
-            self.server.active += 1
-            self.server.most_active = max(self.server.most_active, self.server.active)
-        try:
-            self.server.behaviours[name](self, before)
-        finally:
-            with self.server.lock:
-                self.server.active -= 1
+        self.server.behaviours[name](self, before)
 
     def send(self, body: bytes = b"", status: str = "200 OK", length: int | None = -1, headers: str = "") -> None:
         """An answer; `length` -1 is the true one, None leaves it out."""
@@ -171,7 +165,14 @@ def garbage(handler: Any, before: int) -> None:
 
 def slowly(behaviour: Behaviour, secs: float) -> Behaviour:
     def behave(handler: Any, before: int) -> None:
-        handler.server.closing.wait(secs)
+        server = handler.server
+        with server.lock:
+            server.active += 1
+            server.most_active = max(server.most_active, server.active)
+        server.closing.wait(secs)
+        # Before the answer: once it has one, the downloader may ask again while this thread still ends.
+        with server.lock:
+            server.active -= 1
         behaviour(handler, before)
 
     return behave

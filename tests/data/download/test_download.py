@@ -161,7 +161,7 @@ def test_who_asks_for_a_longer_pause_is_left_alone_until_another_run(
 
 
 def test_a_host_is_never_asked_more_at_once_than_allowed(tmp_path: pathlib.Path) -> None:
-    behaviours = {str(n): faults.slowly(faults.always(faults.picture(n)), 0.02) for n in range(20)}
+    behaviours = {str(n): faults.slowly(faults.always(faults.picture(n)), 0.2) for n in range(20)}
     with faults.serving(behaviours) as server:
         rows = [(1 + n, "Drama", server.url(str(n))) for n in range(20)]
         code, _, out_dir = run(tmp_path, rows, "--per-host=3", "--jobs=10")
