@@ -1,6 +1,7 @@
 """Frozen heads in Keras: the trained arrays, the computed scores, and the total time."""
 
 import pathlib
+import types
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,25 @@ def test_every_rate_is_built_and_takes_all_its_epochs() -> None:
 
 def test_our_side_trains_every_head() -> None:
     assert keras_heads.time_ours(config_lib.load(f"{TRANSFER}:smoke")) > 0
+
+
+def test_their_side_times_the_first_epoch_with_building_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, fits = [0.0], []
+
+    def build(body: Any, config: Any, num_genres: int) -> Any:
+        now[0] += 7.0
+
+        def fit(*data: Any, **more: Any) -> None:
+            fits.append((len(data[0]), len(more["validation_data"][0])))
+            now[0] += 5.0 if len(fits) == 1 else 2.0
+
+        return types.SimpleNamespace(fit=fit)
+
+    monkeypatch.setattr(keras_heads.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(keras_heads.keras_finetune, "build_body", lambda *_: None)
+    monkeypatch.setattr(keras_heads, "build_model", build)
+    assert keras_heads.time_keras(config_lib.load(f"{TRANSFER}:smoke"), "unused.h5") == (12.0, 2.0)
+    assert len(fits) == 2 and fits[0] == fits[1] and fits[0][0] > fits[0][1] > 0
 
 
 def test_a_mistake_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
