@@ -109,7 +109,7 @@ def test_values_and_floors_are_those_of_the_runs_own_results(tmp_path: pathlib.P
         scores, targets = problem(index, 0.4)
         scores = scores.astype(np.float32)
         tuned = {"tuned": scoring.choose_thresholds(scores, targets)}
-        keywords: dict[str, Any] = {"genres": GENRES, "thresholds": tuned, "train_labels": targets, "num_samples": 2, "seed": 0}
+        keywords: dict[str, Any] = {"genres": GENRES, "thresholds": tuned, "num_samples": 2, "seed": 0}
         results = scoring.score(scores, targets, np.arange(300), **keywords)
         assert list(found["metrics"]) == list(results["metrics"])
         for name, entry in found["metrics"].items():
@@ -146,7 +146,7 @@ def test_a_paired_difference_is_narrower_than_its_parts(tmp_path: pathlib.Path) 
     one_hot = np.eye(3, dtype=np.float32)[labels]
     runs = [write_run(tmp_path / name, scores, one_hot) for name, scores in (("b", scores_b), ("a", scores_a))]
     [difference] = found_in(*runs, num_samples=1000)["metrics"]["top1_accuracy"]["differences"]
-    keywords: Any = {"genres": GENRES, "thresholds": {}, "train_labels": one_hot, "num_samples": 1000, "seed": 5}
+    keywords: Any = {"genres": GENRES, "thresholds": {}, "num_samples": 1000, "seed": 5}
     part_b, part_a = (
         scoring.score(scores, one_hot, np.arange(400), **keywords)["metrics"]["top1_accuracy"]
         for scores in (scores_b, scores_a)

@@ -212,7 +212,7 @@ def save(
     """Writes labels.json, predictions.npz and results.json as `protocols/single.py` does, and returns the results."""
     rows = posters.rows
     run_files.write_labels(workdir, genres=rows.genres, auxiliary_genres=(), encoding=config.data.encoding)
-    run_files.write_predictions(workdir, rows.parts, rows.movie_id, rows.label, scores)
+    run_files.write_predictions(workdir, rows.parts, rows.movie_id, rows.group, label=rows.label, scores=scores)
     results = {**head, "data": rows.summary, "splits": measure.score_parts(config, rows, scores), "baselines": {}}
     run_files.write_results(workdir, results)
     return results

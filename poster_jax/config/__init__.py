@@ -7,6 +7,7 @@ from poster_jax.config.defaults import TABLE_6_DENSE as TABLE_6_DENSE
 from poster_jax.config.defaults import base as base
 from poster_jax.config.defaults import make_smoke as make_smoke
 from poster_jax.config.defaults import narrow as narrow
+from poster_jax.config.defaults import set_steps as set_steps
 from poster_jax.config.loading import ADDED_KEYS as ADDED_KEYS
 from poster_jax.config.loading import RESUMABLE as RESUMABLE
 from poster_jax.config.loading import derive as derive

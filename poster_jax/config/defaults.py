@@ -147,10 +147,19 @@ def make_smoke(config: types.Config) -> types.Config:
         config.transfer.head_epochs = 2.0
         config.transfer.unfreeze_epochs = min(1.0, config.transfer.unfreeze_epochs)
     config.train.batch_size = 16
-    config.train.num_epochs = 2.0
+    config.train.num_epochs, config.train.num_steps = 2.0, 0
+    config.eval.every_epochs, config.eval.every_steps = 1.0, 0
+    config.checkpoint.every_epochs, config.checkpoint.every_steps = 1.0, 0
     config.train.log_every_steps = 2
     config.eval.bootstrap_samples = 50
     return config
+
+
+def set_steps(config: types.Config, *, num_steps: int, every: int) -> None:
+    """Trains for num_steps, whatever the number of rows; evaluates and saves every so many steps."""
+    config.train.num_epochs, config.train.num_steps = 0.0, num_steps
+    config.eval.every_epochs, config.eval.every_steps = 0.0, every
+    config.checkpoint.every_epochs, config.checkpoint.every_steps = 0.0, every
 
 
 def narrow(rows: tuple[tuple, ...], width: int) -> tuple[tuple, ...]:

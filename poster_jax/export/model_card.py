@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax.metrics import definitions
+from poster_jax.metrics import chance
 from poster_jax.report.tables import cells
 
 
@@ -106,27 +106,30 @@ def _verdict(config: config_lib.Config, results: Mapping[str, Any]) -> str:
         f"{metric} is {cells.value(entry)} where the best constant answer has {cells.number(entry['best_floor'])}, on "
         f"{test['num_rows']:,} rows of {test['num_movies']:,} movies. Intervals are 95 %, by bootstrap over the movies."
     )
-    better = (
-        entry["low"] is not None
-        and entry["best_floor"] is not None
-        and metric not in definitions.LOWER_IS_BETTER
-        and entry["low"] > entry["best_floor"]
+    if metric in chance.PERMUTED:
+        scores += (
+            f" Labels that are permuted over the movies give {cells.number(entry['chance'])} "
+            f"(p = {cells.p_value(entry)}, {chance.NUM_PERMUTATIONS:,} permutations)."
+        )
+    return (
+        scores
+        if chance.beats_constant(metric, entry)
+        else f"{scores} **On this measure the network cannot be told from a constant answer.**"
     )
-    return scores if better else f"{scores} **On this measure the network cannot be told from a constant answer.**"
 
 
 def _metrics_table(results: Mapping[str, Any]) -> list[str]:
     splits, baselines = results["splits"], results["baselines"]
-    lines = _header(["metric", "test [95 %]", "floor", "ceiling", "validation", "train", *baselines])
+    lines = _header(["metric", "test [95 %]", "floor", "chance", "ceiling", "validation", "train", *baselines])
     for name, entry in splits["test"]["metrics"].items():
-        row = [name, cells.value(entry), cells.number(entry["best_floor"]), cells.number(entry["ceiling"])]
+        row = [name, cells.value(entry), *(cells.number(entry.get(key)) for key in ("best_floor", "chance", "ceiling"))]
         others = [splits["validation"], splits["train"], *(parts["test"] for parts in baselines.values())]
         lines.append(_row([*row, *(cells.number(other["metrics"][name]["value"]) for other in others)]))
     return [
         *lines,
-        "`floor` is the best constant answer on the same rows, `ceiling` the best that the labels allow; `@tuned` is at the "
-        "thresholds below, the others at 0.5; calibration_error is better when it is lower. Columns after `train` are simple "
-        "methods on the same test rows.",
+        "`floor` is the best constant answer on the same rows, `chance` the mean when labels are permuted over movies, "
+        "`ceiling` the best that the labels allow; `@tuned` is at the thresholds below, the others at 0.5; calibration_error "
+        "is better when it is lower. Columns after `train` are simple methods on the same test rows.",
     ]
 
 

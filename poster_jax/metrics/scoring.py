@@ -1,7 +1,8 @@
 """Scores and labels -> every metric with its floors, its ceiling and its interval, as one JSON-ready dict.
 
-The definitions are in `definitions`, constant predictors and ceilings in `floors`, resampling in `bootstrap`. There is no bare
-"accuracy": with one label in six genres, answering "no" to everything has a binary accuracy of 0.83.
+The definitions are in `definitions`, the best constant answers and the ceilings in `floors`, permutations of the labels in
+`chance`, resampling in `bootstrap`. There is no bare "accuracy": with one label in six genres, answering "no" to everything has
+a binary accuracy of 0.83.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from poster_jax.metrics import bootstrap, definitions, floors
+from poster_jax.metrics import bootstrap, chance, definitions, floors
 
 HEADLINES = (
     "binary_accuracy",
@@ -96,7 +97,6 @@ def score(
     *,
     genres: Sequence[str],
     thresholds: Mapping[str, npt.ArrayLike],
-    train_labels: npt.ArrayLike,
     num_samples: int,
     seed: int,
 ) -> dict:
@@ -107,29 +107,30 @@ def score(
         labels: int [N] or 0/1 [N, K].
         groups: int [N], the movie of each row.
         thresholds: {key: [K]} from `choose_thresholds` on validation; their metrics are named name@key, beside those at 0.5.
-        train_labels: labels of the training split in the same encoding, for the floors.
         num_samples: resamples of the movies for the 95 % intervals.
+
+    A metric is {"value", "low", "high", "all_zeros", "best_floor", "ceiling"}. Average precision, its mean and top-1 also have
+    "chance", their mean over permutations of the labels, and the first two "p_value", as `chance` says.
 
     Equal inputs give equal bits. Raises ValueError for NaN scores and for shapes that do not match.
     """
     scores = definitions.check_scores(scores)
     num_genres = len(genres)
     targets = definitions.make_targets(labels, num_genres)
-    train_targets = definitions.make_targets(train_labels, num_genres)
     groups = np.asarray(groups)
     _check_rows(scores, targets, groups)
-    if np.ndim(labels) != np.ndim(train_labels):
-        raise ValueError(f"labels have {np.ndim(labels)} dimensions, train_labels {np.ndim(train_labels)}")
     limits = _limits(thresholds, num_genres)
     measure = definitions.make_measure(scores, targets, {suffix: scores >= limit for suffix, limit in limits.items()})
     values = definitions.plain(measure, len(scores))
     (samples,) = bootstrap.resample([measure], groups, num_samples=num_samples, seed=seed)
+    ends = bootstrap.intervals(values, samples, targets, groups)
+    permuted = chance.permute(scores, targets, groups, num_permutations=chance.NUM_PERMUTATIONS, seed=chance.SEED)
     return {
         "num_rows": len(scores),
         "num_movies": len(np.unique(groups)),
         "labels_per_row": float(targets.sum(axis=1).mean()),
-        "metrics": _headlines(values, samples, targets, groups, train_targets=train_targets, suffixes=list(limits)),
-        "per_genre": _per_genre(values, samples, targets, genres, limits),
+        "metrics": _headlines(values, ends, permuted, _references(targets, groups, list(limits))),
+        "per_genre": _per_genre(values, ends, permuted, targets, genres=genres, limits=limits),
         "confusion": confusion(scores, labels),
     }
 
@@ -153,38 +154,38 @@ def _number(value: float | npt.NDArray) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _with_interval(value: float | npt.NDArray, samples: npt.NDArray) -> dict[str, float | None]:
+def _with_interval(value: float | npt.NDArray, ends: npt.NDArray) -> dict[str, float | None]:
+    return {"value": _number(value), "low": _number(ends[0]), "high": _number(ends[1])}
+
+
+def _against_chance(value: float | npt.NDArray, permuted: npt.NDArray) -> dict[str, float | None]:
     if np.isnan(value):
-        return {"value": None, "low": None, "high": None}
-    low, high = bootstrap.interval(samples)
-    return {"value": float(value), "low": _number(low), "high": _number(high)}
+        return {"chance": None, "p_value": None}
+    return {"chance": float(permuted.mean()), "p_value": chance.p_value(float(value), permuted)}
 
 
-def _headlines(
-    values: dict,
-    samples: dict,
-    targets: npt.NDArray,
-    groups: npt.NDArray,
-    *,
-    train_targets: npt.NDArray,
-    suffixes: list[str],
-) -> dict[str, dict]:
-    constants = floors.constant_values(targets, train_targets, suffixes)
+def _references(targets: npt.NDArray, groups: npt.NDArray, suffixes: list[str]) -> dict[str, dict[str, float | None]]:
+    """{metric: {"all_zeros", "best_floor", "ceiling"}} of every headline metric."""
+    zeros, best = floors.all_zeros(targets, suffixes), floors.best_constants(targets, suffixes)
     ceilings = floors.ceilings(targets, groups, suffixes)
+    return {
+        name: {"all_zeros": _number(zeros[name]), "best_floor": _number(best[name]), "ceiling": _number(ceilings[name])}
+        for name in headline_names(suffixes)
+    }
+
+
+def _headlines(values: dict, ends: dict, permuted: dict, references: dict[str, dict]) -> dict[str, dict]:
     headlines = {}
-    for name in headline_names(suffixes):
-        floor = {predictor: _number(constant[name]) for predictor, constant in constants.items()}
-        defined = [value for value in floor.values() if value is not None]
-        best = min if name in definitions.LOWER_IS_BETTER else max
-        entry = _with_interval(values[name], samples[name])
+    for name, reference in references.items():
+        entry = _with_interval(values[name], ends[name])
         if name == "calibration_error":
             # Bins of a resample are noisier than those of the sample: its error is larger, and percentiles miss the value.
             entry |= {"low": None, "high": None}
-        entry |= {
-            "floors": floor,
-            "best_floor": best(defined, default=None),
-            "ceiling": _number(ceilings[name]),
-        }
+        entry |= reference
+        if name in chance.PERMUTED:
+            entry |= _against_chance(values[name], permuted[name])
+        elif name in permuted:
+            entry["chance"] = float(permuted[name].mean())
         metric, _, key = name.partition("@")
         if metric in definitions.MACRO_METRICS:
             averaged = values[definitions.MACRO_METRICS[metric] + ("@" + key if key else "")]
@@ -194,7 +195,13 @@ def _headlines(
 
 
 def _per_genre(
-    values: dict, samples: dict, targets: npt.NDArray, genres: Sequence[str], limits: dict[str, npt.NDArray]
+    values: dict,
+    ends: dict,
+    permuted: dict,
+    targets: npt.NDArray,
+    *,
+    genres: Sequence[str],
+    limits: dict[str, npt.NDArray],
 ) -> dict[str, dict]:
     """Metrics per genre; floors are prevalence p for average precision, 0.5 for AUC, 2p / (1 + p), a constant yes, for F1."""
     prevalence = targets.mean(axis=0)
@@ -204,8 +211,10 @@ def _per_genre(
     for k, genre in enumerate(genres):
         entry: dict = {"count": int(targets[:, k].sum()), "prevalence": float(prevalence[k])}
         for name, floor_values in floor.items():
-            entry[name] = _with_interval(values[name][k], samples[name][:, k])
+            entry[name] = _with_interval(values[name][k], ends[name][:, k])
             entry[name]["floor"] = None if entry[name]["value"] is None else float(floor_values[k])
+            if name in chance.PERMUTED:
+                entry[name] |= _against_chance(values[name][k], permuted[name][:, k])
         for suffix, limit in limits.items():
             entry["precision" + suffix] = _number(values["precision" + suffix][k])
             entry["recall" + suffix] = _number(values["recall" + suffix][k])

@@ -1,15 +1,17 @@
 """Finished workdirs -> estimates for the table of claims: scores over seeds, paired differences, folds, curves."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from poster_jax.metrics import cross_validation, paired
+from poster_jax.metrics import chance, cross_validation, definitions, paired
 from poster_jax.paper.verdicts import Estimate
 from poster_jax.workdir import run_files
 
+MAP = "mean_average_precision"
 NUM_SAMPLES = 1000  # resamples of the movies for a difference between two runs
 
 
@@ -27,6 +29,26 @@ def score(splits: Sequence[Mapping[str, Any]], metric: str, part: str = "test") 
     }
     over = "movies" if len(entries) == 1 else f"movies, mean of {len(entries)} seeds"
     return Estimate(means["value"], means["low"], means["high"], over, means["best_floor"], means["ceiling"])
+
+
+def against_chance(folders: Sequence[pathlib.Path], splits: Sequence[Mapping[str, Any]]) -> Estimate:
+    """Mean average precision on test, the mean over networks, beside the same mean under permuted labels.
+
+    The labels are permuted alike for all networks, from the predictions.npz of their folders; splits as in `score`.
+    """
+    estimate = score(splits, MAP)
+    if estimate.value is None:
+        return estimate
+    permuted = []
+    for folder in folders:
+        predictions = run_files.read_predictions(folder)
+        scores = np.asarray(predictions["test_score"], np.float64)
+        targets = definitions.make_targets(predictions["test_label"], scores.shape[1])
+        groups = run_files.find_groups(predictions, "test")
+        drawn = chance.permute(scores, targets, groups, num_permutations=chance.NUM_PERMUTATIONS, seed=chance.SEED)
+        permuted.append(drawn[MAP])
+    mean = np.mean(permuted, axis=0)
+    return dataclasses.replace(estimate, chance=float(mean.mean()), p_value=chance.p_value(estimate.value, mean))
 
 
 def difference(ones: Sequence[pathlib.Path], others: Sequence[pathlib.Path], metric: str, part: str = "test") -> Estimate:

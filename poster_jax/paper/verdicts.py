@@ -2,8 +2,9 @@
 
 The rule by relation. `About(x)` holds if the 95 % interval contains x; if it also contains the floor, the verdict is OPEN,
 because a network that learnt nothing would have scored the same. `Above(x)` and `Below(x)` hold if the whole interval is on
-that side, fail if it is on the other side, and are OPEN otherwise. `Within(m)` holds if the interval is inside -m .. m, fails
-if it is completely outside, and is OPEN otherwise. `Exactly(x)` compares numbers without noise.
+that side, fail if it is on the other side, and are OPEN otherwise. `AboveChance()` holds if the permutation test of
+`metrics/chance` tells the value from a constant answer, and is OPEN otherwise. `Within(m)` holds if the interval is inside -m
+.. m, fails if it is completely outside, and is OPEN otherwise. `Exactly(x)` compares numbers without noise.
 """
 
 import dataclasses
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import scipy.stats
+
+from poster_jax.metrics import chance
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 LEVEL = 0.95
@@ -41,6 +44,11 @@ class Below:
 
 
 @dataclasses.dataclass(frozen=True)
+class AboveChance:
+    """The value, of a ranking, is better than that of a constant answer."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Within:
     """The value, a difference, is at most `margin` away from 0."""
 
@@ -54,7 +62,7 @@ class Exactly:
     target: float
 
 
-Relation = About | Above | Below | Within | Exactly
+Relation = About | Above | AboveChance | Below | Within | Exactly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Estimate:
         over: the units of the interval ("movies", "3 seeds", ...); empty without an interval.
         floor: the best constant answer on the same rows; None for a difference or a count.
         ceiling: the highest value that the labels allow; None for a difference or a count.
+        chance, p_value: the mean over permutations of the labels and the share that reaches the value; None where not permuted.
     """
 
     value: float | None
@@ -75,6 +84,8 @@ class Estimate:
     over: str = ""
     floor: float | None = None
     ceiling: float | None = None
+    chance: float | None = None
+    p_value: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +111,8 @@ def verdict(relation: Relation, estimate: Estimate) -> str:
         return OPEN
     if isinstance(relation, Exactly):
         return HOLDS if estimate.value == relation.target else FAILS
+    if isinstance(relation, AboveChance):
+        return HOLDS if estimate.p_value is not None and estimate.p_value <= chance.LEVEL else OPEN
     if estimate.low is None or estimate.high is None:
         return OPEN
     low, high = estimate.low, estimate.high

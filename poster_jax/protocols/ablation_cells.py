@@ -57,8 +57,8 @@ def measured_digests(folder: pathlib.Path) -> dict[str, str]:
 def summarise_cell(cell: grid.Cell, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """One row of the table, of one seed or of several.
 
-    A metric is {"value", "low", "high", "best_floor", "floors"}: with its bootstrap interval for one seed, mean and range for
-    several; None for all but the floors where a seed diverged.
+    A metric is {"value", "low", "high", "best_floor"}: with its bootstrap interval for one seed, mean and range for several;
+    None for all but the floor where a seed diverged.
     """
     measured = [outcome["results"] for outcome in outcomes if outcome["results"] is not None]
     return {
@@ -90,8 +90,7 @@ def _metric(name: str, measured: Sequence[Mapping[str, Any]], num_seeds: int) ->
         else:
             spread = {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
     # Rows, and so floors, are those of every seed.
-    floors = {key: entries[0][key] if entries else None for key in ("best_floor", "floors")}
-    return {**spread, **floors}
+    return {**spread, "best_floor": entries[0]["best_floor"] if entries else None}
 
 
 def _entry(results: Mapping[str, Any], name: str) -> dict[str, Any]:

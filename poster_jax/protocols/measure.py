@@ -36,7 +36,7 @@ def measure(run: Run, scores: Scores) -> dict[str, Any]:
 def save_predictions(run: Run, scores: Scores) -> None:
     """Writes predictions.npz: ids, labels and scores of every part."""
     rows = run.loader.rows
-    run_files.write_predictions(run.workdir, rows.parts, rows.movie_id, rows.label, scores)
+    run_files.write_predictions(run.workdir, rows.parts, rows.movie_id, rows.group, label=rows.label, scores=scores)
 
 
 def color_baseline(run: Run) -> dict[str, Any]:
@@ -71,7 +71,6 @@ def _score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: Score
             rows.group[rows.parts[part]],
             genres=rows.genres,
             thresholds={"tuned": tuned},
-            train_labels=label["train"],
             num_samples=config.eval.bootstrap_samples,
             seed=config.seed,
         )

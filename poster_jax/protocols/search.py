@@ -65,7 +65,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
         results = multihost.from_main(lambda: run_files.read_results(workdir) if run_files.has_results(workdir) else None)
         if results is not None:
             check_epochs(results["num_epochs"], config)
-            return results
+            return run_files.complete(workdir, results)
         loader = stages.open_loader(config, workdir)
         cadence = make_cadence(config, len(loader.rows.parts["train"]))
         search = prepare(Run(config, config.seed, workdir, loader, cadence, stop))

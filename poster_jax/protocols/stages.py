@@ -36,11 +36,13 @@ def run_seeds(
     cadence = make_cadence(config, len(loader.rows.parts["train"]))
     if config.num_seeds == 1:
         return run_seed(Run(config, config.seed, workdir, loader, cadence, stop))
-    results = []
+    results, trained = [], False
     for seed in range(config.seed, config.seed + config.num_seeds):
         folder = workdir / f"seed_{seed}"
         folder.mkdir(exist_ok=True)
+        trained = trained or not run_files.has_results(folder)
         results.append(run_seed(Run(config, seed, folder, loader, cadence, stop)))
     together = {"title": results[0]["title"], "data": results[0]["data"], "seeds": results}
-    run_files.write_results(workdir, together)
+    if trained or not run_files.has_results(workdir):
+        run_files.write_results(workdir, together)
     return together

@@ -58,7 +58,8 @@ def summarise(
     full = [at for at, row in enumerate(table) if row["epochs"] == last_epoch]
     comparisons = cross_validation.compare_with_best([table[at]["folds"] for at in full], share=share)
     winner = full[cross_validation.order([table[at]["mean"] for at in full])[0]]
-    validation = [_best_floor(label[valid], label[train], metric, num_genres) for train, valid in folds]
+    targets = definitions.make_targets(label, num_genres)
+    validation = [floors.best_constants(targets[valid], [""])[metric] for _, valid in folds]
     return {
         "metric": metric,
         "num_folds": num_folds,
@@ -102,10 +103,3 @@ def _ranked(table: Sequence[Mapping[str, Any]], full: Sequence[int]) -> list[int
 def _mean(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if len(defined) == len(values) else None
-
-
-def _best_floor(label: np.ndarray, train_label: np.ndarray, metric: str, num_genres: int) -> float:
-    constants = floors.constant_values(
-        definitions.make_targets(label, num_genres), definitions.make_targets(train_label, num_genres), [""]
-    )
-    return max(value for row in constants.values() if np.isfinite(value := row[metric]))

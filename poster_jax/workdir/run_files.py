@@ -28,6 +28,7 @@ METRICS = "metrics.jsonl"  # equal for equal runs
 TIMINGS = "timings.jsonl"  # what differs between equal runs
 REFUSED = "refused.csv"  # written by data.catalog.write_refused
 TRIALS = "trials.csv"
+NUM_SAMPLES = 1000  # resamples of the movies where older results are measured again
 WINNER = "winner"  # a search's best network, as a run folder of its own
 
 # The table that only one protocol has. Folders written before results.json named its protocol are known by it.
@@ -63,7 +64,26 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
 def read_finished(workdir: pathlib.Path, num_steps: int) -> dict[str, Any] | None:
     """The results of a run that has taken all its `num_steps`, or None. Process 0 reads; all call it together."""
     results = multihost.from_main(lambda: read_results(workdir) if has_results(workdir) else None)
-    return results if results is not None and results["num_steps"] == num_steps else None
+    return complete(workdir, results) if results is not None and results["num_steps"] == num_steps else None
+
+
+def complete(folder: pathlib.Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of one network, its "splits" measured again from predictions.npz where they lack chance.
+
+    Folders of older versions do, and have other floors and other intervals of average precision. The folder stays as it is.
+    Raises UserError where predictions.npz is needed and cannot be read.
+    """
+    if "splits" not in results or "chance" in results["splits"]["test"]["metrics"]["mean_average_precision"]:
+        return dict(results)
+    arrays = read_predictions(folder)
+    tuned = scoring.choose_thresholds(arrays["validation_score"], arrays["validation_label"])
+    about = {"genres": results["data"]["genres"], "thresholds": {"tuned": tuned}}
+    about |= {"num_samples": NUM_SAMPLES, "seed": results["seed"]}
+    splits = {
+        part: scoring.score(arrays[f"{part}_score"], arrays[f"{part}_label"], find_groups(arrays, part), **about)
+        for part in list_parts(arrays)
+    }
+    return {**results, "splits": splits}
 
 
 def find_protocol(results: Mapping[str, Any]) -> str:
@@ -78,8 +98,9 @@ def list_seeds(workdir: pathlib.Path) -> dict[pathlib.Path, dict[str, Any]]:
     """{folder: its results} of every seed of a finished run: the workdir itself, or its seed_N where it has several."""
     results = read_results(workdir)
     if "seeds" not in results:
-        return {workdir: results}
-    return {workdir / f"seed_{one['seed']}": one for one in results["seeds"]}
+        return {workdir: complete(workdir, results)}
+    folders = {workdir / f"seed_{one['seed']}": one for one in results["seeds"]}
+    return {folder: complete(folder, one) for folder, one in folders.items()}
 
 
 def write_labels(workdir: pathlib.Path, *, genres: Sequence[str], auxiliary_genres: Sequence[str], encoding: str) -> None:
@@ -108,17 +129,20 @@ def write_predictions(
     workdir: pathlib.Path,
     parts: Mapping[str, np.ndarray],
     movie_id: np.ndarray,
+    group: np.ndarray,
+    *,
     label: np.ndarray,
     scores: Mapping[str, np.ndarray],
 ) -> None:
-    """Writes predictions.npz: PART_id [n], PART_label [n] or [n, K] and PART_score [n, K] of every part.
+    """Writes predictions.npz: PART_id and PART_group [n], PART_label [n] or [n, K] and PART_score [n, K] of every part.
 
     Args:
-        parts: {part: positions [n] in `movie_id` [N] and `label` [N] or [N, K]}; scores: {part: [n, K]}.
+        parts: {part: positions [n] in `movie_id`, `group` [N] and `label` [N] or [N, K]}; scores: {part: [n, K]}.
     """
     arrays = {}
     for part, positions in parts.items():
         arrays[f"{part}_id"] = movie_id[positions]
+        arrays[f"{part}_group"] = group[positions]
         arrays[f"{part}_label"] = label[positions]
         arrays[f"{part}_score"] = scores[part]
     _write_arrays(workdir / PREDICTIONS, arrays)
@@ -134,6 +158,11 @@ def read_predictions(folder: pathlib.Path) -> dict[str, np.ndarray]:
 def list_parts(predictions: Mapping[str, np.ndarray]) -> list[str]:
     """The parts that predictions have: train, validation and test, of a run of ours."""
     return [name.removesuffix("_id") for name in predictions if name.endswith("_id")]
+
+
+def find_groups(predictions: Mapping[str, np.ndarray], part: str) -> np.ndarray:
+    """int [n], equal for rows of one movie and of duplicate posters; older predictions know movies alone."""
+    return predictions.get(f"{part}_group", predictions[f"{part}_id"])
 
 
 def write_samples(workdir: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -219,16 +248,16 @@ def load_scores(folder: pathlib.Path, part: str, num_genres: int) -> paired.Scor
     """One network's predictions of a part; raises UserError where they are missing, damaged, or lack a part."""
     arrays, path = read_predictions(folder), folder / PREDICTIONS
     known = list_parts(arrays)
-    for needed in (part, "train", "validation"):
+    for needed in (part, "validation"):
         if needed not in known:
             raise errors.UserError(f"{path} has no part {needed!r}; it has: {', '.join(known)}.")
     try:
         return paired.Scores(
             movie_id=arrays[f"{part}_id"],
+            group=find_groups(arrays, part),
             targets=definitions.make_targets(arrays[f"{part}_label"], num_genres),
             scores=definitions.check_scores(arrays[f"{part}_score"]),
             thresholds=scoring.choose_thresholds(arrays["validation_score"], arrays["validation_label"]),
-            train_targets=definitions.make_targets(arrays["train_label"], num_genres),
         )
     except ValueError as error:
         raise errors.UserError(f"{path} cannot be measured ({error}): measure its run again.") from error
@@ -254,4 +283,4 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
         raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / WINNER}.")
     if protocol in ("ablation", "reproduce", ""):
         raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
-    return config, results, find_genres(workdir)
+    return config, complete(workdir, results), find_genres(workdir)

@@ -297,7 +297,7 @@ def test_the_card_tells_pretrained_weights_a_useless_network_and_undefined_score
     config = mobilenet_config()
     results = json.loads((make_workdir(tmp_path / "run", config) / "results.json").read_text())
     best = results["splits"]["test"]["metrics"][config.eval.best_metric]
-    best["low"] = best["best_floor"]
+    best["p_value"] = 0.026  # its interval may lie above the floor all the same
     results["splits"]["test"]["metrics"]["macro_auc"] |= {"value": None, "low": None, "high": None}
     results["best_step"] = 20
     config.data.variant, config.data.balance, config.data.split_grouped = "kaggle", "equal", False

@@ -54,7 +54,7 @@ def make_workdir(folder: pathlib.Path, config: config_lib.Config) -> pathlib.Pat
     label = rng.random((60, len(GENRES))) < SHARES
     scores = (0.7 * rng.random(label.shape) + 0.3 * label).astype(np.float32)
     about: dict[str, Any] = {"genres": GENRES, "thresholds": {"tuned": scoring.choose_thresholds(scores, label)}}
-    about |= {"train_labels": label, "num_samples": 10, "seed": 0}
+    about |= {"num_samples": 10, "seed": 0}
     splits = {part: scoring.score(scores, label, np.arange(60) // 2, **about) for part in ("train", "validation", "test")}
     counts = {part: label.sum(0).tolist() for part in splits}
     data = {"name": "posters of a test", "fingerprint": "f" * 64, "genres": GENRES, "auxiliary_genres": auxiliary}

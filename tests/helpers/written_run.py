@@ -33,7 +33,7 @@ def results_of(encoding: str, labels: Any, scores: Any, seed: int) -> dict[str, 
     splits = {
         part: scoring.score(
             scores[part], labels[part], np.arange(rows), genres=GENRES, thresholds={"tuned": tuned},
-            train_labels=labels["train"], num_samples=20, seed=0,
+            num_samples=20, seed=0,
         )
         for part, rows in NUM_ROWS.items()
     }  # fmt: skip

@@ -51,16 +51,17 @@ def test_interval_has_the_width_of_a_binomial():
     scores = np.where(right[:, None], [[0.9, 0.1]], [[0.1, 0.9]])
     measure = definitions.make_measure(scores, np.tile([True, False], (400, 1)), {"": scores >= 0.5})
     (samples,) = bootstrap.resample([measure], np.arange(400), num_samples=2000, seed=0)
-    low, high = bootstrap.interval(samples["top1_accuracy"])
     share = right.mean()
+    low, high = bootstrap.percentiles(share, samples["top1_accuracy"])
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 400), rel=0.08)
     assert low < share < high
 
 
 def test_interval_is_over_the_resamples_where_the_metric_is_defined():
-    low, high = bootstrap.interval(np.append(np.arange(101.0), [np.nan] * 50))
+    low, high = bootstrap.percentiles(50.0, np.append(np.arange(101.0), [np.nan] * 50))
     assert (low, high) == (2.5, 97.5)
-    assert np.isnan(bootstrap.interval(np.full(3, np.nan))).all()
+    assert np.isnan(bootstrap.percentiles(0.5, np.full(3, np.nan))).all()
+    assert np.isnan(bootstrap.ranked_interval(0.5, np.full(3, np.nan), freedom=9, num_rows=10)).all()
 
 
 def test_rows_of_a_movie_are_not_independent_evidence():
@@ -71,7 +72,6 @@ def test_rows_of_a_movie_are_not_independent_evidence():
     keywords = {
         "genres": ["Action", "Comedy", "Drama"],
         "thresholds": {},
-        "train_labels": labels,
         "num_samples": 1000,
         "seed": 0,
     }

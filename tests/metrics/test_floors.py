@@ -1,4 +1,4 @@
-"""Ceilings against every answer that the rows of one movie can share; the majority of training labels."""
+"""Floors against all constant answers, ceilings against every answer that the rows of one movie can share."""
 
 import itertools
 
@@ -9,14 +9,37 @@ from sklearn import metrics as sklearn_metrics
 from poster_jax.metrics import definitions, floors
 
 
-def test_majority_of_multi_hot_labels_is_a_set():
-    targets = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 0], [0, 0, 1]], bool)
-    assert floors.most_common_set(targets).tolist() == [True, True, False]
-    assert floors.most_common_set(np.eye(3, dtype=bool)[[2, 1, 2, 1]]).tolist() == [False, True, False]
-    labels = np.array([[1, 0, 0], [0, 1, 1], [1, 0, 0], [1, 1, 0]], bool)
-    majority = floors.constant_values(labels, targets, ("",))["majority"]
-    assert majority["exact_match"] == 1 / 4
-    assert majority["top1_accuracy"] == (3 * 0.5 + 1) / 4  # the first two genres are tied, one or both are right
+@pytest.mark.parametrize("seed", range(6))
+def test_floors_are_the_best_of_all_constant_answers(seed):
+    """All 2^K sets of yes answers, and as scores all that rank the genres; one label in a row, several, and none of a genre."""
+    rng = np.random.default_rng(seed)
+    num_rows, num_genres = 40, 5
+    targets = rng.random((num_rows, num_genres)) < rng.random(num_genres) * 0.9
+    if seed % 3 == 0:
+        targets = definitions.make_targets(rng.choice(num_genres, num_rows, p=[0.5, 0.2, 0.2, 0.1, 0.0]), num_genres)
+    if seed % 3 == 1:
+        targets[:, 2] = False
+    reached = []
+    for answer in itertools.product([0.0, 1.0], repeat=num_genres):
+        scores = np.tile(answer, (num_rows, 1))
+        measured = definitions.plain(definitions.make_measure(scores, targets, {"": scores > 0.5}), num_rows)
+        reached.append({name: value for name, value in measured.items() if np.ndim(value) == 0})
+    found = floors.best_constants(targets, ("", "@tuned"))
+    for name in reached[0]:
+        if name != "calibration_error":  # of all scores, not of zeros and ones alone
+            best = max(each[name] for each in reached)
+            assert found[name] == pytest.approx(best), name
+            assert found.get(f"{name}@tuned", best) == pytest.approx(best)
+    scores = np.tile(targets.mean(axis=0), (num_rows, 1))
+    measured = definitions.plain(definitions.make_measure(scores, targets, {}), num_rows)
+    assert measured["calibration_error"] == pytest.approx(found["calibration_error"], abs=1e-12)
+
+
+def test_no_labels_at_all_leave_floors_of_f1_and_of_ranking_undefined():
+    found = floors.best_constants(np.zeros((4, 3), bool), ("",))
+    assert {name for name, value in found.items() if np.isnan(value)} == {
+        "macro_f1", "micro_f1", "mean_average_precision", "macro_auc"
+    }  # fmt: skip
 
 
 def test_ceilings_of_exploded_labels_by_hand():

@@ -14,7 +14,7 @@ GENRES = ("Action", "Comedy", "Drama")
 
 def one_row(scores, labels, **changes):
     scores = np.asarray(scores, np.float64)
-    keywords = {"genres": [f"g{k}" for k in range(scores.shape[1])], "thresholds": {}, "train_labels": labels}
+    keywords = {"genres": [f"g{k}" for k in range(scores.shape[1])], "thresholds": {}}
     keywords |= {"num_samples": 20, "seed": 0} | changes
     return scoring.score(scores, labels, np.arange(len(scores)), **keywords)
 
@@ -84,7 +84,8 @@ def test_genres_without_positives_are_skipped_and_counted():
         assert (entry["value"], entry["num_skipped"], entry["ceiling"]) == (1.0, 1, 1.0)
     empty = result["per_genre"]["g1"]
     nothing = {"value": None, "low": None, "high": None, "floor": None}
-    assert empty["average_precision"] == empty["auc"] == empty["f1"] == nothing
+    assert empty["average_precision"] == nothing | {"chance": None, "p_value": None}
+    assert empty["auc"] == empty["f1"] == nothing
     # Every row carries the genre: AUC has no negatives, F1 and average precision are defined.
     full = one_row([[0.9], [0.2]], np.array([[1], [1]]))
     assert full["metrics"]["macro_auc"]["value"] is None
@@ -123,24 +124,22 @@ def test_thresholds_beat_every_other_candidate():
 
 def test_floors_of_strict_one_hot_labels():
     labels = np.repeat(np.arange(6), [50, 10, 10, 10, 10, 10])
-    train = np.repeat(np.arange(6), [30, 40, 10, 10, 5, 5])  # another genre is the most common in training
     scores = np.full((100, 6), 1 / 6)
-    result = one_row(scores, labels, train_labels=train, thresholds={"tuned": np.full(6, 0.5)})["metrics"]
-    floor = {name: entry["floors"] for name, entry in result.items()}
-    assert round(floor["binary_accuracy"]["all_zeros"], 4) == 0.8333
-    assert floor["binary_accuracy"]["all_ones"] == pytest.approx(1 / 6)
-    # The majority of training (label 1) holds for 10 of 100 rows: 10 rows right, 90 with two wrong cells.
-    assert floor["binary_accuracy"]["majority"] == pytest.approx((10 * 6 + 90 * 4) / 600)
-    assert result["binary_accuracy"]["best_floor"] == floor["binary_accuracy"]["all_zeros"]
-    assert floor["top1_accuracy"] == pytest.approx({"all_zeros": 1 / 6, "all_ones": 1 / 6, "majority": 0.1, "priors": 0.1})
-    assert floor["exact_match"] == {"all_zeros": 0.0, "all_ones": 0.0, "majority": 0.1, "priors": 0.0}
-    assert set(floor["macro_auc"].values()) == {0.5}
-    assert list(floor["mean_average_precision"].values()) == pytest.approx([1 / 6] * 4)
+    result = one_row(scores, labels, thresholds={"tuned": np.full(6, 0.5)})["metrics"]
+    zeros = {name: entry["all_zeros"] for name, entry in result.items()}
+    best = {name: entry["best_floor"] for name, entry in result.items()}
+    assert best["binary_accuracy"] == zeros["binary_accuracy"] == pytest.approx(5 / 6)
+    assert (zeros["top1_accuracy"], best["top1_accuracy"]) == (pytest.approx(1 / 6), 0.5)  # ties, and the most frequent genre
+    assert (zeros["exact_match"], best["exact_match"]) == (0.0, 0.5)
+    assert zeros["macro_auc"] == best["macro_auc"] == 0.5
+    assert best["mean_average_precision"] == pytest.approx(1 / 6)
     always = (2 * 0.5 / 1.5 + 5 * 2 * 0.1 / 1.1) / 6
-    assert floor["macro_f1"]["all_ones"] == pytest.approx(always)
-    assert floor["macro_f1"]["priors"] == 0.0 and floor["macro_f1@tuned"]["priors"] == pytest.approx(always)
-    assert floor["calibration_error"]["priors"] == pytest.approx((0.2 + 0.3 + 0 + 0 + 0.05 + 0.05) / 6)
-    assert result["calibration_error"]["best_floor"] == floor["calibration_error"]["priors"]
+    assert (zeros["macro_f1"], best["macro_f1"]) == (0.0, pytest.approx(always))
+    # A yes to the first genre alone: 50 right of 100 answers and 100 labels; yes to all: 100 of 600 and 100.
+    assert best["micro_f1"] == pytest.approx(2 * 50 / 200)
+    assert best["micro_f1"] > 2 * 100 / 700
+    assert best["micro_f1@tuned"] == best["micro_f1"]
+    assert best["calibration_error"] == 0.0 and zeros["calibration_error"] == pytest.approx(1 / 6)
     expected = {"labels_per_row": 1.0, "all_zeros_binary_accuracy": 1 - 1 / 6}
     assert scoring.explain_labels(labels, 6) == expected
 
@@ -211,12 +210,10 @@ def test_refusals_of_score():
         one_row(np.where(np.arange(12).reshape(4, 3) == 5, np.nan, HAND_SCORES), HAND_LABELS)
     with pytest.raises(ValueError, match="thresholds 'tuned' have shape"):
         one_row(HAND_SCORES, HAND_LABELS, thresholds={"tuned": np.zeros(2)})
-    with pytest.raises(ValueError, match="train_labels 1"):
-        one_row(HAND_SCORES, HAND_LABELS, train_labels=np.array([0, 1]))
     with pytest.raises(ValueError, match="num_samples is 0"):
         one_row(HAND_SCORES, HAND_LABELS, num_samples=0)
     with pytest.raises(ValueError, match="4 rows of scores beside 3"):
         scoring.score(
-            HAND_SCORES, HAND_LABELS, np.arange(3), genres=GENRES, thresholds={}, train_labels=HAND_LABELS,
+            HAND_SCORES, HAND_LABELS, np.arange(3), genres=GENRES, thresholds={},
             num_samples=5, seed=0,
         )  # fmt: skip

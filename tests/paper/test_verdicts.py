@@ -1,11 +1,13 @@
 """The rule of verdicts against verdicts by hand, and intervals over repeats."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from poster_jax.paper import verdicts
-from poster_jax.paper.verdicts import FAILS, HOLDS, OPEN, About, Above, Below, Estimate, Exactly, Within
+from poster_jax.paper.verdicts import FAILS, HOLDS, OPEN, About, Above, AboveChance, Below, Estimate, Exactly, Within
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,13 @@ def test_what_was_not_measured_or_has_no_interval_cannot_be_told() -> None:
     for relation in (About(0.3), Above(0.0), Exactly(1)):
         assert verdicts.verdict(relation, Estimate(None)) == OPEN
     assert verdicts.verdict(Above(0.0), Estimate(0.5)) == OPEN
+
+
+def test_better_than_chance_is_what_the_permutations_say_and_not_the_interval() -> None:
+    above_the_floor = Estimate(0.5, 0.45, 0.55, "movies", floor=0.3, chance=0.45, p_value=0.026)
+    assert verdicts.verdict(AboveChance(), above_the_floor) == OPEN
+    assert verdicts.verdict(AboveChance(), dataclasses.replace(above_the_floor, p_value=0.025)) == HOLDS
+    assert verdicts.verdict(AboveChance(), Estimate(0.5, 0.45, 0.55)) == OPEN
 
 
 def test_repeats_have_students_interval() -> None:

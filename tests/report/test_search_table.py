@@ -55,7 +55,7 @@ def test_fifteen_epochs_fit_a_line() -> None:
 def test_what_is_alike_apart_diverged_or_dropped_is_said() -> None:
     text = search_table.search_table(SEARCH)
     assert "trial 1 cannot be told apart from trials 5, 6\n" in text
-    assert "trial 1 is better than trial 4 (Nadeau and Bengio, Bonferroni for 3 comparisons)" in text
+    assert "trial 1 is better than trial 4 (Nadeau and Bengio, Bonferroni for all 6 pairs)" in text
     assert "diverged on some fold: trial 2" in text
     assert "dropped by halving, and compared with nothing: trial 3" in text
 

@@ -6,19 +6,16 @@ import pytest
 
 from poster_jax.report.tables import cells, run_table
 
-FLOORS = ("all_zeros", "all_ones", "majority", "priors")
 
-
-def entry(value, low, high, floors, ceiling, **more):
-    best = None if floors[0] is None else max(floors)
+def entry(value, low, high, floor, ceiling, **more):
+    zeros, best = floor if isinstance(floor, tuple) else (floor, floor)
     return {
-        "value": value, "low": low, "high": high, "floors": dict(zip(FLOORS, floors, strict=True)),
-        "best_floor": best, "ceiling": ceiling, **more,
+        "value": value, "low": low, "high": high, "all_zeros": zeros, "best_floor": best, "ceiling": ceiling, **more,
     }  # fmt: skip
 
 
 def genre(count, prevalence, average_precision, auc, f1):
-    ranked = {"value": average_precision, "low": 0.1, "high": 0.95, "floor": prevalence}
+    ranked = {"value": average_precision, "low": 0.1, "high": 0.95, "floor": prevalence, "chance": 0.26, "p_value": 0.0005}
     return {
         "count": count,
         "prevalence": prevalence,
@@ -30,23 +27,23 @@ def genre(count, prevalence, average_precision, auc, f1):
 
 
 def split(binary=0.85):
-    calibration = entry(0.05, 0.04, 0.06, (0.16, 0.83, 0.28, 0.01), 0.0)
     nothing = {"value": None, "low": None, "high": None, "floor": None}
     return {
         "num_rows": 1606,
         "num_movies": 1200,
         "labels_per_row": 1.0,
         "metrics": {
-            "binary_accuracy": entry(binary, 0.84, 0.86, (0.8333, 0.1667, 0.7111, 0.8333), 0.91),
-            "top1_accuracy": entry(0.4, 0.38, 0.42, (0.1667, 0.1667, 0.25, 0.25), 0.7471),
-            "macro_f1@tuned": entry(0.3, None, None, (0.0, 0.28, 0.1, 0.28), 1.0, num_skipped=1),
-            "mean_average_precision": entry(0.5, 0.45, 0.55, (0.1667,) * 4, 1.0, num_skipped=0),
-            "macro_auc": entry(None, None, None, (None,) * 4, None, num_skipped=2),
-            "calibration_error": calibration | {"best_floor": 0.01},
+            "binary_accuracy": entry(binary, 0.84, 0.86, (0.8333, 0.8444), 0.91),
+            "top1_accuracy": entry(0.4, 0.38, 0.42, (0.1667, 0.25), 0.7471, chance=0.17),
+            "macro_f1@tuned": entry(0.3, None, None, (0.0, 0.28), 1.0, num_skipped=1),
+            "mean_average_precision": entry(0.5, 0.45, 0.55, 0.1667, 1.0, chance=0.1712, p_value=0.0005, num_skipped=0),
+            "macro_auc": entry(None, None, None, None, None, num_skipped=2),
+            "calibration_error": entry(0.05, 0.04, 0.06, (0.16, 0.0), 0.0),
         },
         "per_genre": {
             "Drama": genre(400, 0.25, 0.5, 0.7, 0.2),
-            "Western": genre(0, 0.0, None, None, None) | {"average_precision": nothing, "auc": nothing, "f1": nothing},
+            "Western": genre(0, 0.0, None, None, None)
+            | {"average_precision": nothing | {"chance": None, "p_value": None}, "auc": nothing, "f1": nothing},
         },
     }
 
@@ -69,40 +66,50 @@ two-layer CNN, first genre
 data: synthetic posters; 2 genres; test: 1,606 rows of 1,200 movies, 1.00 labels per row; 1 seed
 test value [95 % interval, bootstrap over movies]
 
-                                                                        color
-                                                                        histogram  validation   train
-metric                  test                  floor            ceiling  logistic   /floor       /floor
-binary_accuracy         0.850 [0.840, 0.860]  0.833 all_zeros  0.910    0.840      0.860/0.833  0.950/0.833
-top1_accuracy           0.400 [0.380, 0.420]  0.250 majority   0.747    0.400      0.400/0.250  0.400/0.250
-macro_f1@tuned          0.300                 0.280 all_ones   1.000    -          0.300/0.280  0.300/0.280
-mean_average_precision  0.500 [0.450, 0.550]  0.167 constant   1.000    0.500      0.500/0.167  0.500/0.167
-macro_auc               -                     -                -        -          -/-          -/-
-calibration_error       0.050 [0.040, 0.060]  0.010 priors     0.000    0.050      0.050/0.010  0.050/0.010
+                                                                      color
+                                                                      histogram  validation   train
+metric                  test                  floor  chance  ceiling  logistic   /floor       /floor
+binary_accuracy         0.850 [0.840, 0.860]  0.844  -       0.910    0.840      0.860/0.844  0.950/0.844
+top1_accuracy           0.400 [0.380, 0.420]  0.250  0.170   0.747    0.400      0.400/0.250  0.400/0.250
+macro_f1@tuned          0.300                 0.280  -       1.000    -          0.300/0.280  0.300/0.280
+mean_average_precision  0.500 [0.450, 0.550]  0.167  0.171   1.000    0.500      0.500/0.167  0.500/0.167
+macro_auc               -                     -      -       -        -          -/-          -/-
+calibration_error       0.050 [0.040, 0.060]  0.000  -       0.000    0.050      0.050/0.000  0.050/0.000
+floor: the best constant answer on the same rows; chance: the mean when labels are permuted over movies
 binary_accuracy of all_zeros, which answers "no" to every genre: 0.833
 calibration_error: lower is better
 macro_f1@tuned: mean without 1 genre where it is undefined
 macro_auc: mean without 2 genres where it is undefined
 
-                                                                                           f1
-genre    count  average_precision     floor  auc                   floor  f1     f1@tuned  floor
-Drama    400    0.500 [0.100, 0.950]  0.250  0.700 [0.550, 0.850]  0.500  0.200  0.450     0.400
-Western  0      -                     -      -                     -      -      0.450     -
+genre    count  average_precision     floor  chance  p       auc                   floor  f1     f1@tuned
+Drama    400    0.500 [0.100, 0.950]  0.250  0.260   0.0005  0.700 [0.550, 0.850]  0.500  0.200  0.450
+Western  0      -                     -      -       -       -                     -      -      0.450
+
+                f1
+genre    count  floor
+Drama    400    0.400
+Western  0      -
+
+mean_average_precision 0.500, chance 0.171: better than a constant answer (p = 0.0005)
 """
 
 SEEDS = """\
 two-layer CNN, first genre
 data: synthetic posters; test split; mean and range over 2 seeds
 
-                                                                 mean
-                                                                 all    mean
-metric                  mean   lowest  highest  mean floor       zeros  ceiling
-binary_accuracy         0.860  0.850   0.870    0.833 all_zeros  0.833  0.910
-top1_accuracy           0.400  0.400   0.400    0.255 various    0.167  0.747
-macro_f1@tuned          0.300  0.300   0.300    0.280 all_ones   0.000  1.000
-mean_average_precision  0.500  0.500   0.500    0.167 constant   0.167  1.000
-macro_auc               -      -       -        -                -      -
-calibration_error       0.050  0.050   0.050    0.010 priors     0.160  0.000
+                                                               mean
+                                                mean   mean    all    mean
+metric                  mean   lowest  highest  floor  chance  zeros  ceiling
+binary_accuracy         0.860  0.850   0.870    0.844  -       0.833  0.910
+top1_accuracy           0.400  0.400   0.400    0.255  0.170   0.167  0.747
+macro_f1@tuned          0.300  0.300   0.300    0.280  -       0.000  1.000
+mean_average_precision  0.500  0.500   0.500    0.167  0.171   0.167  1.000
+macro_auc               -      -       -        -      -       -      -
+calibration_error       0.050  0.050   0.050    0.000  -       0.160  0.000
+floor: the best constant answer on the same rows; chance: the mean when labels are permuted over movies
 calibration_error: lower is better
+
+mean_average_precision 0.500, chance 0.171: better than a constant answer (largest of 2 p = 0.0005)
 """
 
 
@@ -113,7 +120,6 @@ def test_results_table_golden(results):
 def test_seeds_table_golden(results):
     other = copy.deepcopy(results)
     other["splits"]["test"] = split(0.87)
-    other["splits"]["test"]["metrics"]["top1_accuracy"]["floors"]["all_ones"] = 0.26
     other["splits"]["test"]["metrics"]["top1_accuracy"]["best_floor"] = 0.26
     assert run_table.seeds_table([results, other]) == SEEDS
 
@@ -125,7 +131,7 @@ def test_columns_that_do_not_fit_go_below_with_the_floor(results):
     text = run_table.results_table(results)
     assert max(map(len, text.splitlines())) <= 110
     rows = [line for line in text.splitlines() if line.startswith("top1_accuracy")]
-    assert len(rows) == 2 and all("0.400 [0.380, 0.420]  0.250 majority" in row for row in rows)
+    assert len(rows) == 2 and all("0.400 [0.380, 0.420]  0.250  0.170" in row for row in rows)
     assert sum(row.count("0.400/0.250") for row in rows) == 2  # validation and train, each with its floor
     assert "A genre with far to~  1 " in text
 
@@ -138,7 +144,7 @@ def test_a_run_with_only_a_test_split(results):
     text = run_table.results_table(results)
     assert "validation" not in text and "train" not in text
     assert "data: Kaggle posters; 2 genres; test: 1,606 rows of 1,200 movies, 1.00 labels per row; 5 seeds" in text
-    assert "0.850 [0.840, 0.860]  0.833 all_zeros  0.910" in text
+    assert "0.850 [0.840, 0.860]  0.844  -       0.910" in text
 
 
 def test_seeds_refusals(results):

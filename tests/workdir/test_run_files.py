@@ -13,12 +13,13 @@ def test_predictions_come_back_by_part(tmp_path: pathlib.Path) -> None:
     movie_id, label = np.arange(10, 15, dtype=np.int32), np.array([0, 1, 2, 1, 0], np.int32)
     parts = {"train": np.array([4, 0]), "validation": np.array([2]), "test": np.array([3, 1])}
     scores = {part: np.full((len(rows), 3), 0.25, np.float32) for part, rows in parts.items()}
-    run_files.write_predictions(tmp_path, parts, movie_id, label, scores)
+    run_files.write_predictions(tmp_path, parts, movie_id, movie_id % 3, label=label, scores=scores)
     read = run_files.read_predictions(tmp_path)
     assert run_files.list_parts(read) == ["train", "validation", "test"]
     assert read["train_id"].tolist() == [14, 10] and read["train_label"].tolist() == [0, 0]
     assert read["test_label"].tolist() == [1, 1] and read["test_score"].shape == (2, 3)
     found = run_files.load_scores(tmp_path, "test", 3)
+    assert found.group.tolist() == [1, 2], "duplicates of a poster stay together"
     assert found.movie_id.tolist() == [13, 11] and found.targets.tolist() == [[False, True, False]] * 2
 
 

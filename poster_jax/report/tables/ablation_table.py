@@ -61,12 +61,8 @@ def effect_columns(ablation: Mapping) -> list[tuple[str, cells.Column]]:
 
 
 def ablation_notes(ablation: Mapping) -> list[str]:
-    """Which constant answers the floors are, and the cells that diverged, one line each."""
-    floors = []
-    for name in ablation["cells"][0]["metrics"]:
-        entries = [row["metrics"][name] for row in ablation["cells"] if row["metrics"][name]["best_floor"] is not None]
-        floors.append(f"{name} {', '.join(sorted({cells.floor_name(entry) for entry in entries}))}")
-    return [f"floors: {'; '.join(floors)}"] + [
+    """The cells that diverged, one line each."""
+    return [
         f"cell {row['cell']} diverged from seed {seed['seed']}: scores that are not finite at step {seed['diverged_at']}"
         for row in ablation["cells"]
         for seed in row["seeds"]

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poster_jax.metrics import definitions
+from poster_jax.metrics import chance, definitions
 
 WIDTH = 110
 GAP = "  "
 MAX_GENRE_WIDTH = 20
 NO_VALUE = "-"
+REFERENCES_NOTE = "floor: the best constant answer on the same rows; chance: the mean when labels are permuted over movies"
 LOWER_NOTE = f"{', '.join(definitions.LOWER_IS_BETTER)}: lower is better"
 
 Column = list[str]  # the cells of one column, without its header
@@ -48,19 +49,6 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [GAP.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
 
 
-def floor_name(entry: Mapping) -> str:
-    """The predictor that sets the floor, the first of several; "constant" where all are equal."""
-    if len(set(entry["floors"].values())) == 1:
-        return "constant"
-    return next(name for name, value in entry["floors"].items() if value == entry["best_floor"])
-
-
-def mean_floor(entries: Sequence[Mapping]) -> str:
-    names = {floor_name(entry) for entry in entries if entry["best_floor"] is not None}
-    average = mean(entries, "best_floor")
-    return average if not names else f"{average} {names.pop() if len(names) == 1 else 'various'}"
-
-
 def values(split: Mapping, metrics: Sequence[str]) -> Column:
     """A metric that the split lacks (a baseline without tuned thresholds) is shown as having no value."""
     return [number(split["metrics"][metric]["value"]) if metric in split["metrics"] else NO_VALUE for metric in metrics]
@@ -73,10 +61,11 @@ def values_and_floors(split: Mapping, metrics: Sequence[str]) -> Column:
 
 
 def defined(entries: Sequence[Mapping], key: str) -> list[float]:
-    return [entry[key] for entry in entries if entry[key] is not None]
+    return [entry[key] for entry in entries if entry.get(key) is not None]
 
 
 def mean(entries: Sequence[Mapping], key: str) -> str:
+    """The mean over the entries that have the key and a value for it."""
     known = defined(entries, key)
     return number(sum(known) / len(known)) if known else NO_VALUE
 
@@ -115,11 +104,24 @@ def value(entry: Mapping[str, Any], spec: str = ".3f") -> str:
     return f"{number(entry['value'], spec)} {interval(entry['low'], entry['high'], spec)}"
 
 
-def floor(entry: Mapping[str, Any]) -> str:
-    """The best constant answer and its name; "constant" where all are equal."""
-    if entry["best_floor"] is None:
-        return NO_VALUE
-    return f"{number(entry['best_floor'])} {floor_name(entry)}"
+def p_value(entry: Mapping[str, Any]) -> str:
+    """The share of permutations that reach the value, to the resolution that they have."""
+    return number(entry["p_value"], ".4f")
+
+
+def verdict(tests: Sequence[Mapping]) -> str:
+    """In words, whether the networks of one or several seeds rank better than a constant answer.
+
+    tests: `scoring.score` of the test part of each seed.
+    """
+    entries = [test["metrics"]["mean_average_precision"] for test in tests]
+    decided = [chance.beats_constant("mean_average_precision", entry) for entry in entries]
+    if None in decided:
+        return "mean_average_precision is undefined: no genre has a positive row"
+    words = "better than a constant answer" if all(decided) else "cannot be told from a constant answer"
+    largest = max(entry["p_value"] for entry in entries)
+    p = "p" if len(tests) == 1 else f"largest of {len(tests)} p"
+    return f"mean_average_precision {mean(entries, 'value')}, chance {mean(entries, 'chance')}: {words} ({p} = {largest:.4f})"
 
 
 def direction(name: str) -> str:

@@ -10,6 +10,7 @@ CLAIM_WIDTH, MEASURED_WIDTH, LINE_WIDTH = 44, 44, 150
 ASKED = {
     "about": "= {target:g}",
     "above": "> {bound:g}",
+    "abovechance": "p <= 0.025 under permuted labels",
     "below": "< {bound:g}",
     "within": "within {margin:g} of 0",
     "exactly": "= {target:,.0f}",
@@ -17,9 +18,10 @@ ASKED = {
 RULE = (
     "Rule: a claim of a number holds when the 95 % interval covers it, and cannot be told when it covers the floor too; a "
     "claim of more or less holds when the whole interval is on that side, does not when it is wholly on the other, and cannot "
-    "be told otherwise."
+    "be told otherwise; a claim of better than chance holds when at most 2.5 % of permutations of the labels over movies "
+    "reach the value, and cannot be told otherwise."
 )
-HEADER = ("claim", "verdict", "measured", "value [95 % interval]", "floor, ceiling", "holds if")
+HEADER = ("claim", "verdict", "measured", "value [95 % interval]", "beside it", "holds if")
 
 
 def ledger_text(results: Mapping[str, Any]) -> str:
@@ -28,13 +30,9 @@ def ledger_text(results: Mapping[str, Any]) -> str:
     for row in results["ledger"]:
         claim = textwrap.wrap(f"{row['claim']} ({row['where']})", CLAIM_WIDTH)
         measured = textwrap.wrap(row["measured"], MEASURED_WIDTH)
-        floor = (
-            f"; floor {cells.rounded(row['floor'])}, ceiling {cells.rounded(row['ceiling'])}"
-            if row["floor"] is not None
-            else ""
-        )
+        beside = "; ".join(f"{name} {text}" for name, text in _references(row).items())
         over = f", over {row['over']}" if row["over"] else ""
-        outcome = [f"{_value(row)}{over}{floor}", f"{row['verdict']} (asked: {_asked(row)})"]
+        outcome = [f"{_value(row)}{over}", *([beside] if beside else []), f"{row['verdict']} (asked: {_asked(row)})"]
         for number in range(max(map(len, (claim, measured, outcome)))):
             left, middle, right = (column[number] if number < len(column) else "" for column in (claim, measured, outcome))
             lines.append(f"{left:<{CLAIM_WIDTH}}  {middle:<{MEASURED_WIDTH}}  {right}".rstrip())
@@ -52,7 +50,7 @@ def ledger_table(results: Mapping[str, Any]) -> page_tables.Table:
             row["verdict"],
             row["measured"],
             _value(row) + (f", over {row['over']}" if row["over"] else ""),
-            f"{cells.rounded(row['floor'])}, {cells.rounded(row['ceiling'])}" if row["floor"] is not None else cells.NO_VALUE,
+            ", ".join(f"{name} {text}" for name, text in _references(row).items()) or cells.NO_VALUE,
             _asked(row),
         ]
         for row in results["ledger"]
@@ -69,6 +67,12 @@ def _reductions(results: Mapping[str, Any]) -> list[str]:
     """What was reduced, in words; nothing where nothing was."""
     given = results["reductions"]
     return [f"Reduced, so not the paper's own scale: {', '.join(given)}."] if given else []
+
+
+def _references(row: Mapping[str, Any]) -> dict[str, str]:
+    """What stands beside the value; ledgers of older runs lack chance."""
+    names = {"floor": "floor", "chance": "chance", "p": "p_value", "ceiling": "ceiling"}
+    return {name: cells.rounded(row[key]) for name, key in names.items() if row.get(key) is not None}
 
 
 def _asked(row: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from poster_jax.data import splits
+from poster_jax.metrics import chance
 from poster_jax.report import runs as runs_lib
 from poster_jax.report.tables import cells
 
@@ -27,9 +28,18 @@ def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
     names = list(dict.fromkeys(name for test in tests for name in test))
     rows = []
     for name in names:
-        row = [f"{cells.value(test[name])} / {cells.floor(test[name])}" if name in test else cells.NO_VALUE for test in tests]
+        row = [
+            f"{cells.value(test[name])} / {cells.number(test[name]['best_floor'])}" if name in test else cells.NO_VALUE
+            for test in tests
+        ]
         rows.append([cells.direction(name), *row])
-    caption = "Test value [95 % interval, bootstrap over movies] / floor, the best constant answer on the same rows"
+    mean_ap = [test["mean_average_precision"] for test in tests]
+    rows.append(["chance, mean_average_precision", *(cells.number(entry["chance"]) for entry in mean_ap)])
+    rows.append(["p, mean_average_precision", *(cells.p_value(entry) for entry in mean_ap)])
+    caption = (
+        "Test value [95 % interval, bootstrap over movies] / floor, the best constant answer on the same rows. Chance is the "
+        "mean when labels are permuted over movies, p the share of permutations that reach the value."
+    )
     return Table(caption, ["metric", *(run.name for run in runs)], rows)
 
 
@@ -38,18 +48,19 @@ def metrics(run: runs_lib.FinishedRun) -> Table:
     measured, baselines = run.results["splits"], run.results["baselines"]
     header = ["metric"]
     for part in PARTS:
-        header += [part, f"{part} floor", f"{part} ceiling"]
+        header += [part, f"{part} floor", f"{part} chance", f"{part} ceiling"]
     header += [name.replace("_", " ") for name in baselines]
     rows = []
     for name in measured["test"]["metrics"]:
         row = [cells.direction(name)]
         for part in PARTS:
             entry = measured[part]["metrics"][name]
-            row += [cells.value(entry), cells.floor(entry), cells.number(entry["ceiling"])]
+            row += [cells.value(entry), *(cells.number(entry.get(key)) for key in ("best_floor", "chance", "ceiling"))]
         rows.append([*row, *(cells.value(each["test"]["metrics"][name]) for each in baselines.values())])
     caption = (
-        "All metrics with 95 % intervals (bootstrap over movies), the best constant answer on the same rows, and the best that "
-        "the labels allow. @tuned: at the threshold of each genre chosen on validation; else at 0.5. Baselines: test part."
+        "All metrics with 95 % intervals (bootstrap over movies), the best constant answer on the same rows, the mean when "
+        "labels are permuted over movies, and the best that the labels allow. @tuned: at the threshold of each genre chosen on "
+        "validation; else at 0.5. Baselines: test part."
     )
     return Table(caption, header, rows)
 
@@ -59,13 +70,14 @@ def per_genre(run: runs_lib.FinishedRun) -> Table:
     names = ("average_precision", "auc", "f1", "f1@tuned")
     header = ["genre", "posters"]
     for name in names:
-        header += [name, "floor"]
+        header += [name, "floor", *(["chance", "p"] if name in chance.PERMUTED else [])]
     header += ["precision@tuned", "recall@tuned", "threshold@tuned"]
     rows = []
     for genre, entry in run.results["splits"]["test"]["per_genre"].items():
         row = [genre, f"{entry['count']:,}"]
         for name in names:
             row += [cells.value(entry[name]), cells.number(entry[name]["floor"])]
+            row += [cells.number(entry[name]["chance"]), cells.p_value(entry[name])] if name in chance.PERMUTED else []
         rows.append([*row, *(cells.number(entry[f"{name}@tuned"]) for name in ("precision", "recall", "threshold"))])
     return Table("Test part by genre", header, rows)
 

@@ -5,6 +5,7 @@ Columns that do not fit go to a further block below, which repeats the metric, i
 
 from collections.abc import Mapping, Sequence
 
+from poster_jax.metrics import chance
 from poster_jax.report.tables import cells
 
 
@@ -17,7 +18,7 @@ def results_table(results: Mapping) -> str:
     """
     test = results["splits"]["test"]
     head = [results["title"], _data_line(results, test), "test value [95 % interval, bootstrap over movies]"]
-    lines = [*head, "", *_metrics_block(results), *_notes(test), "", *_genre_block(test)]
+    lines = [*head, "", *_metrics_block(results), *_notes(test), "", *_genre_block(test), "", cells.verdict([test])]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -42,11 +43,9 @@ def seeds_table(results: Sequence[Mapping]) -> str:
         ("mean", [cells.mean(runs[metric], "value") for metric in metrics]),
         ("lowest", [cells.number(min(cells.defined(runs[metric], "value"), default=None)) for metric in metrics]),
         ("highest", [cells.number(max(cells.defined(runs[metric], "value"), default=None)) for metric in metrics]),
-        ("mean floor", [cells.mean_floor(runs[metric]) for metric in metrics]),
-        (
-            "mean all_zeros",
-            [cells.mean([entry["floors"] for entry in runs[metric]], "all_zeros") for metric in metrics],
-        ),
+        ("mean floor", [cells.mean(runs[metric], "best_floor") for metric in metrics]),
+        ("mean chance", [cells.mean(runs[metric], "chance") for metric in metrics]),
+        ("mean all_zeros", [cells.mean(runs[metric], "all_zeros") for metric in metrics]),
         ("mean ceiling", [cells.mean(runs[metric], "ceiling") for metric in metrics]),
     ]
     data = f"data: {names.pop()}; test split; mean and range over {cells.counted(len(results), 'seed')}"
@@ -55,7 +54,10 @@ def seeds_table(results: Sequence[Mapping]) -> str:
         data,
         "",
         *cells.block(columns, num_fixed=1),
+        cells.REFERENCES_NOTE,
         cells.LOWER_NOTE,
+        "",
+        cells.verdict([run["splits"]["test"] for run in results]),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -75,7 +77,8 @@ def _metrics_block(results: Mapping) -> list[str]:
     columns = [
         ("metric", metrics),
         ("test", [cells.value(test[metric]) for metric in metrics]),
-        ("floor", [cells.floor(test[metric]) for metric in metrics]),
+        ("floor", [cells.number(test[metric]["best_floor"]) for metric in metrics]),
+        ("chance", [cells.number(test[metric].get("chance")) for metric in metrics]),
         ("ceiling", [cells.number(test[metric]["ceiling"]) for metric in metrics]),
     ]
     for name, splits in results["baselines"].items():
@@ -83,12 +86,13 @@ def _metrics_block(results: Mapping) -> list[str]:
     for split in ("validation", "train"):
         if split in results["splits"]:
             columns.append((f"{split} /floor", cells.values_and_floors(results["splits"][split], metrics)))
-    return cells.block(columns, num_fixed=3)
+    return cells.block(columns, num_fixed=4)
 
 
 def _notes(test: Mapping) -> list[str]:
-    all_zeros = cells.number(test["metrics"]["binary_accuracy"]["floors"]["all_zeros"])
+    all_zeros = cells.number(test["metrics"]["binary_accuracy"]["all_zeros"])
     lines = [
+        cells.REFERENCES_NOTE,
         f'binary_accuracy of all_zeros, which answers "no" to every genre: {all_zeros}',
         cells.LOWER_NOTE,
     ]
@@ -109,6 +113,9 @@ def _genre_block(test: Mapping) -> list[str]:
     for name in ("average_precision", "auc"):
         columns.append((name, [cells.value(entry[name]) for entry in entries]))
         columns.append(("floor", [cells.number(entry[name]["floor"]) for entry in entries]))
+        if name in chance.PERMUTED:
+            columns.append(("chance", [cells.number(entry[name]["chance"]) for entry in entries]))
+            columns.append(("p", [cells.p_value(entry[name]) for entry in entries]))
     for name in plain_f1:
         columns.append((name, [cells.number(entry[name]["value"]) for entry in entries]))
     columns.append(("f1 floor", [cells.number(entry["f1"]["floor"]) for entry in entries]))

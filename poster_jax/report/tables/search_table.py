@@ -57,7 +57,8 @@ def _verdict(search: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> 
     apart = [str(row["other"]) for row in comparisons if row["apart"]]
     lines = []
     if comparisons:
-        many = "1 comparison" if len(comparisons) == 1 else f"{len(comparisons)} comparisons"
+        num_pairs = (len(comparisons) + 1) * len(comparisons) // 2
+        many = "1 pair" if num_pairs == 1 else f"all {num_pairs} pairs"
         how = f"Nadeau and Bengio, Bonferroni for {many}"
         if alike:
             lines.append(f"trial {search['winner']} cannot be told apart from {_listed(alike)}")
