@@ -13,7 +13,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,25 @@ class Predictor:
     image_size: tuple[int, int]
     batch_size: int
     score: Callable[[Variables, npt.ArrayLike], jax.Array]
+
+    def predict(self, path: str | pathlib.Path) -> "Answer":
+        """The genres of one picture. Raises UserError for one that cannot be read, naming the reason."""
+        (found,) = predict(self, [pathlib.Path(path)], with_maps=False)
+        if isinstance(found, Unreadable):
+            raise errors.UserError(f"{path} cannot be read: {found.reason.replace('_', ' ')} ({found.detail}); give another.")
+        return Answer(self.genres, found.scores, tuple(decide(self, found.scores)))
+
+
+class Answer(NamedTuple):
+    """What a network says of one picture.
+
+    labels are the K genres, probabilities float32 [K] theirs, decision the genres whose probability reaches the threshold that
+    was chosen on validation, the most probable first.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    decision: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,17 +46,13 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> types.
     """Loads `file.py` or `file.py:arg`, applies overrides in order, checks and locks the result.
 
     Args:
-        path_and_arg: the value of `--config`.
+        path_and_arg: the value of `--config`; for the file the name of one that comes with the project is enough.
         overrides: (dotted key, text) pairs, as `("train.batch_size", "64")` from `--config.train.batch_size=64`.
     Raises:
         UserError: no such file, an unknown key, a value of another type, or an invalid value.
     """
     path_text, _, arg = path_and_arg.partition(":")
-    path = pathlib.Path(path_text)
-    if not path.is_file():
-        raise errors.UserError(
-            f"the config file {path_text!r} does not exist; configs/ holds those that come with the project."
-        )
+    path = find_file(path_text)
     spec = importlib.util.spec_from_file_location(f"poster_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise errors.UserError(f"the config file {path_text!r} is not a Python file; give one that defines get_config(arg).")
@@ -76,6 +72,29 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> types.
     if config.protocol == "ablation":
         grid.check_axes(flatten(config))
     return config
+
+
+def config_folder() -> pathlib.Path:
+    """The configs that come with the project: beside the package in a checkout, inside it when it is installed."""
+    package = pathlib.Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def find_file(text: str) -> pathlib.Path:
+    """`configs/x.py`, `x.py` or `x` as a file: as it is written, or the project's own. Raises `UserError` for none."""
+    path = pathlib.Path(text)
+    own = config_folder() / f"{path.stem}.py"
+    named_as_ours = path.parent in (pathlib.Path(), pathlib.Path("configs")) and path.suffix in ("", ".py")
+    if path.is_file():
+        return path
+    if named_as_ours and own.is_file():
+        return own
+    known = sorted(file.stem for file in own.parent.glob("*.py"))
+    raise errors.UserError(
+        f"the config file {text!r} does not exist{validate.nearest(path.stem, known)}; those of the project are "
+        f"{', '.join(known)}."
+    )
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
