@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -51,6 +52,43 @@ def test_an_old_interpreter_is_refused_before_anything_is_made(tmp_path: pathlib
     assert told.returncode == 2
     assert "PYTHON=" in told.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def fake_python(path: pathlib.Path, *, starts: bool) -> pathlib.Path:
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\nexit {0 if starts else 127}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_newest_interpreter_that_starts_is_taken_and_told(tmp_path: pathlib.Path) -> None:
+    home, tools = tmp_path / "home", tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat", "cksum"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+    shims = {"PATH": str(tools), "HOME": str(home), "DRY_RUN": "1"}
+    pyenv = home / ".pyenv" / "versions"
+    fake_python(pyenv / "3.13.1" / "bin" / "python", starts=False)
+    older = fake_python(pyenv / "3.11.7" / "bin" / "python", starts=True)
+    arguments = ("bash", "launch/install.sh", str(tmp_path / "venv"))
+    told = run(*arguments, **shims)
+    assert f"{older} -m venv" in told.stdout and "the newest of 3.13, 3.12 and 3.11 that starts here" in told.stderr
+    newer = fake_python(pyenv / "3.12.9" / "bin" / "python", starts=True)
+    assert f"{newer} -m venv" in run(*arguments, **shims).stdout
+    # A shim of pyenv lies on PATH for a version that is not chosen.
+    shim = tools / "python3.12"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    assert f"{newer} -m venv" in run(*arguments, **shims).stdout
+    shim.write_text("#!/bin/sh\nexit 0\n")
+    assert "python3.12 -m venv" in run(*arguments, **shims).stdout.splitlines()[0]
+    # uv knows interpreters of its own, and installs where it is there.
+    at_uv = fake_python(tmp_path / "uv" / "python3.13", starts=True)
+    uv = tools / "uv"
+    uv.write_text(f'#!/bin/sh\ncase "$*" in *3.13) echo {at_uv};; esac\n')
+    uv.chmod(0o755)
+    told = run(*arguments, **shims)
+    assert f"{at_uv} -m venv" in told.stdout and "uv pip install --python" in told.stdout
 
 
 def test_pins_name_every_dependency_and_no_registry() -> None:

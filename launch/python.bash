@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# Sourced by install.sh and .ci/run: finds interpreters, also those that PATH does not offer.
+set -euo pipefail
+
+# Prints an interpreter of version $1, as 3.12, that starts; nothing where there is none.
+find_python() {
+  local candidate
+  local -a candidates=("python$1" "$HOME"/.pyenv/versions/"$1".*/bin/python)
+  if command -v uv >/dev/null; then
+    candidates+=("$(uv python find --no-python-downloads "$1" 2>/dev/null || true)")
+  fi
+  for candidate in "${candidates[@]}"; do
+    # pyenv's shims lie on PATH for versions that are not chosen, and do not start.
+    if [ -n "$candidate" ] && "$candidate" -c '' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
