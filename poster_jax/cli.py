@@ -1,6 +1,7 @@
 """What all commands share: one parser, their exit codes, and one sentence for a user's mistake."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -23,9 +24,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
-    """Runs `command` on `argv`, or on the process's arguments, and returns its exit code; 2 after a UserError, printed."""
+    """Runs `command` on `argv`, or on the process's arguments, and returns its exit code; 2 after a UserError, printed.
+
+    A reader of the output that has seen enough, as `| head`, ends the command with 0.
+    """
     try:
-        return command(sys.argv[1:] if argv is None else list(argv))
+        code = command(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
     except errors.UserError as error:
         print(f"poster_jax: {error}", file=sys.stderr)
         return EXIT_MISTAKE
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

@@ -32,8 +32,13 @@ def describe(found: dict[str, Any], part: str) -> str:
             f"  {_letter(index)} = {run['name']}: {run['num_left_out']:,} movies left out because they are not shared; "
             f"seeds {run['num_seeds']}, mean average precision {by_seed}"
         )
-    for index in range(1, len(found["runs"])):
-        lines += ["", *_table(found, index)]
+        if run["genres_left_out"]:
+            lines.append(f"      left out, as not all runs know them: {', '.join(run['genres_left_out'])}")
+    for index, run in enumerate(found["runs"][1:], 1):
+        if run["identical_to_first"]:
+            lines += ["", f"{_letter(index)} is identical to A: the same scores for every row, so every difference is 0"]
+        else:
+            lines += ["", *_table(found, index)]
     total = len(found["metrics"]) + len(found["per_genre"])
     lines += [
         "",

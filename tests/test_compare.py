@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -257,12 +259,57 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     return line
 
 
+def test_genres_in_another_order_or_fewer_are_aligned_by_name(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, targets = problem(0, 0.3)
+    other, _ = problem(1, 0.5)
+    base = write_run(tmp_path / "base", scores, targets)
+    straight = found_in(base, write_run(tmp_path / "straight", other, targets), num_samples=20)
+    order = [2, 0, 1]
+    names = tuple(GENRES[k] for k in order)
+    turned = write_run(tmp_path / "turned", other[:, order], targets[:, order], genres=names)
+    found = found_in(base, turned, num_samples=20)
+    assert found["metrics"] == straight["metrics"] and found["per_genre"] == straight["per_genre"]
+    fewer = write_run(tmp_path / "fewer", other[:, [2, 0]], targets[:, [2, 0]], genres=(GENRES[2], GENRES[0]))
+    found = found_in(base, fewer, num_samples=20)
+    assert found["genres"] == [GENRES[0], GENRES[2]] and list(found["per_genre"]) == found["genres"]
+    for genre in found["genres"]:
+        assert found["per_genre"][genre]["average_precision"] == straight["per_genre"][genre]["average_precision"]
+    assert [run["genres_left_out"] for run in found["runs"]] == [[GENRES[1]], []]
+    assert compare.main([str(base), str(fewer), "--samples=5"]) == 0
+    assert f"left out, as not all runs know them: {GENRES[1]}" in capsys.readouterr().out
+
+
+def test_identical_runs_are_told_to_be(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores, targets = problem(0, 0.3)
+    runs = [write_run(tmp_path / name, scores, targets) for name in ("one", "same")]
+    nearly = scores.copy()
+    nearly[0, 0] = np.nextafter(np.float32(nearly[0, 0]), np.float32(0))
+    runs.append(write_run(tmp_path / "nearly", nearly, targets))
+    assert compare.main([*map(str, runs), "--samples=5"]) == 0
+    said = capsys.readouterr().out
+    assert "B is identical to A" in said and "C is identical" not in said and "C - A" in said and "B - A" not in said
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: pathlib.Path) -> None:
+    runs = [str(write_run(tmp_path / name, *problem(seed, 0.3))) for seed, name in enumerate("ab")]
+    command = [sys.executable, "-u", "-m", "poster_jax.compare", *runs, "--samples=5"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0 and process.stderr.read() == b""
+    process.stderr.close()
+
+
 def test_every_refusal_is_one_sentence(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores, targets = problem(0, 0.3, num_rows=30)
     run = write_run(tmp_path / "run", scores, targets)
 
     swapped = write_run(tmp_path / "swapped", scores, targets, genres=("Comedy", "Drama", "Horror"))
-    assert "Comedy, Drama, Horror" in refusal(capsys, run, swapped)
+    assert "has other labels" in refusal(capsys, run, swapped), "the same columns under other names"
+    strange = write_run(tmp_path / "strange", scores, targets, genres=("War", "News", "Short"))
+    assert "no genre in common" in refusal(capsys, run, strange)
     changed = targets.copy()
     changed[12, 1] = 1 - changed[12, 1]
     assert "movie 12 has other labels" in refusal(capsys, run, write_run(tmp_path / "changed", scores, changed))

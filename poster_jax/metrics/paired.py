@@ -40,17 +40,17 @@ class Candidate:
 
 
 def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
-    """(sorted ids of the movies that all runs share, the runs with the rows of those movies, in the same order).
+    """(sorted ids of the movies that all runs share, the runs with those movies and the genres that all know, in one order).
 
-    Raises UserError if the runs differ in genres, share no movie, or differ in the labels of a movie.
+    Genres stand in the order of the first run. Raises UserError if the runs share no genre or no movie, or differ in the labels
+    of a movie.
     """
     first = runs[0]
-    for run in runs[1:]:
-        if run.genres != first.genres:
-            raise errors.UserError(
-                f"{run.name} has the genres {', '.join(run.genres)}, and {first.name} has {', '.join(first.genres)}: "
-                "compare runs of the same genres in the same order."
-            )
+    genres = tuple(genre for genre in first.genres if all(genre in run.genres for run in runs))
+    if not genres:
+        known = "; ".join(f"{run.name} knows {', '.join(run.genres)}" for run in runs)
+        raise errors.UserError(f"the runs have no genre in common ({known}): compare runs that share some.")
+    runs = [_with_genres(run, genres) for run in runs]
     shared = functools.reduce(np.intersect1d, [seed.movie_id for run in runs for seed in run.seeds])
     if not len(shared):
         raise errors.UserError(
@@ -67,6 +67,31 @@ def align(runs: Sequence[Candidate]) -> tuple[npt.NDArray, list[Candidate]]:
                     "compare runs whose labels are encoded and balanced alike."
                 )
     return shared, aligned
+
+
+def _with_genres(run: Candidate, genres: tuple[str, ...]) -> Candidate:
+    """The run with these of its genres alone, in this order."""
+    if run.genres == genres:
+        return run
+    columns = [run.genres.index(genre) for genre in genres]
+
+    def kept(seed: Scores) -> Scores:
+        return dataclasses.replace(
+            seed,
+            targets=seed.targets[:, columns],
+            scores=seed.scores[:, columns],
+            thresholds=seed.thresholds[columns],
+        )
+
+    return dataclasses.replace(run, genres=genres, seeds=tuple(kept(seed) for seed in run.seeds))
+
+
+def is_identical(one: Candidate, other: Candidate) -> bool:
+    """Whether two aligned runs have the same scores and thresholds, seed by seed, to the last bit."""
+    return len(one.seeds) == len(other.seeds) and all(
+        np.array_equal(a.scores, b.scores) and np.array_equal(a.thresholds, b.thresholds)
+        for a, b in zip(one.seeds, other.seeds, strict=True)
+    )
 
 
 def _shared_rows(seed: Scores, shared: npt.NDArray) -> Scores:
@@ -125,7 +150,14 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
         "num_samples": num_samples,
         "genres": list(aligned[0].genres),
         "runs": [
-            {"name": run.name, "num_seeds": len(run.seeds), "num_left_out": _num_movies(run) - len(shared)} for run in runs
+            {
+                "name": run.name,
+                "num_seeds": len(run.seeds),
+                "num_left_out": _num_movies(run) - len(shared),
+                "genres_left_out": [genre for genre in run.genres if genre not in aligned[0].genres],
+                "identical_to_first": is_identical(aligned[0], own),
+            }
+            for run, own in zip(runs, aligned, strict=True)
         ],
         "metrics": headlines,
         "per_genre": {
