@@ -61,6 +61,8 @@ def _machine_refusal(error: Exception) -> str:
 
 def _run(argv: list[str]) -> int:
     overrides = [argument for argument in argv if argument.startswith("--config.")]
+    unset = next((at for at, argument in enumerate(argv) if argument in overrides and "=" not in argument), len(argv))
+    config_lib.parse_overrides(argv[unset:])
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
 

@@ -18,6 +18,7 @@ import ml_collections
 from poster_jax import errors
 from poster_jax.config import defaults, grid, types, validate, validate_search
 
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # The only keys that may differ when a workdir is used again: a run can be made longer and its cache can move.
 RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
@@ -98,14 +99,18 @@ def find_file(text: str) -> pathlib.Path:
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
-    """(dotted key, text) of each `--config.KEY=VALUE`, in order; raises UserError for anything else."""
-    pairs = []
-    for argument in arguments:
+    """(dotted key, text) of each `--config.KEY=VALUE`, in order; raises UserError for anything else.
+
+    What follows a key without `=` may be its value, and is named in the message.
+    """
+    pairs, given = [], list(arguments)
+    for index, argument in enumerate(given):
         key, equals, text = argument.removeprefix("--config.").partition("=")
         if not argument.startswith("--config.") or not key:
             raise errors.UserError(f"{argument} is unknown here: only --config.KEY=VALUE may follow the flags; see --help.")
         if not equals:
-            raise errors.UserError(f"{argument} has no value: write it as {argument}=VALUE.")
+            following = given[index + 1] if index + 1 < len(given) and not given[index + 1].startswith("-") else "VALUE"
+            raise errors.UserError(f"{argument} has no value: write it as {argument}={following}.")
         pairs.append((key, text))
     return pairs
 
@@ -114,7 +119,7 @@ def override(config: types.Config, key: str, text: str) -> None:
     """Sets one dotted key from text, converted to the type of its value."""
     flat = flatten(config)
     if key not in flat:
-        raise errors.UserError(f"the config has no key {key!r}{validate.nearest(key, flat)}.")
+        raise errors.UserError(f"the config has no key {key!r}{validate.nearest_key(key, flat)}; `poster-jax keys` lists them.")
     old = flat[key]
     try:
         with warnings.catch_warnings():
@@ -122,8 +127,14 @@ def override(config: types.Config, key: str, text: str) -> None:
             value = text if isinstance(old, str) else ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what literal_eval raises for odd texts
         value = text
+    if isinstance(old, bool) and text.strip().lower() in BOOLEANS:
+        value = BOOLEANS[text.strip().lower()]
     if isinstance(old, tuple) and isinstance(value, (str, int, float)):
-        value = tuple(part for part in text.split(",") if part) if key == "data.genres" else value
+        # Texts are separated by commas, and a single number is a tuple of one.
+        if key == "data.genres" or (old and isinstance(old[0], str)):
+            value = tuple(part.strip() for part in text.split(",") if part.strip())
+        elif old and isinstance(old[0], (int, float)) and validate.is_number(value):
+            value = (value,)
     _assign(config, key, validate.fit(key, old, value))
 
 

@@ -147,7 +147,7 @@ def wrong_number(rng: random.Random, key: str, whole: bool) -> str:
 def wrong_value(rng: random.Random, key: str, old: Any) -> str:
     """Text that the key cannot take, whatever the config."""
     if isinstance(old, bool):
-        return rng.choice(["0", "1", "true", "yes", "'True'", "(True,)", "1.0", "off", *NO_VALUES])
+        return rng.choice(["2", "-1", "tru", "y", "'True'", "(True,)", "1.0", "of", *NO_VALUES])
     if isinstance(old, int):
         return wrong_number(rng, key, whole=True)
     if isinstance(old, float):
