@@ -225,7 +225,7 @@ def run(
     posters = load_posters(config.data, num_rows)
     mirror_workdir = workdir.with_name(f"{workdir.name}_mirror")
     make_workdirs([workdir, mirror_workdir] if recipe.mirror else [workdir])
-    print("\n".join(dataset.describe(posters.rows)), flush=True)
+    print("\n".join(posters.rows.describe()), flush=True)
     started = time.perf_counter()
     body = build_body(weights, recipe.image_size)
     model = train(body, posters, recipe, config.seed)

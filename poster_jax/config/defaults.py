@@ -37,9 +37,12 @@ DEFAULTS = {
     "seed": 0,  # initial weights, order of examples, dropout, augmentation
     "num_seeds": 1,  # runs with seed, seed + 1, ...: reported as mean and range
     "data": {
-        "variant": "synthetic",  # synthetic | kaggle | csv | packed
-        "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; packed: a packed cache folder
+        "variant": "synthetic",  # synthetic | kaggle | csv | folder | packed
+        "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; folder: one folder a label; packed: a packed cache folder
         "csv": "",  # csv: file with the columns path and genres
+        "path_column": "",  # csv: the column of pictures where it is not path or file_name
+        "label_column": "",  # csv: the column of labels where it is not genres
+        "label_separator": "",  # csv: what separates the labels of a cell; empty: found in the file
         "num_posters": 1500,  # synthetic only
         "seed": 0,  # drawing of the synthetic posters, balancing, splits
         "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE

@@ -30,6 +30,9 @@ class Data(Section, Protocol):
     variant: str
     dir: str
     csv: str
+    path_column: str
+    label_column: str
+    label_separator: str
     num_posters: int
     seed: int
     cache_dir: str

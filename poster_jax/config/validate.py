@@ -11,7 +11,7 @@ from poster_jax import errors
 
 CHOICES = {
     "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
-    "data.variant": ("synthetic", "kaggle", "csv", "packed"),
+    "data.variant": ("synthetic", "kaggle", "csv", "folder", "packed"),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot"),
     "data.balance": ("none", "cap", "equal"),
@@ -234,7 +234,7 @@ def _validate_data(flat: Mapping[str, Any]) -> None:
         raise errors.UserError(f"config.data.train_share={flat['data.train_share']} must be at most 1.")
     if flat["data.num_auxiliary"] and flat["data.encoding"] != "multi_hot":
         raise errors.UserError("config.data.num_auxiliary needs all genres of a movie: set --config.data.encoding=multi_hot.")
-    if flat["data.variant"] in ("kaggle", "packed") and not flat["data.dir"]:
+    if flat["data.variant"] in ("kaggle", "folder", "packed") and not flat["data.dir"]:
         raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
     if flat["data.variant"] == "csv" and not flat["data.csv"]:
         raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")

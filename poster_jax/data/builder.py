@@ -20,13 +20,29 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from poster_jax import config as config_lib
-from poster_jax import errors
-from poster_jax.data import cache, catalog, synthetic
+from poster_jax.data import cache, catalog, listing, synthetic
 from poster_jax.data.source import ENCODED, SPLIT, Records, Source
 
 # Part of every cache name. Raise it when the written format changes.
 FORMAT = "1"
-NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters"}
+NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters", "folder": "own posters"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where posters and labels are: `config.data` without what is drawn from them."""
+
+    folder: str = ""
+    csv: str = ""
+    path_column: str = ""
+    label_column: str = ""
+    label_separator: str = ""
+
+
+def find_place(data: config_lib.Data) -> Place:
+    """The place of `config.data`, with absolute paths."""
+    folder, csv = (os.path.abspath(path) if path else "" for path in (data.dir, data.csv))
+    return Place(folder, csv, data.path_column, data.label_column, data.label_separator)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -36,7 +52,7 @@ class PosterConfig(tfds.core.BuilderConfig):
     variant: str = "synthetic"
     num_posters: int = 1500
     seed: int = 0
-    csv: str = ""
+    place: Place = Place()
 
 
 class MoviePosters(tfds.core.GeneratorBasedBuilder):
@@ -63,8 +79,10 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         config = self._config()
-        manual_dir = os.fspath(dl_manager.manual_dir) if config.variant == "kaggle" else ""
-        posters = read_catalog(config.variant, manual_dir, config.csv, config.num_posters, config.seed)
+        place = config.place
+        if config.variant == "kaggle" and not place.folder:
+            place = Place(os.fspath(dl_manager.manual_dir))
+        posters = read_catalog(config.variant, place, config.num_posters, config.seed)
         return {SPLIT: self._generate_examples(posters)}
 
     def _generate_examples(self, posters: catalog.Catalog) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -72,6 +90,7 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         catalog.write_refused(posters.refused, pathlib.Path(os.fspath(self.data_path)) / "refused.csv")
         repaired = pathlib.Path(os.fspath(self.data_path)) / "repaired.json"
         repaired.write_text(json.dumps(posters.repaired))
+        (repaired.parent / "notes.json").write_text(json.dumps(posters.notes))
         config = self._config()
         for row in posters.table.to_dict("records"):
             if config.variant == "synthetic":
@@ -86,50 +105,51 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         return self.builder_config
 
 
-def read_catalog(variant: str, data_dir: str, csv: str, num_posters: int, seed: int) -> catalog.Catalog:
+def read_catalog(variant: str, place: Place, num_posters: int, seed: int) -> catalog.Catalog:
     """The checked table of a variant; builds nothing. The synthetic variant refuses no poster."""
-    if variant == "kaggle":
-        return catalog.read_kaggle(pathlib.Path(data_dir))
-    if variant == "csv":
-        return catalog.read_csv(pathlib.Path(csv))
+    if variant != "synthetic":
+        return catalog.check(read_listing(variant, place))
     table = pd.DataFrame(synthetic.draw_table(num_posters, seed))[["id", "genres"]]
     table = table.assign(path="", group=table["id"], split="")
     refused = pd.DataFrame({"id": [], "reason": [], "genres": [], "detail": []}, dtype=str)
     return catalog.Catalog(table=table, refused=refused, repaired={})
 
 
-def fingerprint(variant: str, *, data_dir: str, csv: str, num_posters: int, seed: int) -> str:
-    """SHA-256 hex digest of the settings, the CSV's bytes, and the name, size and modification time of every picture.
+def read_listing(variant: str, place: Place) -> listing.Listing:
+    """The rows of a variant that reads files, before any picture is opened."""
+    columns = {"path": place.path_column, "genres": place.label_column}
+    return listing.read(variant, folder=place.folder, csv=place.csv, columns=columns, separator=place.label_separator)
 
-    Raises UserError when the folder or the file does not exist.
+
+def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> str:
+    """SHA-256 hex digest of the settings, of every listed row, and of the bytes of every listed picture.
+
+    The rows are those of the one reader of CSVs, so that a picture under any name is among them. Raises UserError when the
+    folder or the file does not exist, as `listing.read` does.
     """
     digest = hashlib.sha256(f"{FORMAT} {variant}".encode())
     if variant == "synthetic":
         digest.update(f"{num_posters} {seed}".encode())
         return digest.hexdigest()
-    csv_path = pathlib.Path(csv) if variant == "csv" else pathlib.Path(data_dir) / "MovieGenre.csv"
-    if not csv_path.is_file():
-        hint = "give --config.data.csv=FILE" if variant == "csv" else "give a folder with MovieGenre.csv and posters/"
-        raise errors.UserError(f"{csv_path} does not exist; {hint}.")
-    digest.update(csv_path.read_bytes())
-    for path in _picture_paths(variant, csv_path):
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode())
+    listed = read_listing(variant, place)
+    for movie in listed.movies:
+        digest.update(repr((movie.id, os.path.basename(movie.path), movie.genres, movie.split, movie.tie, movie.rows)).encode())
+        digest.update(_digest_file(movie.path))
+    digest.update(repr((listed.id_texts, listed.genre_texts, sorted(listed.refusals.items()))).encode())
     return digest.hexdigest()
 
 
-def _picture_paths(variant: str, csv_path: pathlib.Path) -> list[pathlib.Path]:
-    """Paths of the pictures a CSV lists; sorted for Kaggle, in file order otherwise."""
-    if variant == "kaggle":
-        folder = csv_path.parent / "posters"
-        return sorted((folder if folder.is_dir() else csv_path.parent).glob("*.jpg"))
-    table = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="ISO-8859-1")
-    return [csv_path.parent / path for path in table["path"]] if "path" in table else []
+def _digest_file(path: str) -> bytes:
+    """SHA-256 of a file's bytes; of its error's number where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except (OSError, ValueError) as error:
+        return hashlib.sha256(f"error {getattr(error, 'errno', 0)}".encode()).digest()
 
 
 def _directory(data: config_lib.Data) -> tuple[pathlib.Path, str]:
-    key = fingerprint(data.variant, data_dir=data.dir, csv=data.csv, num_posters=data.num_posters, seed=data.seed)
+    key = fingerprint(data.variant, find_place(data), num_posters=data.num_posters, seed=data.seed)
     return cache.disk_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
 
 
@@ -143,14 +163,16 @@ def load_source(data: config_lib.Data) -> Source:
         # TFDS requires a unique name for every config that is not in BUILDER_CONFIGS.
         name = f"{data.variant}_{key[:16]}"
         config = PosterConfig(
-            name=name, variant=data.variant, num_posters=data.num_posters, seed=data.seed, csv=os.path.abspath(data.csv)
+            name=name, variant=data.variant, num_posters=data.num_posters, seed=data.seed, place=find_place(data)
         )
         _build(config, directory, manual_dir=data.dir if data.variant == "kaggle" else "")
     [info] = directory.glob("movie_posters/*/*/dataset_info.json")
     table = pd.read_csv(directory / "table.csv", dtype={"genres": str, "split": str}, keep_default_na=False)
     refused = pd.read_csv(directory / "refused.csv", dtype=str, keep_default_na=False)
     repaired = json.loads((directory / "repaired.json").read_text())
-    return Source(NAMES[data.variant], key, table, refused, repaired, Records(info.parent))
+    noted = directory / "notes.json"
+    notes = tuple(json.loads(noted.read_text())) if noted.exists() else ()
+    return Source(NAMES[data.variant], key, table, refused, repaired, Records(info.parent), notes)
 
 
 def preview_source(data: config_lib.Data) -> Source:
@@ -158,8 +180,9 @@ def preview_source(data: config_lib.Data) -> Source:
     directory, key = _directory(data)
     if directory.exists():
         return load_source(data)
-    posters = read_catalog(data.variant, data.dir, data.csv, data.num_posters, data.seed)
-    return Source(NAMES[data.variant], key, posters.table, posters.refused, posters.repaired, Records(directory))
+    posters = read_catalog(data.variant, find_place(data), data.num_posters, data.seed)
+    records = Records(directory)
+    return Source(NAMES[data.variant], key, posters.table, posters.refused, posters.repaired, records, posters.notes)
 
 
 def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> None:
@@ -183,5 +206,5 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
                 f"TFDS wrote {len(table)} of {builder.info.splits[SPLIT].num_examples} posters, or reordered them"
             )
         table.to_csv(unfinished / "table.csv", index=False)
-        for name in ("refused.csv", "repaired.json"):
+        for name in ("refused.csv", "repaired.json", "notes.json"):
             os.replace(built / name, unfinished / name)

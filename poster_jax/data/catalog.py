@@ -5,7 +5,6 @@ them on one side. No picture is refused for looking like another.
 """
 
 import os
-import re
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,21 +15,12 @@ import numpy as np
 import pandas as pd
 
 from poster_jax import errors
-from poster_jax.data import images
+from poster_jax.data import csv_files, images, listing
 from poster_jax.runtime import storage
 
-MAX_ID = 2**31 - 1  # ids are int32 in a batch
 NUM_THREADS = 4  # Pillow releases the interpreter's lock; more threads were not faster on the machines tried
 LOOK_AHEAD = 64  # pictures decoded ahead of the caller; bounds the memory to 64 posters of 20 KB
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
+NO_COLUMNS = {"path": "", "genres": ""}  # the usual names
 
 
 @dataclass(frozen=True)
@@ -43,76 +33,23 @@ class Catalog:
             split str ("", train, validation or test).
         refused: columns id, reason, genres, detail, all str, in the order of the file.
         repaired: name of a repair, from `images.CheckedImage` -> number of pictures in the table.
+        notes: sentences on what was found or assumed in the CSV.
     """
 
     table: pd.DataFrame
     refused: pd.DataFrame
     repaired: dict[str, int]
-
-
-@dataclass
-class _Movie:
-    """One movie, merged from all CSV rows that name it."""
-
-    id: int
-    path: str
-    genres: list[str]
-    split: str
-    tie: Hashable  # movies with an equal tie form one group; None ties to nothing
-    rows: list[int]
+    notes: tuple[str, ...] = ()
 
 
 def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
-    """Reads DIR/MovieGenre.csv (ISO-8859-1; columns imdbId, Genre) and DIR/posters/<imdbId>.jpg.
-
-    Without a folder `posters`, the posters are read from beside the CSV. Rows that repeat an imdbId are merged: the genres are
-    the union in listed order. Raises `UserError` for a missing file or column and if no row is usable.
-    """
-    csv_path = Path(data_dir) / "MovieGenre.csv"
-    frame = load_csv(csv_path, ("ISO-8859-1",))
-    require_columns(frame, ("imdbId", "Genre"), csv_path)
-    posters_dir = Path(data_dir) / "posters"
-    if not posters_dir.is_dir():
-        posters_dir = Path(data_dir)
-    refusals: dict[int, tuple[str, str]] = {}
-    movies: dict[Hashable, _Movie] = {}
-    for row, (text, genres) in enumerate(zip(frame["imdbId"], frame["Genre"], strict=True)):
-        id_ = parse_id(text)
-        if id_ is None:
-            refusals[row] = ("bad_id", f"imdbId {text!r} is no whole number from 1 to {MAX_ID}")
-            continue
-        _merge(movies, id_, _Movie(id_, str(posters_dir / f"{id_}.jpg"), split_genres(genres), "", None, [row]))
-    return _build(csv_path, frame["imdbId"].tolist(), frame["Genre"].tolist(), movies, refusals)
+    """The checked rows of `listing.read_kaggle`; raises `UserError` as it does, and if no row is usable."""
+    return check(listing.read_kaggle(Path(data_dir)))
 
 
 def read_csv(csv_path: str | os.PathLike) -> Catalog:
-    """Reads a user's own CSV: columns path (relative to the CSV's folder, or absolute) and genres (separated by "|").
-
-    Optional columns: id; split (train, validation or test; val, valid, dev and training are aliases); movie (rows with an equal
-    text belong to one movie and stay on one side of a split). Without ids the row number from 1 is the id. Rows that repeat an
-    id, or without ids a path, are merged as in `read_kaggle`. The text is UTF-8, with or without a byte order mark; a file that
-    is not UTF-8 is read as ISO-8859-1. Raises `UserError`.
-    """
-    csv_path = Path(csv_path)
-    frame = load_csv(csv_path, ("utf-8-sig", "ISO-8859-1"))
-    require_columns(frame, ("path", "genres"), csv_path)
-    ids = frame["id"].tolist() if "id" in frame else [str(row + 1) for row in range(len(frame))]
-    refusals: dict[int, tuple[str, str]] = {}
-    movies: dict[Hashable, _Movie] = {}
-    for row, cells in enumerate(frame.to_dict("records")):
-        id_, path = parse_id(ids[row]), cells["path"].strip()
-        if id_ is None:
-            refusals[row] = ("bad_id", f"id {ids[row]!r} is no whole number from 1 to {MAX_ID}")
-            continue
-        if not path:
-            refusals[row] = ("missing_file", "the path is empty")
-            continue
-        split = _parse_split(cells["split"], row, csv_path) if "split" in cells else ""
-        tie = (cells["movie"].strip() or None) if "movie" in cells else None
-        full_path = str(csv_path.parent / path)
-        movie = _Movie(id_, full_path, split_genres(cells["genres"]), split, tie, [row])
-        _merge(movies, id_ if "id" in frame else full_path, movie)
-    return _build(csv_path, ids, frame["genres"].tolist(), movies, refusals)
+    """The checked rows of `listing.read_csv`; raises `UserError` as it does, and if no row is usable."""
+    return check(listing.read_csv(Path(csv_path), NO_COLUMNS))
 
 
 def split_genres(text: str) -> list[str]:
@@ -182,79 +119,18 @@ def _falling(counts: Counter) -> dict[str, int]:
     return {str(name): counts[name] for name in sorted(counts, key=lambda name: (-counts[name], name))}
 
 
-def load_csv(csv_path: Path, encodings: tuple[str, ...]) -> pd.DataFrame:
-    """All cells as text, "" for a missing one; names stripped. The last encoding must fit any bytes. Raises `UserError`."""
-    for encoding in encodings:
-        try:
-            frame = pd.read_csv(csv_path, encoding=encoding, dtype=str, keep_default_na=False, na_values=[])
-        except UnicodeDecodeError:
-            continue
-        except FileNotFoundError as error:
-            message = f"there is no file {csv_path}; name the folder or file of the data set"
-            raise errors.UserError(message) from error
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError) as error:
-            raise errors.UserError(f"{csv_path} cannot be read as a CSV: {str(error).strip()}") from error
-        if not isinstance(frame.index, pd.RangeIndex):  # pandas used the first cells as an index
-            raise errors.UserError(f"{csv_path} has rows with more cells than its header; quote the commas")
-        # pandas fills a row with fewer cells than the header with NaN, whatever na_values is
-        return frame.fillna("").rename(columns=lambda name: str(name).strip())
-    raise AssertionError(encodings)
+def check(listed: listing.Listing) -> Catalog:
+    """Checks the pictures of a listing and fills the tables of usable and refused rows.
 
-
-def require_columns(frame: pd.DataFrame, needed: tuple[str, ...], csv_path: Path) -> None:
-    """Raises `UserError` that names the missing columns."""
-    missing = [name for name in needed if name not in frame]
-    if missing:
-        found = ", ".join(frame.columns)
-        raise errors.UserError(
-            f"{csv_path} needs the columns {', '.join(needed)}; {', '.join(missing)} is not among those found: {found}"
-        )
-
-
-def parse_id(text: str) -> int | None:
-    """`text` as a whole number from 1 to MAX_ID, or None if it is not one."""
-    text = text.strip()
-    if not re.fullmatch(r"[0-9]{1,12}", text):
-        return None
-    return int(text) if 1 <= int(text) <= MAX_ID else None
-
-
-def _parse_split(text: str, row: int, csv_path: Path) -> str:
-    name = text.strip().lower()
-    if name and name not in SPLIT_NAMES:
-        raise errors.UserError(f"{csv_path}, row {row + 1}: split {text!r} is unknown; write one of {', '.join(SPLIT_NAMES)}")
-    return SPLIT_NAMES[name] if name else ""
-
-
-def _merge(movies: dict[Hashable, _Movie], key: Hashable, movie: _Movie) -> None:
-    """Adds a row's movie, or merges it into the movie that an earlier row named."""
-    first = movies.setdefault(key, movie)
-    if first is movie:
-        return
-    if first.split != movie.split:
-        raise errors.UserError(
-            f"movie {first.id} is in split {first.split!r} by row {first.rows[0] + 1} "
-            f"and in {movie.split!r} by row {movie.rows[0] + 1}; give it one split"
-        )
-    first.genres = list(dict.fromkeys(first.genres + movie.genres))
-    first.tie = movie.tie if first.tie is None else first.tie
-    first.rows += movie.rows
-
-
-def _build(
-    csv_path: Path,
-    id_texts: list[str],
-    genre_texts: list[str],
-    movies: dict[Hashable, _Movie],
-    refusals: dict[int, tuple[str, str]],
-) -> Catalog:
-    """Checks the movies' pictures and fills the tables of usable and refused rows."""
-    kept: list[tuple[_Movie, str, int, bytes]] = []
+    Raises `UserError` without a usable one.
+    """
+    kept: list[tuple[listing.Movie, str, int, bytes]] = []
     repaired: Counter = Counter()
-    for movie in movies.values():
+    refusals = dict(listed.refusals)
+    for movie in listed.movies:
         if not movie.genres:
             refusals.update((row, ("no_genre", "the row lists no genre")) for row in movie.rows)
-    with_genres = sorted((movie for movie in movies.values() if movie.genres), key=lambda movie: movie.id)
+    with_genres = sorted((movie for movie in listed.movies if movie.genres), key=lambda movie: movie.id)
     for movie, result in zip(with_genres, checked(movie.path for movie in with_genres), strict=True):
         if isinstance(result, images.BadImage):
             refusals.update((row, (result.reason, result.detail)) for row in movie.rows)
@@ -264,15 +140,32 @@ def _build(
         detail = f"the same movie as row {movie.rows[0] + 1}, where its genres are listed too"
         refusals.update((row, ("repeated_row", detail)) for row in movie.rows[1:])
     if not kept:
-        counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r for r, _ in refusals.values()).items())
-        raise errors.UserError(
-            f"none of the {len(id_texts)} rows of {csv_path} is usable ({counts or 'it is empty'}); "
-            "check that the pictures are where the CSV says"
-        )
-    return Catalog(_table(kept), _refused(id_texts, genre_texts, refusals), _falling(repaired))
+        raise errors.UserError(_nothing_usable(listed, refusals))
+    return Catalog(
+        _table(kept), _refused(listed.id_texts, listed.genre_texts, refusals), _falling(repaired), notes=listed.notes
+    )
 
 
-def _table(kept: list[tuple[_Movie, str, int, bytes]]) -> pd.DataFrame:
+def _nothing_usable(listed: listing.Listing, refusals: dict[int, tuple[str, str]]) -> str:
+    """Why no row is usable: the counts, and what to do about the most frequent reason, with one example."""
+    counts = Counter(reason for reason, _ in refusals.values()).most_common()
+    message = f"none of the {len(listed.id_texts)} rows of {listed.place} is usable "
+    message += f"({', '.join(f'{count} {reason}' for reason, count in counts) or 'it is empty'})"
+    if not counts:
+        return f"{message}; give one with rows."
+    example = next(detail for reason, detail in refusals.values() if reason == counts[0][0])
+    if counts[0][0] == "bad_id":
+        return f"{message}: {example}; write ids as 1 or tt0000001, or leave the column out."
+    if counts[0][0] == "no_genre":
+        return f"{message}; give each row a label."
+    if counts[0][0] == "missing_file":
+        wanted = next((movie.path for movie in listed.movies if not os.path.lexists(movie.path)), "")
+        where = f"; it looked for {wanted}{csv_files.nearest_existing(Path(wanted))}" if wanted else ""
+        return f"{message}{where}; check that the pictures are where the CSV says."
+    return f"{message}: {example}; check the pictures."
+
+
+def _table(kept: list[tuple[listing.Movie, str, int, bytes]]) -> pd.DataFrame:
     movies = [movie for movie, *_ in kept]
     return pd.DataFrame(
         {
@@ -298,7 +191,7 @@ def _refused(id_texts: list[str], genre_texts: list[str], refusals: dict[int, tu
     )
 
 
-def _groups(kept: list[tuple[_Movie, str, int, bytes]]) -> np.ndarray:
+def _groups(kept: list[tuple[listing.Movie, str, int, bytes]]) -> np.ndarray:
     """Group id int64 per kept movie: union-find over equal pictures, near duplicates and equal ties."""
     root = list(range(len(kept)))
 

@@ -9,13 +9,11 @@ import pandas as pd
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.data import builder, catalog, labels, resident, splits
+from poster_jax.data import builder, catalog, describe, labels, resident, splits
 from poster_jax.data.source import Source
 from poster_jax.runtime import storage
 
 PARTS = splits.PARTS
-# Paper, section III-C, Table 5.
-PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +52,10 @@ class Dataset:
         """The number of logits a network needs: K, plus one for every auxiliary genre."""
         return self.target.shape[1] if self.target.ndim == 2 else len(self.genres)
 
+    def describe(self) -> list[str]:
+        """Lines of text on the selection: counts of kept, refused, balanced and leaked rows, and what was left out."""
+        return describe.lines(self.name, self.genres, self.parts, self.summary)
+
 
 def open_source(data: config_lib.Data, load: Callable[[config_lib.Data], Source] = builder.load_source) -> Source:
     """The source of `config.data`; `load` is called for every variant but `packed`.
@@ -74,6 +76,7 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
     is_one_hot = data.encoding == "one_hot"
     examples = labels.encode(texts, genres, "first" if is_one_hot else data.encoding)
     labels.check_enough(examples, data.min_movies)
+    constant = labels.check_variety(examples)
     group = source.table["group"].to_numpy()[examples.poster]
     before = labels.genre_counts(examples.label, len(genres))
 
@@ -101,6 +104,8 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
         "num_rows": {part: len(positions) for part, positions in parts.items()},
         "labels_per_row": float(labels.genre_counts(label, len(genres)).sum() / len(label)),
         "leaked_rows": splits.count_leaks(group, parts),
+        "given_split": bool((source.table["split"] != "").any()),
+        "notes": [*source.notes, *describe.dropped(source, genres, examples), *constant],
     }
     movie_id = source.table["id"].to_numpy()[poster].astype(np.int32)
     target = labels.one_hot(label, len(genres)).astype(np.float32) if is_one_hot else label
@@ -135,26 +140,3 @@ def _cut(examples: labels.Examples, group: np.ndarray, given: np.ndarray, data: 
 def _auxiliary_genres(texts: Sequence[str], genres: Sequence[str], number: int) -> tuple[str, ...]:
     """The up to `number` most mentioned genres that are not among `genres`."""
     return tuple(name for name in labels.count_mentions(texts) if name not in genres)[:number]
-
-
-def describe(rows: Dataset) -> list[str]:
-    """Lines of text: counts of kept, refused, balanced and leaked rows."""
-    summary = rows.summary
-    refused = ", ".join(f"{count} {reason}" for reason, count in summary["refused"]["reason"].items())
-    lines = [
-        f"{rows.name}: {summary['num_posters']} posters, {summary['num_refused']} refused"
-        + (f" ({refused})" if refused else ""),
-        f"encoding {summary['encoding']}, balance {summary['balance']}: {summary['labels_per_row']:.2f} genres per row",
-    ]
-    if set(rows.genres) != set(PAPER_GENRES):
-        lines.append(f"the genres are this catalog's own; the paper's are {', '.join(PAPER_GENRES)}")
-    leaked = {part: count for part, count in summary["leaked_rows"].items() if count}
-    if leaked:
-        counts = " and ".join(f"{count} rows of {part}" for part, count in leaked.items())
-        lines.append(f"LEAK: {counts} show a movie that is also in train, because data.split_grouped is off")
-    width = max(len(genre) for genre in rows.genres)
-    lines.append(f"  {'':<{width}}  " + "".join(f"{part:>12}" for part in PARTS))
-    for index, genre in enumerate(rows.genres):
-        counts = (summary["genre_counts"][part][index] for part in PARTS)
-        lines.append(f"  {genre:<{width}}  " + "".join(f"{count:>12}" for count in counts))
-    return [*lines, f"  {'rows':<{width}}  " + "".join(f"{len(rows.parts[part]):>12}" for part in PARTS)]

@@ -129,6 +129,18 @@ def check_enough(examples: Examples, min_movies: int) -> None:
         )
 
 
+def check_variety(examples: Examples) -> list[str]:
+    """Sentences on genres that every example has; raises `UserError` where all are such, as then nothing can be learnt."""
+    counts = genre_counts(examples.label, len(examples.genres))
+    everywhere = [genre for genre, count in zip(examples.genres, counts, strict=True) if count == len(examples.poster)]
+    if everywhere and len(everywhere) == len(examples.genres):
+        raise errors.UserError(
+            f"every poster has the label {' and '.join(everywhere)}, so there is nothing to tell apart: give posters of other "
+            "labels too, or raise data.num_genres"
+        )
+    return [f"every poster has the label {genre}, so it teaches nothing" for genre in everywhere]
+
+
 def balance(examples: Examples, *, balance: str, balance_limit: int, seed: int) -> np.ndarray:
     """Sorted int64 positions of a random selection of examples in which the genres are about equally frequent.
 

@@ -42,6 +42,7 @@ class Source:
         refused: one row per refused poster.
         repaired: how many posters were repaired, by kind.
         images: the posters as encoded records, or as the pixels uint8 [N, H, W, 3] of a packed cache.
+        notes: sentences on what was found or assumed when the table was read.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Source:
     refused: pd.DataFrame
     repaired: dict[str, int]
     images: Records | np.ndarray
+    notes: tuple[str, ...] = ()
 
     def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
         """JPEG or PNG bytes of the given rows of `table`; raises TypeError for a packed source."""

@@ -44,7 +44,8 @@ def given_split(split_column: Sequence[str]) -> dict[str, np.ndarray]:
     empty = int((column == "").sum())
     if empty:
         raise errors.UserError(
-            f"{empty} of {len(column)} rows have no split; give every row one of {', '.join(PARTS)}, or let data.split draw it"
+            f"{empty} of {len(column)} rows have no word in the column split; give every row one of {', '.join(PARTS)}, "
+            "or leave the column out and data.split draws the parts"
         )
     return _filled({name: np.flatnonzero(column == name) for name in PARTS})
 

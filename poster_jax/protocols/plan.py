@@ -36,7 +36,7 @@ def describe(config: config_lib.Config) -> str:
     cost = _estimate(config, rows, shardings, {})
     timed = cost.timed
     lines = [
-        *dataset.describe(rows),
+        *rows.describe(),
         f"steps: {cost.num_steps} of {config.train.batch_size} rows ({cost.per_epoch} an epoch), "
         f"{cost.evaluations} evaluations, {config.num_seeds} seed(s), {shardings.mesh.size} device(s)",
         f"input: {path}, because {why}",
@@ -65,7 +65,7 @@ def describe_ablation(config: config_lib.Config) -> str:
         minutes += config.num_seeds * cost.minutes
         disk_mb += config.num_seeds * cost.timed["params_mb"]
     lines = [
-        *dataset.describe(next(iter(selected.values()))),
+        *next(iter(selected.values())).describe(),
         checked,
         *lines_of_cells,
         f"cells: {len(lines_of_cells)} from {config.num_seeds} seed(s) each, {shardings.mesh.size} device(s)",

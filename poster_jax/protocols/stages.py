@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax.data import catalog, dataset, input_pipeline
+from poster_jax.data import catalog, input_pipeline
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import Run, make_cadence
 from poster_jax.workdir import run_files, run_folder
@@ -18,7 +18,7 @@ def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipel
         sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
     loader = input_pipeline.open_loader(config.data, shardings, run_folder.remember_choice(workdir, "path"))
     run_folder.remember_choice(workdir, "path", (loader.path, loader.why))
-    print("\n".join([*dataset.describe(loader.rows), f"input: {loader.path}, because {loader.why}"]), flush=True)
+    print("\n".join([*loader.rows.describe(), f"input: {loader.path}, because {loader.why}"]), flush=True)
     multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / run_files.REFUSED))
     auxiliary = loader.rows.summary["auxiliary_genres"]
     run_files.write_labels(workdir, genres=loader.rows.genres, auxiliary_genres=auxiliary, encoding=config.data.encoding)

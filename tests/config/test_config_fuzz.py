@@ -21,7 +21,8 @@ CONFIGS = tuple(f"{ROOT}/configs/{name}" for name in ("cnn_onehot.py", "finetune
 SEARCH = f"{ROOT}/configs/search_cnn.py"
 NUM_DRAWN = 500
 # Any text is right for these, as far as can be told without reading files.
-FREE_TEXTS = ("data.dir", "data.csv", "data.cache_dir", "reproduce.catalog")
+FREE_TEXTS = ("data.dir", "data.csv", "data.cache_dir", "reproduce.catalog", "data.path_column", "data.label_column")
+FREE_TEXTS += ("data.label_separator",)
 # Texts that are no Python value of any type, or none that a config holds.
 NO_VALUES = (
     "",

@@ -35,7 +35,7 @@ def kaggle_dir(tmp_path):
         "20,B,Horror",
         "30,Amélie,Romance|Drama",  # row 3 repeats row 1 with another genre
         "40,No genre, | ",
-        "tt50,Bad id,Drama",
+        "x50,Bad id,Drama",
         "0,Bad id,Drama",
         "2147483648,Too big for int32,Drama",
         "60,Missing,Drama|Crime",
@@ -74,7 +74,7 @@ def test_kaggle_ledger(kaggle_dir):
     assert list(zip(read.refused["id"], read.refused["reason"], strict=True)) == [
         ("30", "repeated_row"),
         ("40", "no_genre"),
-        ("tt50", "bad_id"),
+        ("x50", "bad_id"),
         ("0", "bad_id"),
         ("2147483648", "bad_id"),
         ("60", "missing_file"),
@@ -146,7 +146,7 @@ def test_kaggle_refusals(tmp_path):
     csv_path.write_text("")
     with pytest.raises(errors.UserError, match="cannot be read as a CSV"):
         catalog.read_kaggle(tmp_path)
-    csv_path.write_text("imdbId,Genre\n1,Drama,more\n2,Drama,more\n")  # pandas would take the ids for an index
+    csv_path.write_text("imdbId,Genre\n1,Drama,more\n2,Drama,more\n")
     with pytest.raises(errors.UserError, match="more cells than its header"):
         catalog.read_kaggle(tmp_path)
 
@@ -199,7 +199,7 @@ def test_own_csv_refusals(tmp_path):
     with pytest.raises(errors.UserError, match="row 1: split 'holdout' is unknown; write one of train"):
         catalog.read_csv(path)
     path.write_text("path,genres,split\nart/0.jpg,Drama,train\nart/0.jpg,War,test\n")
-    with pytest.raises(errors.UserError, match="'train' by row 1 and in 'test' by row 2"):
+    with pytest.raises(errors.UserError, match="column split puts movie 1 into 'train' by row 1 and into 'test' by row 2"):
         catalog.read_csv(path)
 
 

@@ -157,9 +157,7 @@ class TestCache:
         names = set()
         for overrides in ({}, {"data__seed": "1"}, {"data__num_posters": "170"}):
             data = load_config(**overrides).data
-            key = builder.fingerprint(
-                data.variant, data_dir=data.dir, csv=data.csv, num_posters=data.num_posters, seed=data.seed
-            )
+            key = builder.fingerprint(data.variant, builder.find_place(data), num_posters=data.num_posters, seed=data.seed)
             names.add(key)
         assert len(names) == 3
 
@@ -204,7 +202,7 @@ class TestCache:
             from PIL import Image
 
             Image.new("RGB", (size, size)).save(tmp_path / "posters" / "1.jpg")
-            keys.append(builder.fingerprint("kaggle", data_dir=str(tmp_path), csv="", num_posters=0, seed=0))
+            keys.append(builder.fingerprint("kaggle", builder.Place(str(tmp_path)), num_posters=0, seed=0))
         assert keys[0] != keys[1]
 
 

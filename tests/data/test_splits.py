@@ -96,7 +96,7 @@ def test_given_split():
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (["train", "", "test", ""], "2 of 4 rows have no split; give every row one of"),
+        (["train", "", "test", ""], "2 of 4 rows have no word in the column split; give every row one of"),
         (["train", "val", "test"], "split 'val' is unknown"),
         (["train", "train", "test"], r"leaves validation empty \(train 2, validation 0, test 1 rows\)"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from poster_jax.data import catalog
+from poster_jax.data import catalog, csv_files, listing
 from poster_jax.data.download.journal import FAILED, KEPT, LOST, Journal
 
 NOT_ASKED = "not_asked"
@@ -37,16 +37,16 @@ class Status:
 def read_movies(csv_path: str | os.PathLike) -> tuple[list[Movie], int]:
     """(the movies of a MovieGenre.csv in order of id, the number of rows without a valid imdbId).
 
-    Columns imdbId, Genre and Poster, ISO-8859-1. Rows that repeat an imdbId are merged: genres and addresses are unions. Raises
-    `UserError`.
+    Columns imdbId, Genre and Poster, in any encoding of `csv_files`. Rows that repeat an imdbId are merged: genres and
+    addresses are unions. Raises `UserError`.
     """
-    frame = catalog.load_csv(pathlib.Path(csv_path), ("ISO-8859-1",))
-    catalog.require_columns(frame, ("imdbId", "Genre", "Poster"), pathlib.Path(csv_path))
+    table = csv_files.read(pathlib.Path(csv_path))
+    table.require(("imdbId", "Genre", "Poster"))
     genres: dict[int, dict[str, None]] = {}
     urls: dict[int, dict[str, None]] = {}
     num_bad = 0
-    for text, genre_text, url in zip(frame["imdbId"], frame["Genre"], frame["Poster"], strict=True):
-        id_ = catalog.parse_id(text)
+    for text, genre_text, url in zip(*map(table.column, ("imdbId", "Genre", "Poster")), strict=True):
+        id_ = listing.parse_id(text)
         if id_ is None:
             num_bad += 1
             continue

@@ -1,0 +1,277 @@
+"""What a data set lists: its rows as movies with a picture's path, labels and part, before any picture is opened.
+
+`MovieGenre.csv` of Kaggle with its posters, a person's own CSV or JSON lines, or a folder with a folder for each label.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+from poster_jax import errors
+from poster_jax.data import csv_files, label_texts
+
+MAX_ID = 2**31 - 1  # ids are int32 in a batch
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".jfif")
+# Where copies of the Kaggle set have their pictures, below the folder of its CSV; the first that holds some is taken.
+POSTER_FOLDERS = ("posters", "posters/posters", "SampleMoviePosters", "SampleMoviePosters/SampleMoviePosters", "images", ".")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclasses.dataclass
+class Movie:
+    """One movie, merged from all rows that name it."""
+
+    id: int
+    path: str
+    genres: list[str]
+    split: str
+    tie: Hashable  # movies with an equal tie form one group; None ties to nothing
+    rows: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The rows of a data set.
+
+    Attributes:
+        place: the file or folder that lists them.
+        id_texts, genre_texts: of every row, the labels joined by "|".
+        movies: in the order of their first row.
+        refusals: {row: (reason, detail)} of the rows that are no movie.
+        notes: sentences on what was found or assumed.
+    """
+
+    place: pathlib.Path
+    id_texts: list[str]
+    genre_texts: list[str]
+    movies: list[Movie]
+    refusals: dict[int, tuple[str, str]]
+    notes: tuple[str, ...] = ()
+
+
+def read(variant: str, *, folder: str, csv: str, columns: Mapping[str, str], separator: str = "") -> Listing:
+    """The rows of `config.data`: variant kaggle or folder with its folder, csv with its file.
+
+    Args:
+        columns: {"path": ..., "genres": ...}, the names of these columns in a CSV where they have others; "" for the usual.
+        separator: of labels in a cell of a CSV; "" to find it.
+    Raises `UserError` for a missing file or column.
+    """
+    if variant == "kaggle":
+        return read_kaggle(pathlib.Path(folder))
+    if variant == "folder":
+        return read_folder(pathlib.Path(folder))
+    return read_csv(pathlib.Path(csv), columns, separator)
+
+
+def read_kaggle(folder: pathlib.Path) -> Listing:
+    """DIR/MovieGenre.csv (columns imdbId, Genre) and the pictures by imdbId in DIR/posters or another of POSTER_FOLDERS.
+
+    Ids may be written 1, 0000001, tt0000001 or 1.0, pictures likewise with any suffix of SUFFIXES. Rows that repeat an imdbId
+    are merged: the genres are the union in listed order.
+    """
+    table = csv_files.read(folder / "MovieGenre.csv")
+    table.require(("imdbId", "Genre"))
+    ids = table.column("imdbId")
+    genres, notes = label_texts.split_cells(table.column("Genre"), "|")
+    pictures, posters = _find_pictures(folder)
+    refusals: dict[int, tuple[str, str]] = {}
+    movies: dict[Hashable, Movie] = {}
+    for row, text in enumerate(ids):
+        id_ = parse_id(text)
+        if id_ is None:
+            refusals[row] = ("bad_id", f"imdbId {text!r} is no whole number from 1 to {MAX_ID}")
+            continue
+        _merge(movies, id_, Movie(id_, pictures.get(id_, str(posters / f"{id_}.jpg")), genres[row], "", None, [row]))
+    if posters.name != "posters":
+        notes = [*notes, f"the pictures are in {posters.name or posters}"]
+    return Listing(table.path, ids, _joined(genres), list(movies.values()), refusals, tuple(notes))
+
+
+def _find_pictures(folder: pathlib.Path) -> tuple[dict[int, str], pathlib.Path]:
+    """({id: path of its picture}, the folder of the pictures)."""
+    for name in POSTER_FOLDERS:
+        place = folder / name if name != "." else folder
+        if not place.is_dir():
+            continue
+        with os.scandir(place) as entries:
+            named = {entry.name: parse_id(pathlib.PurePath(entry.name).stem) for entry in entries if _is_picture(entry.name)}
+        # Of several pictures of one movie the one with the plain name is taken.
+        in_order = sorted(named.items(), key=lambda item: (item[0] == f"{item[1]}.jpg", item[0]))
+        by_id = {id_: str(place / file) for file, id_ in in_order if id_ is not None}
+        if by_id:
+            return by_id, place
+    return {}, folder / "posters" if (folder / "posters").is_dir() else folder
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def read_csv(path: pathlib.Path, columns: Mapping[str, str], separator: str = "") -> Listing:
+    """A person's own CSV: columns path (relative to its folder, or absolute) and genres, in any order and case.
+
+    `file_name` stands for path, and then `label` or `labels` for genres, as in the metadata of Hugging Face; a column of zeros
+    and ones for each label takes the place of genres. Optional columns: id; split (words of SPLIT_NAMES); movie (rows with an
+    equal text stay on one side of a split). Without ids the row number from 1 is the id. Rows that repeat an id, or without
+    ids a path, are merged.
+    """
+    table = csv_files.read(path)
+    is_hub = table.find("path") is None and table.find("file_name") is not None
+    path_column = columns["path"] or ("file_name" if is_hub else "path")
+    genre_column = columns["genres"] or _label_column(table, path_column)
+    optional = [name for name in ("id", "split", "movie") if table.find(name) is not None]
+    hot = None
+    if table.find(genre_column) is None and table.find(path_column) is not None:
+        hot = label_texts.from_columns(table, (path_column, *optional))
+    if hot is None:
+        wanted = {"path": path_column, "genres": genre_column}
+        table.require(tuple(wanted.values()), ("data.path_column", "data.label_column"))
+    genres, notes = hot or label_texts.split_cells(table.column(genre_column), separator)
+    ids = table.column("id") if "id" in optional else [str(row + 1) for row in range(len(table.rows))]
+    paths, parts, ties = (
+        [cell.strip() for cell in table.column(name)] if name in (path_column, *optional) else [""] * len(ids)
+        for name in (path_column, "split", "movie")
+    )
+    find = _path_finder(path.parent)
+    refusals: dict[int, tuple[str, str]] = {}
+    movies: dict[Hashable, Movie] = {}
+    for row, text in enumerate(ids):
+        id_ = parse_id(text)
+        if id_ is None:
+            refusals[row] = ("bad_id", f"id {text!r} is no whole number from 1 to {MAX_ID}")
+        elif not paths[row]:
+            refusals[row] = ("missing_file", "the path is empty")
+        else:
+            movie = Movie(id_, find(paths[row]), genres[row], _parse_split(parts[row], row, path), ties[row] or None, [row])
+            _merge(movies, id_ if "id" in optional else movie.path, movie)
+    found = list(movies.values())
+    notes += check_columns(found, optional, path)
+    return Listing(path, ids, _joined(genres), found, refusals, tuple(notes))
+
+
+def _label_column(table: csv_files.Table, path_column: str) -> str:
+    known = ("genres", *(("label", "labels", "genre") if path_column == "file_name" else ()))
+    return next((name for name in known if table.find(name) is not None), "genres")
+
+
+def _path_finder(folder: pathlib.Path) -> Callable[[str], str]:
+    """A function from a path as a CSV has it to the file that it means: names of other normal forms and slashes are found."""
+    known: dict[pathlib.Path, dict[str, str]] = {}
+
+    def find(text: str) -> str:
+        path = folder / text
+        if os.path.lexists(path):
+            return str(path)
+        if "\\" in text and os.path.lexists(slashed := folder / text.replace("\\", "/")):
+            return str(slashed)
+        if path.parent not in known:
+            names = os.listdir(path.parent) if path.parent.is_dir() else []
+            known[path.parent] = {unicodedata.normalize("NFC", name): name for name in names}
+        name = known[path.parent].get(unicodedata.normalize("NFC", path.name))
+        return str(path.parent / name) if name else str(path)
+
+    return find
+
+
+def check_columns(movies: Sequence[Movie], optional: Sequence[str], path: pathlib.Path) -> list[str]:
+    """Sentences on the columns split and movie; raises `UserError` where they cannot be meant, naming the column."""
+    if "movie" in optional and len(movies) > 1:
+        ties = {movie.tie for movie in movies}
+        if len(ties) == 1 and None not in ties:
+            raise errors.UserError(
+                f"{path}: the column movie has the same text in every row, so that all pictures would be of one movie and none "
+                "could be held back: give each movie its own text, or leave the column out."
+            )
+    if "split" not in optional or not any(movie.split for movie in movies):
+        return []
+    counts = Counter(movie.split for movie in movies)
+    missing = [part for part in ("train", "validation", "test") if not counts[part]]
+    if missing:
+        raise errors.UserError(
+            f"{path}: the column split names no {' and no '.join(missing)} row: name some, or leave the column out and "
+            "--config.data.split draws the parts."
+        )
+    parts_of: dict[Hashable, set[str]] = {}
+    for movie in movies:
+        parts_of.setdefault(movie.tie, set()).add(movie.split)
+    across = [tie for tie, parts in parts_of.items() if tie is not None and len(parts) > 1]
+    notes = ["the parts are those of the column split"]
+    if across:
+        shown = ", ".join(sorted(map(str, across))[:3])
+        notes.append(f"LEAK: the column split puts {len(across):,} movies of the column movie into two parts: {shown}")
+    return notes
+
+
+def read_folder(folder: pathlib.Path) -> Listing:
+    """A folder with a folder of pictures for each label, or with those in folders train, validation and test."""
+    if not folder.is_dir():
+        raise errors.UserError(f"there is no folder {folder}{csv_files.nearest_existing(folder)}; name a folder of folders.")
+    below = _folders(folder)
+    parts = {place: SPLIT_NAMES.get(place.name.lower(), "") for place in below}
+    given = bool(below) and all(parts.values()) and any(_folders(place) for place in below)
+    places = [(part if given else "", label) for top, part in parts.items() for label in (_folders(top) if given else [top])]
+    movies, texts = [], []
+    for part, place in places:
+        for file in sorted(path for path in place.rglob("*") if _is_picture(path.name)):
+            row = len(movies)
+            movies.append(Movie(row + 1, str(file), [place.name], part, None, [row]))
+            texts.append(label_texts.join([place.name]))
+    if not movies:
+        raise errors.UserError(
+            f"the folder {folder} has no folder with pictures in it: make one for each label, as {folder / 'Drama' / '1.jpg'}, "
+            "or give a CSV with --config.data.variant=csv --config.data.csv=FILE."
+        )
+    notes = [f"labels are the names of {len({place.name for _, place in places})} folders"]
+    notes += check_columns(movies, ["split"] if given else [], folder)
+    return Listing(folder, [str(movie.id) for movie in movies], texts, movies, {}, tuple(notes))
+
+
+def _folders(place: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def parse_id(text: str) -> int | None:
+    """1 for 1, 0000001, tt0000001 and 1.0; None for what is no whole number from 1 to MAX_ID."""
+    match = re.fullmatch(r"(?:tt)?([0-9]{1,12})(?:\.0+)?", text.strip(), re.IGNORECASE)
+    number = int(match[1]) if match else 0
+    return number if 1 <= number <= MAX_ID else None
+
+
+def _parse_split(text: str, row: int, path: pathlib.Path) -> str:
+    name = text.lower()
+    if name and name not in SPLIT_NAMES:
+        raise errors.UserError(f"{path}, row {row + 1}: split {text!r} is unknown; write one of {', '.join(SPLIT_NAMES)}")
+    return SPLIT_NAMES[name] if name else ""
+
+
+def _merge(movies: dict[Hashable, Movie], key: Hashable, movie: Movie) -> None:
+    """Adds a row's movie, or merges it into the movie that an earlier row named."""
+    first = movies.setdefault(key, movie)
+    if first is movie:
+        return
+    if first.split != movie.split:
+        raise errors.UserError(
+            f"the column split puts movie {first.id} into {first.split!r} by row {first.rows[0] + 1} "
+            f"and into {movie.split!r} by row {movie.rows[0] + 1}; give it one split"
+        )
+    first.genres = list(dict.fromkeys(first.genres + movie.genres))
+    first.tie = movie.tie if first.tie is None else first.tie
+    first.rows += movie.rows
+
+
+def _joined(genres: Iterable[Sequence[str]]) -> list[str]:
+    return [label_texts.join(labels) for labels in genres]
