@@ -32,6 +32,9 @@ CHOICES = {
 WEIGHTS = ("keras", "torchvision", "poster_jax")
 # Seeds and steps are 32 bits wide on a device, and so are floats.
 LARGEST, LARGEST_FLOAT = 2**31 - 1, 3e38
+# Of the exponents of focal and asymmetric loss: beyond it only probabilities within 0.1 of 1 have any weight in
+# float32, and far beyond it gradients overflow.
+LARGEST_EXPONENT = 1000
 # Entries of each row of a key, in order.
 ROWS = {
     "model.blocks": ("filters", "kernel", "pool", "batch_norm", "dropout"),
@@ -248,6 +251,11 @@ def _validate_loss(flat: Mapping[str, Any]) -> None:
     gammas = flat["loss.asymmetric_gammas"]
     if len(gammas) != 2 or not all(is_number(gamma) and gamma >= 0 for gamma in gammas):
         raise errors.UserError(f"config.loss.asymmetric_gammas={gammas} must be two exponents, for positives and negatives.")
+    for key, largest in (("focal_gamma", flat["loss.focal_gamma"]), ("asymmetric_gammas", max(gammas))):
+        if largest > LARGEST_EXPONENT:
+            raise errors.UserError(
+                f"config.loss.{key}={flat[f'loss.{key}']} must be at most {LARGEST_EXPONENT}; papers use 1 to 7."
+            )
     if flat["eval.parts"] not in (("validation",), ("train", "validation"), ("validation", "train")):
         raise errors.UserError(
             f"config.eval.parts={flat['eval.parts']} must be ('validation',) or ('train', 'validation'): test is measured once."

@@ -1,6 +1,7 @@
 """Losses per example, built from `config.loss`, and the masked mean."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -28,6 +29,9 @@ def softmax_loss(logits: jax.Array, label: jax.Array) -> jax.Array:
 def asymmetric_terms(logits: jax.Array, label: jax.Array, gammas: tuple[float, float], clip: float) -> jax.Array:
     """Focal loss with one exponent for genres that are there and one for the others (Ridnik et al. 2021, arXiv:2009.14119).
 
+    Powers are exponentials of logarithms: the derivative of 0 to a power below 1 is infinite, and times a term that is 0 it is
+    NaN, although the derivative of their product is 0.
+
     Args:
         logits, label: float32 [B, K].
         gammas: exponents for positives and for negatives.
@@ -35,10 +39,23 @@ def asymmetric_terms(logits: jax.Array, label: jax.Array, gammas: tuple[float, f
     Returns: float32 [B, K].
     """
     positive, negative = gammas
-    shifted = jnp.maximum(jax.nn.sigmoid(logits) - clip, 0.0)
-    present = jax.nn.log_sigmoid(logits) * jax.nn.sigmoid(-logits) ** positive
-    absent = jnp.log1p(-jnp.minimum(shifted, 1 - 1e-7)) * shifted**negative
-    return -(label * present + (1 - label) * absent)
+    present = jax.nn.log_sigmoid(logits) * jnp.exp(positive * jax.nn.log_sigmoid(-logits))
+    if clip == 0:
+        absent = jax.nn.log_sigmoid(-logits) * jnp.exp(negative * jax.nn.log_sigmoid(logits))
+        return -(label * present + (1 - label) * absent)
+    shifted = jax.nn.sigmoid(logits) - clip
+    costs = shifted > jnp.finfo(jnp.float32).tiny  # below it 1 / shifted, which the gradient has, may overflow
+    safe = jnp.where(costs, shifted, 0.5)
+    # Whichever of `shifted` and 1 - shifted is the smaller one is not rounded; both logarithms are taken from it.
+    near_one = safe > 0.5
+    rest = jnp.where(near_one, jax.nn.sigmoid(-logits) + clip, 0.5)
+    log_rest = jnp.where(
+        near_one,
+        jnp.logaddexp(jax.nn.log_sigmoid(-logits), jnp.full_like(logits, math.log(clip))),
+        jnp.log1p(-jnp.where(near_one, 0.5, safe)),
+    )
+    absent = log_rest * jnp.exp(negative * jnp.where(near_one, jnp.log1p(-rest), jnp.log(safe)))
+    return -(label * present + (1 - label) * jnp.where(costs, absent, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +91,7 @@ def build(
         present, absent = num_rows / (2 * counts), num_rows / (2 * np.maximum(num_rows - counts, 1))
 
     def per_example(logits: jax.Array, label: jax.Array) -> jax.Array:
+        logits = jnp.asarray(logits, jnp.float32)
         truth = one_hot(label, logits.shape[-1])
         target = truth + label_smoothing * ((1 / logits.shape[-1] if is_softmax else 0.5) - truth)
         if is_softmax:

@@ -1,12 +1,17 @@
 """The losses of `config.loss`, against hand computations and against each other where they must agree."""
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from poster_jax import config as config_lib
+from poster_jax import errors
+from poster_jax.config import validate
 from poster_jax.train import losses
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [-0.3, 0.0, 1.0]], np.float32)
@@ -76,3 +81,79 @@ def test_gradients_stay_finite_at_extreme_logits(name: str) -> None:
     extreme = np.array([[80.0, -80.0, 80.0], [-80.0, 80.0, -80.0]], np.float32)
     gradient = jax.grad(lambda x: loss.per_example(x, LABEL).sum())(extreme)
     assert np.isfinite(gradient).all()
+
+
+EXPONENTS = (0.0, 1e-3, 0.1, 0.5, 0.999, 1.0, 1.5, 2.0, 4.0, 30.0, float(validate.LARGEST_EXPONENT))
+CLIPS = (0.0, 1e-300, 1e-30, 1e-8, 0.05, 0.5, 0.999)
+# Around the clips 0.05 and 0.5 too, where the cost of a negative begins.
+FAR = (-1e4, -200.0, -104.0, -90.0, -88.0, -30.0, -3.0, -2.9445, -2.9, -1.0, 0.0, 1e-3, 2.0, 7.0, 17.0, 40.0, 90.0, 200.0, 1e4)
+
+
+def asymmetric_gradient(x: np.ndarray, gammas: tuple[float, float], clip: float) -> tuple[np.ndarray, np.ndarray]:
+    """The derivatives of the positive's and of the negative's term in float64, from the formula on paper."""
+    log_p, log_q = -np.logaddexp(0, -x), -np.logaddexp(0, x)
+    p, q = np.exp(log_p), np.exp(log_q)
+    present = -np.exp(gammas[0] * log_q) * (q - gammas[0] * log_p * p)
+    if clip == 0:
+        return present, np.exp(gammas[1] * log_p) * (p - gammas[1] * log_q * q)
+    shifted = np.maximum(p - clip, 0)
+    safe = np.where(shifted > 0, shifted, 0.5)
+    log_rest = np.where(safe < 0.5, np.log1p(-np.minimum(safe, 0.5)), np.logaddexp(log_q, np.log(clip)))
+    absent = np.exp(log_p + gammas[1] * np.log(safe)) * (np.exp(log_q - log_rest) - gammas[1] * q * log_rest / safe)
+    return present, np.where(shifted > 0, absent, 0.0)
+
+
+def gradients(loss: Callable[[jax.Array, jax.Array], jax.Array], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives at FAR where the genre is there and where it is not."""
+    logits = jnp.asarray(FAR, dtype)[:, None]
+    both = [jax.grad(lambda x, y=y: loss(x, jnp.full((len(FAR), 1), y)).sum())(logits) for y in (1.0, 0.0)]
+    return tuple(np.asarray(one, np.float64)[:, 0] for one in both)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("clip", CLIPS)
+def test_asymmetric_gradients_are_those_of_float64_for_every_accepted_value(clip: float, dtype: str) -> None:
+    flat = config_lib.flatten(config_lib.base())
+    x = np.asarray(jnp.asarray(FAR, dtype), np.float64)
+    for gamma in EXPONENTS:
+        validate.validate({**flat, "loss.asymmetric_gammas": (gamma, gamma), "loss.asymmetric_clip": clip})
+        settings = {**config_lib.DEFAULTS["loss"], "name": "asymmetric", "asymmetric_gammas": (gamma, gamma)}
+        loss = losses.build(**{**settings, "asymmetric_clip": clip}, genre_counts=np.array([6]), num_rows=12)
+        expected = asymmetric_gradient(x, (gamma, gamma), clip)
+        # A probability that is rounded to 24 bits moves the power by its exponent.
+        tolerance = 1e-2 if dtype == "bfloat16" else 2e-5 + 4e-7 * gamma
+        for ours, theirs in zip(gradients(loss.per_example, dtype), expected, strict=True):
+            assert np.isfinite(ours).all(), (gamma, ours)
+            # Near the clip the probability's excess is itself a rounding error: it is compared where it is above 1e-4.
+            excess = 1 / (1 + np.exp(-np.clip(x, -700, 700))) - clip
+            sure = (clip == 0) | (np.abs(excess) > 1e-4)
+            np.testing.assert_allclose(ours[sure], theirs[sure], rtol=tolerance, atol=1e-5, err_msg=str((gamma, clip)))
+
+
+def powers_of_zero(logits: jax.Array, label: jax.Array, gamma: float, clip: float) -> jax.Array:
+    shifted = jnp.maximum(jax.nn.sigmoid(logits) - clip, 0.0)
+    present = jax.nn.log_sigmoid(logits) * jax.nn.sigmoid(-logits) ** gamma
+    return -(label * present + (1 - label) * jnp.log1p(-jnp.minimum(shifted, 1 - 1e-7)) * shifted**gamma)
+
+
+@pytest.mark.parametrize(("gamma", "clip"), list(itertools.product((0.1, 0.5, 0.999), (0.0, 0.05))))
+def test_the_formula_as_it_is_printed_has_no_gradient_at_easy_examples(gamma: float, clip: float) -> None:
+    both = gradients(lambda x, y: powers_of_zero(x, y, gamma, clip), "float32")
+    assert all(np.isnan(one).any() for one in both)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "focal"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_other_losses_have_finite_gradients_too(name: str, dtype: str) -> None:
+    for gamma, smoothing in itertools.product(EXPONENTS, (0.0, 0.1)):
+        settings = {**config_lib.DEFAULTS["loss"], "name": name, "focal_gamma": gamma, "label_smoothing": smoothing}
+        loss = losses.build(**settings, genre_counts=np.array([6]), num_rows=12)
+        assert all(np.isfinite(one).all() for one in gradients(loss.per_example, dtype)), (gamma, smoothing)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("asymmetric_gammas", "(1.0, 3e38)"), ("asymmetric_gammas", "(1001, 1)"), ("focal_gamma", "1e9")]
+)
+def test_an_exponent_without_use_is_refused(key: str, text: str) -> None:
+    with pytest.raises(errors.UserError, match=f"loss.{key}=.* at most 1000"):
+        config_lib.load("configs/cnn_onehot.py", [("loss." + key, text)])
