@@ -88,10 +88,19 @@ def _run(argv: list[str]) -> int:
         results = protocol.run(config, workdir, stop)
         from poster_jax.report import terminal
 
-        print(terminal.text(results))
-        print(f"workdir: {workdir}")
+        print(terminal.text(results, verbose=flags.verbose))
+        print(_what_next(workdir, config.protocol, flags.verbose))
         multihost.wait()
     return 0
+
+
+def _what_next(workdir: pathlib.Path, protocol: str, verbose: bool) -> str:
+    lines = [f"workdir: {workdir}", f"the page:      poster-jax report {workdir}"]
+    if protocol in ("single", "transfer", "search"):
+        lines.append(f"a poster:      poster-jax predict {workdir / 'winner' if protocol == 'search' else workdir} POSTER.jpg")
+    if not verbose and protocol in ("single", "transfer", "search"):
+        lines.append("every metric:  the same command with --verbose")
+    return "\n".join(lines)
 
 
 def _parse_flags(argv: list[str]) -> argparse.Namespace:
@@ -100,6 +109,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
     parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
+    parser.add_argument("--verbose", action="store_true", help="print every metric of every part at the end")
     return parser.parse_args(argv)
 
 

@@ -167,6 +167,18 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
     }
 
 
+def difference_between(
+    one: npt.NDArray, other: npt.NDArray, targets: npt.NDArray, groups: npt.NDArray, *, num_samples: int, seed: int
+) -> dict[str, float | None]:
+    """{"value", "low", "high"}: mean average precision of scores `one` [N, K] minus that of `other`, on the same resamples."""
+    measured = [definitions.make_measure(scores, targets, {}) for scores in (one, other)]
+    name = definitions.MEAN_AP
+    value = float(np.subtract(*(definitions.plain(measure, len(targets))[name] for measure in measured)))
+    drawn = bootstrap.resample(measured, groups, num_samples=num_samples, seed=seed)
+    low, high = bootstrap.percentiles(value, drawn[0][name] - drawn[1][name])
+    return {"value": _number(value), "low": _number(low), "high": _number(high)}
+
+
 def _make_measure(network: Scores) -> definitions.Measure:
     decisions = {"": network.scores >= scoring.UNTUNED_THRESHOLD, TUNED: network.scores >= network.thresholds}
     return definitions.make_measure(network.scores, network.targets, decisions)

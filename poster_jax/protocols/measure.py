@@ -6,7 +6,7 @@ import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax.data import dataset
-from poster_jax.metrics import baselines, scoring
+from poster_jax.metrics import baselines, definitions, paired, scoring
 from poster_jax.models.types import Variables
 from poster_jax.runtime import multihost
 from poster_jax.train import evaluate
@@ -30,7 +30,7 @@ def measure(run: Run, scores: Scores) -> dict[str, Any]:
     """Metrics of the scores beside the colour baseline; writes predictions.npz."""
     rows = run.loader.rows
     save_predictions(run, scores)
-    return {"data": rows.summary, "splits": score_parts(run.config, rows, scores), "baselines": color_baseline(run)}
+    return {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
 
 
 def save_predictions(run: Run, scores: Scores) -> None:
@@ -39,15 +39,29 @@ def save_predictions(run: Run, scores: Scores) -> None:
     run_files.write_predictions(run.workdir, rows.parts, rows.movie_id, rows.group, label=rows.label, scores=scores)
 
 
-def color_baseline(run: Run) -> dict[str, Any]:
-    """{name: metrics per part} of the logistic regression on colour histograms; empty without `config.eval.baselines`."""
+def color_baseline(run: Run, scores: Scores) -> dict[str, Any]:
+    """The logistic regression on colour histograms beside a network's scores; empty without `config.eval.baselines`.
+
+    {"baselines": {name: metrics per part}, "against_baselines": {name: the network's mean average precision on test minus its
+    own, with a paired interval}}.
+    """
     rows = run.loader.rows
     if not run.config.eval.baselines:
-        return {}
+        return {"baselines": {}, "against_baselines": {}}
     colors = {part: _color_histograms(run, part) for part in dataset.PARTS}
     train_labels = rows.label[rows.parts["train"]]
     fitted = multihost.from_main(lambda: baselines.logistic_regression(colors["train"], train_labels, colors, len(rows.genres)))
-    return {"color_histogram_logistic": score_parts(run.config, rows, fitted)}
+    name = "color_histogram_logistic"
+    gap = multihost.from_main(lambda: _gap(run, scores["test"], fitted["test"]))
+    return {"baselines": {name: score_parts(run.config, rows, fitted)}, "against_baselines": {name: gap}}
+
+
+def _gap(run: Run, scores: np.ndarray, baseline: np.ndarray) -> dict[str, float | None]:
+    rows, at = run.loader.rows, run.loader.rows.parts["test"]
+    targets = definitions.make_targets(rows.label[at], len(rows.genres))
+    one, other = (definitions.check_scores(each) for each in (scores, baseline))
+    samples = run.config.eval.bootstrap_samples
+    return paired.difference_between(one, other, targets, rows.group[at], num_samples=samples, seed=run.config.seed)
 
 
 def _color_histograms(run: Run, part: str) -> np.ndarray:

@@ -52,9 +52,9 @@ def run_seed(run: Run) -> dict[str, Any]:
 
     samples.save(run, tuned.model, tuned.variables, tuned.scores["test"])
     measure.save_predictions(run, tuned.scores)
-    simple = measure.color_baseline(run)
+    simple = measure.color_baseline(run, tuned.scores)
     if config.eval.baselines:
-        simple |= feature_baselines(config, run.loader.rows, tuned.features)
+        simple["baselines"] |= feature_baselines(config, run.loader.rows, tuned.features)
     results = {
         "title": f"{config.model.name} fine-tuned, {config.loss.name}, seed {run.seed}",
         "protocol": config.protocol,
@@ -66,7 +66,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         "weights": loaded.provenance if loaded else None,
         "data": run.loader.rows.summary,
         "splits": branches[-1]["tuned"]["splits"],
-        "baselines": simple,
+        **simple,
         "branches": branches,
     }
     run_files.write_results(run.workdir, results)

@@ -3,13 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from poster_jax.report.tables import ablation_table, claims_table, run_table, search_table, transfer_table
+from poster_jax.report.tables import ablation_table, claims_table, closing, run_table, search_table, transfer_table
 from poster_jax.workdir import run_files
 
 
-def text(results: Mapping[str, Any]) -> str:
-    """The tables of one results.json, as plain text that ends in a newline."""
-    return TABLES[run_files.find_protocol(results)](results)
+def text(results: Mapping[str, Any], *, verbose: bool = False) -> str:
+    """The end of a run, as plain text that ends in a newline: in short where its result is one recipe's, else its table.
+
+    verbose: every metric of every part in any case.
+    """
+    protocol = run_files.find_protocol(results)
+    if verbose or protocol in ("ablation", "reproduce"):
+        return TABLES[protocol](results)
+    seeds = results.get("seeds", [results])
+    extra = f"{search_table.search_table(results['search'])}\n" if protocol == "search" else ""
+    return extra + closing.closing_text(seeds)
 
 
 def _single(results: Mapping[str, Any]) -> str:
