@@ -78,6 +78,9 @@ def _run(argv: list[str]) -> int:
         print(plan.describe(config))
         return 0
     from poster_jax.runtime import compile_cache, distributed, preemption
+    from poster_jax.workdir import logbook
+
+    logbook.Logbook.verbose = flags.verbose
 
     # config.validate knows the names.
     protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
@@ -95,9 +98,11 @@ def _run(argv: list[str]) -> int:
 
 
 def _what_next(workdir: pathlib.Path, protocol: str, verbose: bool) -> str:
-    lines = [f"workdir: {workdir}", f"the page:      poster-jax report {workdir}"]
+    command = "poster-jax" if pathlib.Path(sys.argv[0]).name == "poster-jax" else "python -m poster_jax"
+    lines = [f"workdir: {workdir}", f"the page:      {command} report {workdir}"]
     if protocol in ("single", "transfer", "search"):
-        lines.append(f"a poster:      poster-jax predict {workdir / 'winner' if protocol == 'search' else workdir} POSTER.jpg")
+        run = workdir / "winner" if protocol == "search" else workdir
+        lines.append(f"a poster:      {command} predict {run} POSTER.jpg")
     if not verbose and protocol in ("single", "transfer", "search"):
         lines.append("every metric:  the same command with --verbose")
     return "\n".join(lines)
@@ -109,7 +114,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
     parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
-    parser.add_argument("--verbose", action="store_true", help="print every metric of every part at the end")
+    parser.add_argument("--verbose", action="store_true", help="print every metric, at each evaluation and at the end")
     return parser.parse_args(argv)
 
 

@@ -25,11 +25,12 @@ from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
 from poster_jax.data import catalog, images
 from poster_jax.models import grad_cam as grad_cam_lib
+from poster_jax.models import pretrained
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import sharding, storage
 from poster_jax.train import losses, steps
-from poster_jax.workdir import checkpoint, run_files
+from poster_jax.workdir import checkpoint, checks, run_files
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are skipped
 NUM_SHOWN = 3  # genres of a picture in the table
@@ -107,7 +108,7 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     num_outputs = len(genres) + len(results["data"]["auxiliary_genres"])
     model = models.build(**fields, num_genres=num_outputs, precision=config.train.precision)
     # What came with the weights is in the results, so that the weights file is not needed again.
-    model = model.clone(**config_lib.to_tuples(results["body"]))
+    model = model.clone(**read_body(workdir, results, models.body_fields(model)))
     predict_step = steps.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
 
     def score(variables: dict[str, Any], image: jax.Array) -> jax.Array:
@@ -123,6 +124,26 @@ def load_network(workdir: pathlib.Path) -> Predictor:
         config.eval.batch_size,
         jax.jit(score),
     )
+
+
+def read_body(workdir: pathlib.Path, results: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """What the results say of the body, with the keys and types of `known`; raises UserError for anything else."""
+    with checks.named(workdir / run_files.RESULTS, run_files.MEASURE_AGAIN):
+        body = config_lib.to_tuples(results.get("body"))
+        checks.require(isinstance(body, dict) and body.keys() == known.keys(), "body", f"not of the keys {', '.join(known)}")
+        for name, value in known.items():
+            shown = f"{body[name]!r} is no value"
+            checks.require(type(body[name]) is type(value), f"body.{name}", shown)
+            if isinstance(value, tuple):
+                checks.check(list(body[name]), checks.Many(checks.NUMBER, len(value)), f"body.{name}")
+                checks.require(len(body[name]) == len(value), f"body.{name}", shown)
+            elif isinstance(value, float):
+                checks.check(body[name], checks.NUMBER, f"body.{name}")
+        if body:
+            good = body["padding"] in pretrained.FRAMEWORKS and body["epsilon"] > 0 and body["width"] == known["width"]
+            good = good and min(body["input_std"]) > 0 and body["input_range"][0] < body["input_range"][1]
+            checks.require(good, "body", "its values are those of no network")
+    return body
 
 
 def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:

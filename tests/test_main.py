@@ -201,7 +201,7 @@ class Recorder(ml_collections.ConfigDict):
 
 @contextlib.contextmanager
 def unlocked(workdir: pathlib.Path, config: Any) -> Iterator[None]:
-    """`workdir.opened` without the config file, whose writing reads every key."""
+    """`run_folder.opened` without a look at the config; `begin`, which writes it, reads every key."""
     workdir.mkdir()
     yield
 
@@ -226,6 +226,7 @@ def test_every_config_key_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run_folder, "opened", unlocked)
+    monkeypatch.setattr(run_folder, "begin", lambda *_: None)
     read: set[str] = set()
     path = SMOKE.removeprefix("--config=").replace("cnn_onehot", name)
     config = config_lib.load(path, [("eval.bootstrap_samples", "2"), ("num_seeds", "1"), *overrides])

@@ -9,11 +9,11 @@ from poster_jax.config.defaults import make_smoke as make_smoke
 from poster_jax.config.defaults import narrow as narrow
 from poster_jax.config.defaults import set_steps as set_steps
 from poster_jax.config.loading import ADDED_KEYS as ADDED_KEYS
-from poster_jax.config.loading import RESUMABLE as RESUMABLE
 from poster_jax.config.loading import derive as derive
 from poster_jax.config.loading import differences as differences
 from poster_jax.config.loading import flatten as flatten
 from poster_jax.config.loading import from_json as from_json
+from poster_jax.config.loading import from_tree as from_tree
 from poster_jax.config.loading import load as load
 from poster_jax.config.loading import override as override
 from poster_jax.config.loading import parse_arg as parse_arg
@@ -21,6 +21,8 @@ from poster_jax.config.loading import parse_overrides as parse_overrides
 from poster_jax.config.loading import to_json as to_json
 from poster_jax.config.loading import to_steps as to_steps
 from poster_jax.config.loading import to_tuples as to_tuples
+from poster_jax.config.resume import changes_outcome as changes_outcome
+from poster_jax.config.resume import refused_changes as refused_changes
 from poster_jax.config.types import Ablation as Ablation
 from poster_jax.config.types import Augment as Augment
 from poster_jax.config.types import Checkpoint as Checkpoint

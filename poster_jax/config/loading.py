@@ -19,8 +19,6 @@ from poster_jax import errors
 from poster_jax.config import defaults, grid, types, validate, validate_search
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-# The only keys that may differ when a workdir is used again: a run can be made longer and its cache can move.
-RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.tensorboard")
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
 # the value with which the code does what it did before the key came; that need not be the default. Add an entry with every new
 # key: without one, an older workdir can no longer be resumed.
@@ -71,11 +69,7 @@ def load(path_and_arg: str, overrides: Iterable[tuple[str, str]] = ()) -> types.
     config.lock()
     for key, text in overrides:
         override(config, key, text)
-    validate.validate(flatten(config))
-    if config.protocol == "search":
-        validate_search.check_search(flatten(config))
-    if config.protocol == "ablation":
-        grid.check_axes(flatten(config))
+    _validate(config)
     return config
 
 
@@ -100,6 +94,15 @@ def find_file(text: str) -> pathlib.Path:
         f"the config file {text!r} does not exist{validate.nearest(path.stem, known)}; those of the project are "
         f"{', '.join(known)}."
     )
+
+
+def _validate(config: types.Config) -> None:
+    flat = flatten(config)
+    validate.validate(flat)
+    if config.protocol == "search":
+        validate_search.check_search(flat)
+    if config.protocol == "ablation":
+        grid.check_axes(flat)
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[tuple[str, str]]:
@@ -175,23 +178,38 @@ def to_json(config: types.Config) -> str:
 
 
 def from_json(text: str) -> types.Config:
-    """The inverse of `to_json`: `from_json(to_json(c)) == c`. Keys of `ADDED_KEYS` that the text lacks are added.
+    """The inverse of `to_json`: `from_json(to_json(c)) == c`; raises as `from_tree` does."""
+    return from_tree(json.loads(text))
 
-    Raises `UserError` for an unknown key: what it meant is not known, so the run cannot be read or resumed.
+
+def from_tree(tree: Any) -> types.Config:
+    """The config of a value of JSON. Keys of `ADDED_KEYS` that it lacks are added.
+
+    Raises `UserError` for a missing key, a value that cannot be, and an unknown key: what it meant is not known, so the run
+    cannot be read or resumed.
     """
-    config = types.make(to_tuples(json.loads(text)))
-    given = flatten(config)
+    if not isinstance(tree, dict):
+        raise errors.UserError("it is no mapping of keys: put a copy of the file in its place.")
+    nested = to_tuples(tree)
+    flat = flatten(nested)
     known = {key for model in defaults.MODELS for key in flatten(defaults.base(model))}
-    for key in given:
+    for key in flat:
         if key not in known:
             raise errors.UserError(
                 f"the key {key!r} is unknown to this version of poster_jax{validate.nearest(key, known)}: "
                 "use the version that wrote it."
             )
-    for key, value in ADDED_KEYS.items():
-        of_other_model = key.startswith("model.") and key.removeprefix("model.") not in defaults.MODELS[config.model.name]
-        if key not in given and not of_other_model:
-            _assign(config, key, value)
+    name = flat.get("model.name")
+    config = defaults.base(name if isinstance(name, str) and name in defaults.MODELS else "cnn")
+    expected = flatten(config)
+    for key, default in expected.items():
+        if key not in flat and key not in ADDED_KEYS:
+            raise errors.UserError(f"the key {key!r} is missing: put a copy of the file in its place.")
+        _assign(config, key, validate.fit(key, default, flat[key]) if key in flat else ADDED_KEYS[key])
+    foreign = next((key for key in flat if key not in expected), None)
+    if foreign is not None:
+        raise errors.UserError(f"the key {foreign!r} is none of model.name={name!r}: put a copy of the file in its place.")
+    _validate(config)
     return config
 
 

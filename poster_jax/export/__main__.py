@@ -84,11 +84,20 @@ def check_scores(call: Callable[[np.ndarray], Any], network: predict.Predictor, 
 
 
 def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.ndarray:
-    """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones."""
+    """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones.
+
+    Raises UserError for a damaged samples.npz, and for posters of another size.
+    """
     image = np.random.default_rng(0).integers(0, 256, (NUM_CHECKED, *image_size, 3), np.uint8)
     samples = run_files.read_samples(workdir)
     if samples:
         kept = samples["image"][: NUM_CHECKED - 1]
+        if kept.shape[1:3] != tuple(image_size):
+            found, due = ("{} x {}".format(*size) for size in (kept.shape[1:3], image_size))
+            raise errors.UserError(
+                f"{workdir / run_files.SAMPLES} is damaged (posters of {found} pixels where the config has {due}): "
+                f"{run_files.MEASURE_AGAIN}."
+            )
         image[: len(kept)] = kept
     return image
 

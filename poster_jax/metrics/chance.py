@@ -93,6 +93,34 @@ def _make_ranking(scores: Array) -> Any:
     return ranking
 
 
+def expected_average_precision(num_rows: int, num_positives: Array) -> Array:
+    """The mean of average precision over all orders of num_rows untied rows, for counts of positives [K]; NaN for none.
+
+    Bestgen 2015, "Exact Expected Average Precision of the Random Baseline for System Evaluation".
+    """
+    positives = np.asarray(num_positives, np.float64)
+    harmonic = float((1 / np.arange(1, num_rows + 1)).sum())
+    others = (positives - 1) / max(num_rows - 1, 1)
+    expected = (others * (num_rows - harmonic) + harmonic) / num_rows
+    return np.where(positives > 0, expected, np.nan)
+
+
+def levels(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+    """What mean average precision and top-1 have by chance, without drawing permutations; for lines during training.
+
+    scores [N, K], labels int [N] or 0/1 [N, K]. Ties of scores are left out of account in average precision.
+    """
+    scores = np.asarray(scores, np.float64)
+    targets = definitions.make_targets(labels, scores.shape[1])
+    top = scores == scores.max(axis=1, keepdims=True)
+    credit = (top / top.sum(axis=1, keepdims=True)).mean(axis=0)
+    expected = expected_average_precision(len(targets), targets.sum(axis=0))
+    return {
+        "mean_average_precision": float(definitions.mean_defined(expected)),
+        "top1_accuracy": float(credit @ targets.mean(axis=0)),
+    }
+
+
 def p_value(value: float, permuted: Array) -> float:
     """(1 + permutations that reach the value) / (1 + permutations), of samples [P] without NaN."""
     return float((1 + (permuted >= value - ROUNDING).sum()) / (1 + len(permuted)))

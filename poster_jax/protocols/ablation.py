@@ -23,7 +23,7 @@ from poster_jax.data.source import Source
 from poster_jax.protocols import ablation_cells, single
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import make_cadence
-from poster_jax.workdir import checkpoint, run_files, run_folder
+from poster_jax.workdir import checkpoint, finished, run_files, run_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,11 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
         raise errors.UserError("an ablation runs in one process, on all of its devices: start it once.")
     with run_folder.opened(workdir, config):
         networks = make_networks(config, workdir)
-        length = (config.train.num_steps, config.train.num_epochs)
-        outcomes = [ablation_cells.read_outcome(network.folder, network.seed, length) for network in networks]
-        print(check_rows(networks, outcomes, builder.load_source)[0], flush=True)
+        outcomes = [ablation_cells.read_outcome(network.folder, network.seed, length_of(network)) for network in networks]
+        checked, selected = check_rows(networks, outcomes, builder.load_source)
+        check_lengths(networks, outcomes, selected)
+        print(checked, flush=True)
+        run_folder.begin(workdir, config)
 
         began, num_ended = time.monotonic(), sum(outcome is not None for outcome in outcomes)
         for index, network in enumerate(networks):
@@ -120,6 +122,21 @@ def check_rows(
     train = "the same training rows too" if same_train else "and training rows that an axis changes"
     message = f"ablation: {len(networks)} networks; all cells have the same validation and test rows, {train} (checked)"
     return message, selected
+
+
+def length_of(network: CellRun) -> tuple[int, float]:
+    """(num_steps, num_epochs) of a cell, which an axis may set."""
+    return network.config.train.num_steps, network.config.train.num_epochs
+
+
+def check_lengths(
+    networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None], selected: dict[str, dataset.Dataset]
+) -> None:
+    """Raises `UserError` for a network that is beyond the steps asked for."""
+    for network, outcome in zip(networks, outcomes, strict=True):
+        if outcome is None:
+            rows = selected[data_key(network.config)]
+            finished.check_length([network.folder], make_cadence(network.config, len(rows.parts["train"])).total)
 
 
 def data_key(config: config_lib.Config) -> str:

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,20 +23,19 @@ Outcome = dict[str, Any]  # {"seed", "results": results.json or None where it di
 
 def read_outcome(folder: pathlib.Path, seed: int, length: tuple[int, float]) -> Outcome | None:
     """How one network ended; None where it has not, or where it ended after another `length` (num_steps, num_epochs)."""
-    diverged = folder / "diverged.json"
-    if diverged.exists():
-        return {"seed": seed, "results": None, "diverged_at": json.loads(diverged.read_text())["step"]}
+    if (folder / run_files.DIVERGED).exists():
+        return {"seed": seed, "results": None, "diverged_at": run_files.read_diverged(folder)}
     if not run_files.has_results(folder):
         return None
     train = run_folder.load_config(folder).train
     if (train.num_steps, train.num_epochs) != length:
         return None
-    return {"seed": seed, "results": run_files.read_results(folder), "diverged_at": None}
+    return {"seed": seed, "results": run_files.read_whole(folder), "diverged_at": None}
 
 
 def write_diverged(folder: pathlib.Path, step: int) -> None:
     """Notes in the folder of a network that its scores were not finite at this step."""
-    storage.write_json(folder / "diverged.json", {"step": step})
+    storage.write_json(folder / run_files.DIVERGED, {"step": step})
 
 
 def digest(movie_id: np.ndarray, label: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from poster_jax import errors
 from poster_jax.paper import claims, facts
 from poster_jax.protocols import ablation, search, single, transfer
 from poster_jax.runtime import multihost, preemption
-from poster_jax.workdir import run_files, run_folder
+from poster_jax.workdir import finished, run_files, run_folder
 
 EXPERIMENTS = {"single": single.run, "transfer": transfer.run, "search": search.run, "ablation": ablation.run}
 # What every experiment takes from this config: where the posters and the pretrained weights come from.
@@ -41,6 +41,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
     experiments = load_experiments(config)
     population = facts.describe_population(config.reproduce.catalog)
     with run_folder.opened(workdir, config):
+        run_folder.begin(workdir, config)
         for number, (name, experiment) in enumerate(experiments.items(), 1):
             done = is_finished(experiment, workdir / name)
             print(f"\n{name}: {number} of {len(experiments)}{', done' if done else ''}", flush=True)
@@ -109,7 +110,7 @@ def split_target(target: str, names: Sequence[str]) -> tuple[str, str]:
 
 
 def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:
-    """True for a folder that holds the results of this very config."""
-    if not run_files.has_results(folder):
+    """True for a folder that holds the results of this very config, undamaged."""
+    if not run_files.has_results(folder) or config_lib.differences(run_folder.load_config(folder), config):
         return False
-    return not config_lib.differences(run_folder.load_config(folder), config)
+    return finished.is_whole(folder)

@@ -29,7 +29,7 @@ from poster_jax.search.snapshots import Record
 from poster_jax.search.space import Trial
 from poster_jax.train import losses
 from poster_jax.train.run import Run, make_cadence
-from poster_jax.workdir import checkpoint, run_files, run_folder
+from poster_jax.workdir import checkpoint, finished, run_files, run_folder
 
 Records = dict[tuple[int, int], Record]  # by (trial, fold)
 QUIET_SECS = 60.0  # between lines of progress that no terminal shows
@@ -62,8 +62,8 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
     Raises `UserError` for what the user can mend and `Interrupted` when a signal came; what was done is saved then.
     """
     with run_folder.opened(workdir, config):
-        results = multihost.from_main(lambda: run_files.read_results(workdir) if run_files.has_results(workdir) else None)
-        if results is not None:
+        results = multihost.from_main(lambda: finished.find_whole(workdir, config.protocol))
+        if results is not None and len(results["search"]["trials"]) == len(space.draw_trials(config.search, config.seed)):
             check_epochs(results["num_epochs"], config)
             return run_files.complete(workdir, results)
         loader = stages.open_loader(config, workdir)
@@ -93,7 +93,7 @@ def check_epochs(trained: int, config: config_lib.Config) -> None:
 
 
 def prepare(run: Run) -> Search:
-    """Folds, trials, and how many networks train together; prints all three."""
+    """Folds, trials, and how many networks train together; prints all three, and begins the folder, as nothing is refused."""
     config, rows = run.config, run.loader.rows
     pool = np.sort(np.concatenate([rows.parts["train"], rows.parts["validation"]]))
     folds = splits.k_folds(rows.label, rows.group, pool, config.search.num_folds, config.data.seed)
@@ -104,11 +104,12 @@ def prepare(run: Run) -> Search:
     trials = space.draw_trials(config.search, config.seed)
 
     vectorize, why = run_folder.remember_choice(run.workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
-    run_folder.remember_choice(run.workdir, "vectorize", (vectorize, why))
     group, fits = run_folder.remember_choice(run.workdir, "group") or multihost.from_main(
         lambda: groups.choose_group(task, trials, vectorize, run.loader)
     )
-    run_folder.remember_choice(run.workdir, "group", (group, fits))
+    stages.begin(config, run.workdir, run.loader)
+    for name, decided in (("vectorize", (vectorize, why)), ("group", (group, fits))):
+        run_folder.remember_choice(run.workdir, name, decided)
     print(
         f"search: {len(trials)} trials x {len(folds)} folds x {plan.num_epochs} epochs of {plan.steps_per_epoch} steps\n"
         f"together: {vectorize}, because {why}\nmemory: {fits}",
@@ -204,8 +205,7 @@ def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int, en
         found = multihost.from_main(lambda paths=paths: [snapshots.load_record(path) for path in paths])
         done = [record for record in found if record is not None]
         if is_last and len(done) == len(names):
-            trained = done
-            check_epochs(trained[0].history[-1]["epoch"], search.run.config)
+            check_epochs(done[0].history[-1]["epoch"], search.run.config)
             search.bar.total -= len(names) * (end - begin)
         else:
             path = snapshots.snapshot_path(workdir, end, index)
@@ -213,7 +213,9 @@ def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int, en
             if not begin:
                 start = functools.partial(groups.begin, group, search.context.task)
             trained, _ = groups.train(group, end, path, start, search.context)
-        just_trained = dict(zip(names, trained, strict=True))
+            # Where trials were added, a group may hold networks that had ended: what they ended with stays.
+            done = [record or anew for record, anew in zip(found, trained, strict=True)] if is_last else trained
+        just_trained = dict(zip(names, done, strict=True))
         records |= just_trained
         if is_last:
             ended = end_members(search, just_trained, ended)

@@ -10,7 +10,7 @@ from poster_jax.protocols import measure, samples, stages
 from poster_jax.runtime import preemption
 from poster_jax.train import loop, network
 from poster_jax.train.run import Run
-from poster_jax.workdir import run_files, run_folder
+from poster_jax.workdir import finished, run_files, run_folder
 
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
@@ -24,9 +24,9 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
 
 def run_seed(run: Run) -> dict[str, Any]:
     """One network from one seed, as the module's first line says."""
-    finished = run_files.read_finished(run.workdir, run.cadence.total)
-    if finished is not None:
-        return finished
+    done = finished.read(run.workdir, run.cadence.total, protocol=run.config.protocol, genres=run.loader.rows.genres)
+    if done is not None:
+        return done
 
     net = network.build(run, pretrained=models.load_pretrained(**run.config.model))
     best = loop.fit(run, net)

@@ -8,21 +8,27 @@ from poster_jax import config as config_lib
 from poster_jax.data import catalog, input_pipeline
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import Run, make_cadence
-from poster_jax.workdir import run_files, run_folder
+from poster_jax.workdir import finished, run_files, run_folder
 
 
 def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipeline.Loader:
-    """Opens the run's input; prints a summary and writes labels.json and refused.csv."""
+    """Opens the run's input and prints a summary; nothing is written yet."""
     shardings = sharding.make_shardings()
     for name in ("train", "eval"):
         sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
     loader = input_pipeline.open_loader(config.data, shardings, run_folder.remember_choice(workdir, "path"))
-    run_folder.remember_choice(workdir, "path", (loader.path, loader.why))
     print("\n".join([*loader.rows.describe(), f"input: {loader.path}, because {loader.why}"]), flush=True)
+    return loader
+
+
+def begin(config: config_lib.Config, workdir: pathlib.Path, loader: input_pipeline.Loader) -> None:
+    """Writes config.json, and what is known of the data: chosen.json, refused.csv and labels.json."""
+    # The config is first: a folder without one is taken for somebody else's.
+    run_folder.begin(workdir, config)
+    run_folder.remember_choice(workdir, "path", (loader.path, loader.why))
     multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / run_files.REFUSED))
     auxiliary = loader.rows.summary["auxiliary_genres"]
     run_files.write_labels(workdir, genres=loader.rows.genres, auxiliary_genres=auxiliary, encoding=config.data.encoding)
-    return loader
 
 
 def run_seeds(
@@ -34,11 +40,14 @@ def run_seeds(
 ) -> dict[str, Any]:
     """`run_seed` for every seed of the config: in the workdir itself, or for several seeds in folders of it."""
     cadence = make_cadence(config, len(loader.rows.parts["train"]))
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    folders = [workdir] if config.num_seeds == 1 else [workdir / f"seed_{seed}" for seed in seeds]
+    multihost.from_main(lambda: finished.check_length(folders, cadence.total))
+    begin(config, workdir, loader)
     if config.num_seeds == 1:
         return run_seed(Run(config, config.seed, workdir, loader, cadence, stop))
     results, trained = [], False
-    for seed in range(config.seed, config.seed + config.num_seeds):
-        folder = workdir / f"seed_{seed}"
+    for seed, folder in zip(seeds, folders, strict=True):
         folder.mkdir(exist_ok=True)
         trained = trained or not run_files.has_results(folder)
         results.append(run_seed(Run(config, seed, folder, loader, cadence, stop)))

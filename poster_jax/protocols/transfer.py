@@ -21,7 +21,7 @@ from poster_jax.runtime import multihost, preemption
 from poster_jax.train import features as features_lib
 from poster_jax.train import heads, loop, network, train_state
 from poster_jax.train.run import Cadence, Run
-from poster_jax.workdir import run_files, run_folder
+from poster_jax.workdir import finished, run_files, run_folder
 
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
 
 def run_seed(run: Run) -> dict[str, Any]:
     """One seed: a branch for every input range, each from the pretrained weights; the last one is the result."""
-    finished = run_files.read_finished(run.workdir, run.cadence.total)
-    if finished is not None:
-        return finished
+    done = finished.read(run.workdir, run.cadence.total, protocol=run.config.protocol, genres=run.loader.rows.genres)
+    if done is not None:
+        return done
 
     config = run.config
     loaded = models.load_pretrained(**config.model)

@@ -62,13 +62,14 @@ class Many:
 
 def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
     """The searches and ablations among the workdirs, in order; raises UserError as `load` does."""
-    read = [(workdir, run_files.read_results(workdir)) for workdir in workdirs]
+    read = [(workdir, run_files.read_whole(workdir)) for workdir in workdirs]
     found = [(workdir, results) for workdir, results in read if run_files.find_protocol(results) in ("search", "ablation")]
     names = _unique_names([workdir for workdir, _ in found])
     many = []
     for name, (workdir, results) in zip(names, found, strict=True):
         protocol = run_files.find_protocol(results)
-        many.append(Many(name, protocol, results, run_files.read_metrics(workdir) if protocol == "search" else []))
+        lines = run_files.read_metrics(workdir, results["search"]["metric"]) if protocol == "search" else []
+        many.append(Many(name, protocol, results, lines))
     return many
 
 
@@ -95,7 +96,7 @@ class Reproduction:
 def load_reproduction(workdirs: Sequence[pathlib.Path]) -> Reproduction | None:
     """The reproduction that the only workdir holds, None where it holds something else; raises UserError among several."""
     for workdir in workdirs:
-        results = run_files.read_results(workdir) if run_files.has_results(workdir) else {}
+        results = run_files.read_whole(workdir) if run_files.has_results(workdir) else {}
         if run_files.find_protocol(results) == "reproduce":
             if len(workdirs) > 1:
                 raise errors.UserError(f"{workdir} is a whole reproduction: make a report of it alone.")
@@ -122,14 +123,16 @@ def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Fin
 
 def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
     config = run_folder.load_config(workdir).to_dict()
-    protocol = run_files.find_protocol(run_files.read_results(workdir))
+    protocol = run_files.find_protocol(run_files.read_whole(workdir))
     if protocol == "ablation":
         return []
     if protocol == "search":
         return _load_workdir(workdir / run_files.WINNER)
     refused = run_files.read_refused(workdir)
     if protocol in ("reproduce", ""):
-        raise errors.UserError(f"{workdir} holds no single network: give the workdirs of the runs in it.")
+        raise errors.UserError(
+            f"{workdir} holds no single network, as its results.json says: give the workdirs of the runs in it."
+        )
     return [
         FinishedRun(
             folder.name,
@@ -137,8 +140,8 @@ def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
             results,
             config,
             run_files.read_metrics(folder),
-            run_files.read_predictions(folder),
-            run_files.read_samples(folder),
+            run_files.read_measured(folder, results),
+            run_files.read_samples(folder, len(results["data"]["genres"])),
             refused,
         )
         for folder, results in run_files.list_seeds(workdir).items()

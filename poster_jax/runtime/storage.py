@@ -93,6 +93,11 @@ def remove(paths: Iterable[pathlib.Path]) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_folder(path: pathlib.Path) -> None:
+    """Removes a folder with all that is in it."""
+    epath.Path(path).rmtree()
+
+
 def _parts(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.parent.glob(f"{path.name}.{'[0-9]' * PART_DIGITS}")) if is_remote(path) else []
 

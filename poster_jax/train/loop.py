@@ -11,7 +11,7 @@ import numpy as np
 
 from poster_jax import errors
 from poster_jax.data import dataset
-from poster_jax.metrics import scoring
+from poster_jax.metrics import chance, scoring
 from poster_jax.models.types import Variables
 from poster_jax.runtime import multihost
 from poster_jax.train import evaluate, steps, train_state
@@ -124,7 +124,8 @@ def _validate(step: int, state: TrainState, run: Run, network: Network, outputs:
             best, value = multihost.from_main(outputs.checkpoints.best_value), values[config.best_metric]
             if value is not None and (best is None or value > best):
                 outputs.checkpoints.save_best(step, state.variables(), value)
-        outputs.log.metrics(step, name, values)
+        by_chance = chance.levels(result.scores, run.loader.rows.label[run.loader.rows.parts[part]])
+        outputs.log.metrics(step, name, values, by_chance)
         outputs.log.timing("evaluate", step=step, secs=time.perf_counter() - started)
 
 

@@ -119,9 +119,9 @@ class Checkpoints:
 
 def forget_latest(workdir: pathlib.Path) -> None:
     """Removes the resumable states, optimizer state included, but not the best weights. A longer run then starts at step 0."""
-    latest = epath.Path(workdir) / "checkpoints" / "latest"
+    latest = workdir / "checkpoints" / "latest"
     if latest.exists():
-        latest.rmtree()
+        storage.remove_folder(latest)
 
 
 def digest(tree: Any) -> str:

@@ -49,8 +49,14 @@ class Window:
         return means
 
 
+SHOWN = {"loss": "loss", "mean_average_precision": "mAP", "top1_accuracy": "top-1"}
+PART_NAMES = {"train_inference": "train eval"}
+
+
 class Logbook:
     """Appends lines to the logs of a workdir; after a crash a line is whole or absent. Process 0 writes; all processes read."""
+
+    verbose = False  # of this process: the terminal shows every metric of a line
 
     def __init__(self, workdir: pathlib.Path, *, last_step: int, total_steps: int, tensorboard: bool) -> None:
         """Opens the logs and drops every line beyond `last_step`: those steps will run again."""
@@ -75,8 +81,13 @@ class Logbook:
         """True if the line of this step and part is written."""
         return any(line["step"] == step and line["part"] == part for line in self._lines)
 
-    def metrics(self, step: int, part: str, values: Mapping[str, float | None]) -> None:
-        """One line: {"step", "part", name: value, ...}; not-a-number becomes null."""
+    def metrics(
+        self, step: int, part: str, values: Mapping[str, float | None], chance: Mapping[str, float] | None = None
+    ) -> None:
+        """One line: {"step", "part", name: value, ...}; not-a-number becomes null.
+
+        The terminal shows those of SHOWN, beside their `chance` where it is given; all of them if `verbose`.
+        """
         clean = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
         line = {"step": step, "part": part, **clean}
         self._lines.append(line)
@@ -85,7 +96,8 @@ class Logbook:
             for name, value in clean.items():
                 if value is not None:
                     self._writer.add_scalar(f"{part}/{name}", value, step)
-        self.say(f"step {step:>6} {part:<10} " + "  ".join(f"{name} {_short(value)}" for name, value in clean.items()))
+        texts = [f"{name} {_short(value)}" for name, value in clean.items()] if self.verbose else _shown(clean, chance or {})
+        self.say(f"step {step:>6} {PART_NAMES.get(part, part):<10} {'  '.join(texts)}")
 
     def timing(self, event: str, **values: float | int | str) -> None:
         """One line of values that differ between equal runs: seconds, rates."""
@@ -112,6 +124,20 @@ class Logbook:
             self._timings.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _shown(values: Mapping[str, float | None], chance: Mapping[str, float]) -> list[str]:
+    """`mAP 0.246 (chance 0.238)`, the word once a line, so that a line fits 80 columns."""
+    texts, word = [], "chance "
+    for name, short in SHOWN.items():
+        if name in values:
+            value = values[name]
+            text = f"{short} {'none' if value is None else format(value, '.3f')}"
+            if name in chance:
+                text += f" ({word}{chance[name]:.3f})"
+                word = ""
+            texts.append(text)
+    return texts
 
 
 def _short(value: float | None) -> str:

@@ -6,7 +6,6 @@ The folder is the interface between stages, so protocols write through this modu
 
 import csv
 import io
-import json
 import pathlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ import numpy as np
 from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.metrics import definitions, paired, scoring
-from poster_jax.runtime import multihost, storage
-from poster_jax.workdir import run_folder
+from poster_jax.runtime import storage
+from poster_jax.workdir import checks, forms, npz, run_folder
 
 RESULTS = "results.json"
 LABELS = "labels.json"
@@ -29,7 +28,13 @@ TIMINGS = "timings.jsonl"  # what differs between equal runs
 REFUSED = "refused.csv"  # written by data.catalog.write_refused
 TRIALS = "trials.csv"
 NUM_SAMPLES = 1000  # resamples of the movies where older results are measured again
+DIVERGED = "diverged.json"  # of a cell of an ablation
 WINNER = "winner"  # a search's best network, as a run folder of its own
+
+# The ways out of a damaged file, by who writes it.
+MEASURE_AGAIN = "run its command again, which measures it from the checkpoint"
+WRITE_AGAIN = "run its command again, which writes it"
+ANOTHER_WORKDIR = "run the command again in another workdir"
 
 # The table that only one protocol has. Folders written before results.json named its protocol are known by it.
 TABLE_KEYS = {"ledger": "reproduce", "ablation": "ablation", "search": "search", "branches": "transfer", "splits": "single"}
@@ -51,20 +56,35 @@ def remove_results(workdir: pathlib.Path) -> None:
 
 
 def read_results(workdir: pathlib.Path) -> dict[str, Any]:
-    """results.json of a finished run; raises UserError where it is missing or damaged."""
+    """results.json of a finished run, of one protocol or none; raises UserError where it is missing or damaged.
+
+    `read_whole` looks at all of it.
+    """
     path = workdir / RESULTS
     if not has_results(workdir):
         raise errors.UserError(f"the run in {workdir} has not finished: it has no results.json; run its command again first.")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise errors.UserError(f"{path} is damaged ({error}): remove it and run the command again.") from error
+    with checks.named(path, MEASURE_AGAIN):
+        results = checks.read_json(path)
+        forms.check_shape(results)
+        protocol = find_protocol(results)
+        checks.require(protocol in ("", *TABLE_KEYS.values()), "protocol", f"{protocol!r} is none")
+    return results
 
 
-def read_finished(workdir: pathlib.Path, num_steps: int) -> dict[str, Any] | None:
-    """The results of a run that has taken all its `num_steps`, or None. Process 0 reads; all call it together."""
-    results = multihost.from_main(lambda: read_results(workdir) if has_results(workdir) else None)
-    return complete(workdir, results) if results is not None and results["num_steps"] == num_steps else None
+def read_whole(workdir: pathlib.Path) -> dict[str, Any]:
+    """As `read_results`, of a form that every table and figure can use."""
+    results = read_results(workdir)
+    with checks.named(workdir / RESULTS, MEASURE_AGAIN):
+        forms.check_results(results, find_protocol(results))
+    return results
+
+
+def read_measured(folder: pathlib.Path, results: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """predictions.npz of one network, of the rows and genres of its results; raises as `read_predictions` does."""
+    found = read_predictions(folder, len(results["data"]["genres"]))
+    with checks.named(folder / PREDICTIONS, MEASURE_AGAIN):
+        npz.check_rows(found, {part: split["num_rows"] for part, split in results["splits"].items()})
+    return found
 
 
 def complete(folder: pathlib.Path, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +95,7 @@ def complete(folder: pathlib.Path, results: Mapping[str, Any]) -> dict[str, Any]
     """
     if "splits" not in results or "chance" in results["splits"]["test"]["metrics"]["mean_average_precision"]:
         return dict(results)
-    arrays = read_predictions(folder)
+    arrays = read_measured(folder, results)
     tuned = scoring.choose_thresholds(arrays["validation_score"], arrays["validation_label"])
     about = {"genres": results["data"]["genres"], "thresholds": {"tuned": tuned}}
     about |= {"num_samples": NUM_SAMPLES, "seed": results["seed"]}
@@ -103,6 +123,14 @@ def list_seeds(workdir: pathlib.Path) -> dict[pathlib.Path, dict[str, Any]]:
     return {folder: complete(folder, one) for folder, one in folders.items()}
 
 
+def read_diverged(folder: pathlib.Path) -> int:
+    """The step at which a cell's scores were not finite; raises UserError for a damaged file."""
+    with checks.named(folder / DIVERGED, "remove it and run the command again, which trains the network anew"):
+        about = checks.read_json(folder / DIVERGED)
+        checks.check(about, {"step": checks.COUNT})
+    return about["step"]
+
+
 def write_labels(workdir: pathlib.Path, *, genres: Sequence[str], auxiliary_genres: Sequence[str], encoding: str) -> None:
     """Writes labels.json: the K genres in label order, those learnt beside them, and the name of the encoding."""
     about = {"genres": genres, "auxiliary_genres": auxiliary_genres, "encoding": encoding}
@@ -119,10 +147,11 @@ def find_genres(folder: pathlib.Path) -> tuple[str, ...]:
     path = next((path for place in places if (path := place / LABELS).is_file()), None)
     if path is None:
         raise errors.UserError(f"{folder} is not a run of poster_jax: it has no labels.json; name a workdir.")
-    try:
-        return tuple(json.loads(path.read_text())["genres"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise errors.UserError(f"{path} is damaged ({error}): run the command again in a new workdir.") from error
+    with checks.named(path, WRITE_AGAIN):
+        about = checks.read_json(path)
+        checks.check(about, {"genres": checks.Many(checks.TEXT, 1)})
+        checks.require(len(set(about["genres"])) == len(about["genres"]), "genres", "a name is there twice")
+    return tuple(about["genres"])
 
 
 def write_predictions(
@@ -148,11 +177,16 @@ def write_predictions(
     _write_arrays(workdir / PREDICTIONS, arrays)
 
 
-def read_predictions(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of `write_predictions`; raises UserError where they are missing or damaged."""
-    if not (folder / PREDICTIONS).is_file():
-        raise errors.UserError(f"{folder} has no predictions.npz: let its run finish, or name another workdir.")
-    return _read_arrays(folder / PREDICTIONS)
+def read_predictions(folder: pathlib.Path, num_genres: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays of `write_predictions`, of `num_genres` genres where it is given; raises UserError where they are missing or
+    damaged."""
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        raise checks.DamagedFile(f"{folder} has no predictions.npz", "let its run finish, or name another workdir")
+    found = _read_arrays(path)
+    with checks.named(path, MEASURE_AGAIN):
+        npz.check_predictions(found, num_genres)
+    return found
 
 
 def list_parts(predictions: Mapping[str, np.ndarray]) -> list[str]:
@@ -165,19 +199,25 @@ def find_groups(predictions: Mapping[str, np.ndarray], part: str) -> np.ndarray:
     return predictions.get(f"{part}_group", predictions[f"{part}_id"])
 
 
-def write_samples(workdir: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_samples(workdir: pathlib.Path, samples: Mapping[str, np.ndarray]) -> None:
     """Writes samples.npz; `protocols/samples.py` says what is in it."""
-    _write_arrays(workdir / SAMPLES, arrays)
+    _write_arrays(workdir / SAMPLES, samples)
 
 
-def read_samples(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def read_samples(folder: pathlib.Path, num_genres: int | None = None) -> dict[str, np.ndarray]:
     """The arrays of samples.npz; none for a run that has kept none. Raises UserError for a damaged file."""
-    return _read_arrays(folder / SAMPLES) if (folder / SAMPLES).is_file() else {}
+    path = folder / SAMPLES
+    if not path.is_file():
+        return {}
+    found = _read_arrays(path)
+    with checks.named(path, MEASURE_AGAIN):
+        npz.check_samples(found, num_genres)
+    return found
 
 
-def _write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_arrays(path: pathlib.Path, content: Mapping[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **content)
     storage.write_atomic(path, buffer.getvalue())
 
 
@@ -185,23 +225,33 @@ def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return storage.load_arrays(path)
     except Exception as error:  # numpy, zipfile and zlib have no common class for a damaged file
-        raise errors.UserError(
-            f"{path} cannot be read ({error}): remove results.json beside it and run the command again."
-        ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise checks.DamagedFile(f"{path} cannot be read ({reason})", MEASURE_AGAIN) from error
 
 
 def read_lines(workdir: pathlib.Path, name: str = METRICS) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl or timings.jsonl; none where there is no file. A last line cut by a crash is dropped."""
-    text = storage.read(workdir / name)
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    """The whole lines of metrics.jsonl or timings.jsonl; none where there is no file. A last line cut by a crash is dropped.
+
+    Raises UserError for a damaged line before it.
+    """
+    with checks.named(workdir / name, ANOTHER_WORKDIR):
+        text = checks.read_text(workdir / name)
+        return checks.parse_lines(text[: text.rfind("\n") + 1])
 
 
-def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a finished run's metrics.jsonl, none of which may be cut; raises UserError for a damaged file."""
-    try:
-        return [json.loads(line) for line in storage.read(folder / METRICS).splitlines()]
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"{folder / METRICS} is damaged ({error}): run the command again in a new workdir.") from error
+def read_metrics(folder: pathlib.Path, metric: str = "") -> list[dict[str, Any]]:
+    """The lines of a finished run's metrics.jsonl, none of which may be cut; raises UserError for a damaged file.
+
+    Args:
+        metric: of a search, whose lines of validation have it.
+    """
+    with checks.named(folder / METRICS, ANOTHER_WORKDIR):
+        lines = checks.parse_lines(checks.read_text(folder / METRICS))
+        for number, line in enumerate(lines, 1):
+            if metric:
+                checks.check(line, {**dict.fromkeys(("trial", "fold", "epoch"), checks.COUNT)}, f"line {number}")
+                checks.require(line["part"] != "validation" or metric in line, f"line {number}", f"without {metric}")
+    return lines
 
 
 class Refusals(NamedTuple):
@@ -218,9 +268,10 @@ def read_refused(workdir: pathlib.Path) -> dict[str, Refusals]:
         raise errors.UserError(f"{path} is missing: the folder is no whole workdir; copy all of it.")
     reasons: Counter[str] = Counter()
     genres: dict[str, Counter[str]] = {}
-    for row in csv.DictReader(io.StringIO(path.read_text(), newline="")):
-        reasons[row["reason"]] += 1
-        genres.setdefault(row["reason"], Counter()).update(name for name in row["genres"].split("|") if name)
+    with checks.named(path, WRITE_AGAIN):
+        for row in checks.parse_table(checks.read_text(path), ("reason", "genres")):
+            reasons[row["reason"]] += 1
+            genres.setdefault(row["reason"], Counter()).update(name for name in row["genres"].split("|") if name)
     return {reason: Refusals(count, dict(genres[reason].most_common())) for reason, count in reasons.most_common()}
 
 
@@ -246,7 +297,7 @@ def load_run(folder: pathlib.Path, part: str) -> paired.Candidate:
 
 def load_scores(folder: pathlib.Path, part: str, num_genres: int) -> paired.Scores:
     """One network's predictions of a part; raises UserError where they are missing, damaged, or lack a part."""
-    arrays, path = read_predictions(folder), folder / PREDICTIONS
+    arrays, path = read_predictions(folder, num_genres), folder / PREDICTIONS
     known = list_parts(arrays)
     for needed in (part, "validation"):
         if needed not in known:
@@ -271,10 +322,7 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
     # The folder of one seed has its config in the folder above.
     above = workdir.name.startswith("seed_") and not (workdir / "config.json").is_file()
     config = run_folder.load_config(workdir.parent if above else workdir)
-    try:
-        results = json.loads((workdir / RESULTS).read_text())
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"the run in {workdir} has not finished: run its command again first.") from error
+    results = read_results(workdir)
     protocol = find_protocol(results)
     if "seeds" in results:
         folders = ", ".join(str(workdir / f"seed_{one['seed']}") for one in results["seeds"])
@@ -282,5 +330,9 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
     if protocol == "search":
         raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / WINNER}.")
     if protocol in ("ablation", "reproduce", ""):
-        raise errors.UserError(f"{workdir} holds no single network: give the workdir of a run in it.")
-    return config, complete(workdir, results), find_genres(workdir)
+        raise errors.UserError(f"{workdir} holds no single network, as its results.json says: give the workdir of a run in it.")
+    genres = find_genres(workdir)
+    with checks.named(workdir / RESULTS, MEASURE_AGAIN):
+        forms.check_results(results, protocol)
+        checks.require(list(genres) == results["data"]["genres"], "data.genres", "not those of labels.json")
+    return config, complete(workdir, results), genres

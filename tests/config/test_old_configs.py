@@ -62,20 +62,28 @@ def test_a_key_of_one_network_is_added_to_its_configs_alone(monkeypatch: pytest.
     assert "planted" not in config_lib.from_json(old["cnn"]).model
 
 
-@pytest.mark.parametrize(("entry", "says"), [({"train.planted": 1}, ""), ({}, "absent"), ({"train.planted": 0}, "0 -> 1")])
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"train.planted": 1}, ""),
+        ({}, "config.json cannot be used: the key 'train.planted' is missing"),
+        ({"train.planted": 0}, "begun with another config .*train.planted: 0 -> 1"),
+    ],
+)
 def test_an_old_workdir_goes_on_where_the_new_key_means_what_it_did(
     entry: dict[str, int], says: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with run_folder.opened(tmp_path, config_lib.base()):
-        pass
+    run_folder.begin(tmp_path, config_lib.base())
+    (tmp_path / "checkpoints" / "latest" / "3").mkdir(parents=True)
     monkeypatch.setitem(defaults.DEFAULTS["train"], "planted", 1)
     for key, value in entry.items():
         monkeypatch.setitem(loading.ADDED_KEYS, key, value)
     if says:
-        with pytest.raises(errors.UserError, match=f"begun with another config .*train.planted.*{says}"):
+        with pytest.raises(errors.UserError, match=says):
             run_folder.opened(tmp_path, config_lib.base()).__enter__()
     else:
         with run_folder.opened(tmp_path, config_lib.base()):
+            run_folder.begin(tmp_path, config_lib.base())
             assert json.loads((tmp_path / "config.json").read_text())["train"]["planted"] == 1
 
 

@@ -18,11 +18,12 @@ import pytest
 from jax import export as jax_export
 from PIL import Image
 
-from poster_jax import predict
+from poster_jax import errors, predict
 from poster_jax.data import catalog, images
 from poster_jax.export import __main__ as export
 from poster_jax.export import bundle, model_card
 from poster_jax.runtime import storage
+from poster_jax.workdir import run_files
 from tests.helpers.made_run import AUXILIARY, GENRES, cnn_config, make_workdir, mobilenet_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -233,10 +234,19 @@ def test_a_program_that_is_not_the_checkpoint_is_not_written(
 
 def test_posters_that_the_run_has_kept_are_checked_beside_noise(tmp_path: pathlib.Path) -> None:
     noise = export.choose_posters(tmp_path, (4, 5))
-    np.savez(tmp_path / "samples.npz", image=np.full((9, 4, 5, 3), 8, np.uint8))
+    samples = {
+        "image": np.full((9, 4, 5, 3), 8, np.uint8),
+        "id": np.arange(9),
+        "label": np.ones((9, 2)),
+        "map": np.ones((9, 2, 2)),
+    }
+    samples |= {"score": np.ones((9, 2)), "genre": np.zeros(9, np.int32), "spread": np.ones(9, bool)}
+    run_files.write_samples(tmp_path, samples)
     kept = export.choose_posters(tmp_path, (4, 5))
     assert noise.shape == kept.shape == (3, 4, 5, 3) and noise.std((1, 2, 3)).min() > 50
     assert (kept[:2] == 8).all() and (kept[2] == noise[2]).all()
+    with pytest.raises(errors.UserError, match=r"samples\.npz is damaged \(posters of 4 x 5 pixels where the config has 5 x 4"):
+        export.choose_posters(tmp_path, (5, 4))
 
 
 def test_a_killed_write_leaves_no_folder_and_the_next_one_succeeds(tmp_path: pathlib.Path) -> None:

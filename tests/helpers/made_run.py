@@ -32,7 +32,7 @@ def mobilenet_config() -> config_lib.Config:
     config = config_lib.base("mobilenet_v2")
     config.model.width, config.model.weights = 0.35, "keras:imagenet"
     config.protocol = "transfer"
-    config.loss.name = "softmax"
+    config.loss.name, config.data.encoding = "softmax", "first"
     return config
 
 
@@ -60,17 +60,22 @@ def make_workdir(folder: pathlib.Path, config: config_lib.Config) -> pathlib.Pat
     data = {"name": "posters of a test", "fingerprint": "f" * 64, "genres": GENRES, "auxiliary_genres": auxiliary}
     data |= {"num_posters": 180, "num_refused": 3, "refused": {"reason": {"cut_file": 2, "empty_file": 1}, "genre": {}}}
     data |= {"genre_counts": counts, "num_rows": dict.fromkeys(splits, 60), "labels_per_row": float(label.sum(1).mean())}
-    data |= {"leaked_rows": {"validation": 0, "test": 4}}
+    data |= {"leaked_rows": {"validation": 0, "test": 4}, "encoding": config.data.encoding, "balance": config.data.balance}
+    data |= {"genre_counts_before_balance": label.sum(0).tolist()}
     results = {
         "title": f"{config.model.name} of a test",
         "protocol": config.protocol,
         "seed": 7,
+        "num_seeds": 1,
         "num_steps": 20,
         "best_step": 12,
     }
     results |= {"body": models.body_fields(model), "data": data, "splits": splits, "baselines": {"colours": splits}}
     if config.protocol == "transfer":
-        results |= {"branches": [{}], "weights": {"source": "body.h5", "sha256": "ab" * 32, "resolution": 160}}
+        stage: dict[str, Any] = {"learning_rate": 0.001, "best_step": 12, "history": [], "splits": splits}
+        branch = {"input_range": [-1.0, 1.0], "bn_mode": "training", "frozen": [stage], "chosen_learning_rate": 0.001}
+        results |= {"branches": [{**branch, "tuned": stage}]}
+        results |= {"weights": {"source": "body.h5", "sha256": "ab" * 32, "resolution": 160}}
     storage.write_json(folder / "labels.json", {"genres": GENRES, "auxiliary_genres": auxiliary})
     storage.write_json(folder / "results.json", results)
     (folder / "config.json").write_text(config_lib.to_json(config))

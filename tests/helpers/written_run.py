@@ -40,9 +40,10 @@ def results_of(encoding: str, labels: Any, scores: Any, seed: int) -> dict[str, 
     counts = {part: [entry["count"] for entry in split["per_genre"].values()] for part, split in splits.items()}
     return {
         "title": f"cnn, sigmoid, seed {seed}", "protocol": "single", "seed": seed, "num_seeds": 1, "num_steps": 20,
-        "best_step": 20, "num_parameters": 1234,
+        "best_step": 20, "body": {}, "num_parameters": 1234,
         "data": {
-            "name": "synthetic posters", "genres": list(GENRES), "encoding": encoding, "balance": "equal",
+            "name": "synthetic posters", "fingerprint": "f" * 64, "genres": list(GENRES), "auxiliary_genres": [],
+            "refused": {"reason": {"empty_file": 2, "no_genre": 1}, "genre": {}}, "encoding": encoding, "balance": "equal",
             "num_posters": 200, "num_refused": 3, "genre_counts_before_balance": [80, 70, 60], "genre_counts": counts,
             "genre_mentions": {"Drama": 90, "Comedy": 70, "Horror": 60, "War": 30}, "num_rows": NUM_ROWS,
             "labels_per_row": splits["test"]["labels_per_row"], "leaked_rows": {"validation": 0, "test": 0},

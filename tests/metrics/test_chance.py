@@ -120,3 +120,21 @@ def test_what_is_better_than_a_constant_answer():
     assert chance.beats_constant("auc", {"low": 0.6, "high": 0.7, "floor": 0.5}) is True
     assert chance.beats_constant("calibration_error", other | {"best_floor": 0.7}) is True
     assert chance.beats_constant("top1_accuracy", other | {"low": None}) is None
+
+
+def test_the_expected_average_precision_is_the_mean_over_all_orders():
+    for num_rows, num_positives in ((6, 1), (6, 3), (7, 7), (5, 2)):
+        values = [
+            sklearn_metrics.average_precision_score(np.isin(np.arange(num_rows), chosen), -np.arange(num_rows))
+            for chosen in itertools.combinations(range(num_rows), num_positives)
+        ]
+        assert chance.expected_average_precision(num_rows, num_positives) == pytest.approx(np.mean(values), abs=1e-12)
+    assert np.isnan(chance.expected_average_precision(5, np.array([0, 2]))).tolist() == [True, False]
+
+
+def test_levels_are_the_means_over_permutations():
+    scores, targets = np.random.default_rng(1).random((200, 4)), problem(4, num_rows=200)[1]  # without ties
+    found = chance.levels(scores, targets)
+    permuted = chance.permute(scores, targets, np.arange(200), num_permutations=4000, seed=2)
+    for name, level in found.items():
+        assert level == pytest.approx(permuted[name].mean(), abs=0.002), name

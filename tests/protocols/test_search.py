@@ -183,7 +183,7 @@ def test_a_finished_search_is_only_read_and_keeps_its_epochs(lone: tuple[dict, p
     assert run(config, lone[1]) == lone[0]
     assert (lone[1] / "results.json").stat().st_mtime_ns == before
     config.train.num_epochs = 3.0
-    with pytest.raises(errors.UserError, match="ended after 2 epochs"):
+    with pytest.raises(errors.UserError, match=r"train.num_epochs: 2.0 -> 3.0, but the trials of a search are compared after"):
         run(config, lone[1])
 
 

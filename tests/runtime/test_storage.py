@@ -47,7 +47,7 @@ def test_a_text_names_a_disk_or_a_store_or_is_refused(monkeypatch: pytest.Monkey
 
 def test_a_log_grows_in_numbered_parts_that_become_one_file(tmp_path: pathlib.Path) -> None:
     path = in_store(tmp_path) / "metrics.jsonl"
-    lines = [{"step": step} for step in range(12)]
+    lines = [{"step": step, "part": "train"} for step in range(12)]
     for first in (0, 5):  # a second process goes on with the numbers of the first
         log = storage.Log(path)
         for line in lines[first : first + 5]:

@@ -41,7 +41,7 @@ def test_an_older_folder_gets_floors_chance_and_p_values(tmp_path: pathlib.Path,
         for name, entry in split["metrics"].items():
             for key in ("value", "all_zeros", "best_floor", "ceiling", "chance", "p_value"):
                 assert found["splits"][part]["metrics"][name].get(key) == entry.get(key), (part, name, key)
-    assert "better than a constant answer (p = 0.0005)" in terminal.text(found)
+    assert "better than a constant answer (p = 0.0005)" in terminal.text(found, verbose=True)
     assert (folder / "results.json").read_bytes() == before, "the folder stays as it is"
 
 

@@ -1,12 +1,15 @@
 """What is written to a run folder is what is read back, and what kind of run a folder holds."""
 
+import json
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
 
 from poster_jax import errors
-from poster_jax.workdir import run_files
+from poster_jax.workdir import finished, run_files
+from tests.helpers import written_run
 
 
 def test_predictions_come_back_by_part(tmp_path: pathlib.Path) -> None:
@@ -42,17 +45,21 @@ def test_labels_are_found_from_a_seed_a_branch_and_above_seeds(tmp_path: pathlib
 
 
 def test_finished_is_a_run_with_all_of_its_steps(tmp_path: pathlib.Path) -> None:
-    assert run_files.read_finished(tmp_path, 5) is None and not run_files.has_results(tmp_path)
-    run_files.write_results(tmp_path, {"num_steps": 5})
-    assert run_files.read_finished(tmp_path, 5) == {"num_steps": 5}
-    assert run_files.read_finished(tmp_path, 6) is None
+    def read(num_steps: int, protocol: str = "single", genres: tuple[str, ...] = written_run.GENRES) -> dict[str, Any] | None:
+        return finished.read(tmp_path, num_steps, protocol=protocol, genres=genres)
+
+    assert read(20) is None and not run_files.has_results(tmp_path)
+    results = written_run.write_network(tmp_path, "multi_hot", 0, samples=True)
+    assert read(20) == json.loads(json.dumps(results))
+    assert read(21) is None and read(20, "transfer") is None and read(20, genres=("Drama",)) is None
 
 
 def test_seeds_by_folder(tmp_path: pathlib.Path) -> None:
-    run_files.write_results(tmp_path, {"seed": 3})
-    assert run_files.list_seeds(tmp_path) == {tmp_path: {"seed": 3}}
-    run_files.write_results(tmp_path, {"seeds": [{"seed": 3}, {"seed": 4}]})
-    assert run_files.list_seeds(tmp_path) == {tmp_path / "seed_3": {"seed": 3}, tmp_path / "seed_4": {"seed": 4}}
+    written_run.write(tmp_path / "one")
+    assert list(run_files.list_seeds(tmp_path / "one")) == [tmp_path / "one"]
+    written_run.write(tmp_path / "two", seeds=(3, 4))
+    seeds = run_files.list_seeds(tmp_path / "two")
+    assert {folder.name: one["seed"] for folder, one in seeds.items()} == {"seed_3": 3, "seed_4": 4}
 
 
 @pytest.mark.parametrize(
@@ -75,12 +82,18 @@ def test_the_protocol_of_new_and_old_results(results: dict, protocol: str) -> No
 
 def test_lines_and_samples_of_a_run_without_any(tmp_path: pathlib.Path) -> None:
     assert run_files.read_lines(tmp_path) == [] and run_files.read_samples(tmp_path) == {}
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": ')
-    assert run_files.read_lines(tmp_path) == [{"step": 1}]
-    with pytest.raises(errors.UserError, match=r"metrics\.jsonl is damaged"):
+    line = {"step": 1, "part": "train", "loss": None}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + '\n{"step": ')
+    assert run_files.read_lines(tmp_path) == [line]
+    with pytest.raises(errors.UserError, match=r"metrics\.jsonl is damaged \(line 2: "):
         run_files.read_metrics(tmp_path)
-    run_files.write_samples(tmp_path, {"id": np.arange(2)})
+    samples = {"image": np.zeros((2, 4, 3, 3), np.uint8), "id": np.arange(2), "label": np.eye(2), "score": np.eye(2)}
+    samples |= {"genre": np.arange(2), "map": np.ones((2, 1, 1)), "spread": np.array([True, False])}
+    run_files.write_samples(tmp_path, samples)
     assert run_files.read_samples(tmp_path)["id"].tolist() == [0, 1]
+    run_files.write_samples(tmp_path, {**samples, "genre": np.array([0, 2])})
+    with pytest.raises(errors.UserError, match=r"samples\.npz is damaged \(genre: not below 2\)"):
+        run_files.read_samples(tmp_path)
     (tmp_path / "samples.npz").write_bytes(b"PK")
     with pytest.raises(errors.UserError, match=r"samples\.npz cannot be read"):
         run_files.read_samples(tmp_path)
