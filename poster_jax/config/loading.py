@@ -24,7 +24,7 @@ RESUMABLE = ("train.num_epochs", "train.num_steps", "data.cache_dir", "train.ten
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
 # the value with which the code does what it did before the key came; that need not be the default. Add an entry with every new
 # key: without one, an older workdir can no longer be resumed.
-ADDED_KEYS: dict[str, Any] = {}
+ADDED_KEYS: dict[str, Any] = {"transfer.start_rate": 0.0, "train.log_accuracy": False}
 
 
 def parse_arg(arg: str, **flags: bool) -> SimpleNamespace:
