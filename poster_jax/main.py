@@ -78,6 +78,7 @@ def _run(argv: list[str]) -> int:
         print(plan.describe(config))
         return 0
     from poster_jax.runtime import compile_cache, distributed, preemption
+    from poster_jax.workdir import provenance
 
     # config.validate knows the names.
     protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
@@ -85,7 +86,8 @@ def _run(argv: list[str]) -> int:
     workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        results = protocol.run(config, workdir, stop)
+        with provenance.recorded(workdir):
+            results = protocol.run(config, workdir, stop)
         from poster_jax.report import terminal
 
         print(terminal.text(results))
