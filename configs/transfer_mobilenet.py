@@ -26,6 +26,7 @@ def get_config(arg: str = "") -> config_lib.Config:
     config.model.bn_mode = "training"
     config.transfer.input_ranges = ((0.0, 1.0), ())
     config.transfer.learning_rates = (1e-4, 1e-3, 1e-2)
+    config.transfer.start_rate = 1e-4  # run 1 of Table 1
     config.transfer.head_epochs = 20.0
     config.optim.learning_rate = 1e-5
     config.train.num_epochs = 20.0

@@ -78,7 +78,7 @@ def _run(argv: list[str]) -> int:
         print(plan.describe(config))
         return 0
     from poster_jax.runtime import compile_cache, distributed, preemption
-    from poster_jax.workdir import logbook
+    from poster_jax.workdir import logbook, provenance
 
     logbook.Logbook.verbose = flags.verbose
 
@@ -88,7 +88,8 @@ def _run(argv: list[str]) -> int:
     workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        results = protocol.run(config, workdir, stop)
+        with provenance.recorded(workdir):
+            results = protocol.run(config, workdir, stop)
         from poster_jax.report import terminal
 
         print(terminal.text(results, verbose=flags.verbose))

@@ -93,6 +93,7 @@ DEFAULTS = {
             "saturation": 0.0,  # factor in [1 - x, 1 + x]
         },
         "log_every_steps": 20,
+        "log_accuracy": False,  # binary accuracy of training steps, dropout on, beside their loss: what Keras prints
         "tensorboard": False,
     },
     "eval": {
@@ -113,6 +114,8 @@ DEFAULTS = {
     "transfer": {
         "input_ranges": ((),),  # one run for each, as `model.input_range`; the last one is the result
         "learning_rates": (1e-4, 1e-3, 1e-2),  # heads over the frozen body, trained together; the best one is fine-tuned
+        # The rate whose head, after its last epoch, fine-tuning starts from, as in the paper; 0: the best of all by validation.
+        "start_rate": 0.0,
         "head_epochs": 20.0,
         "cached": True,  # heads train on features computed once; False: through the frozen body, one after another
         "augment": False,  # heads see augmented posters; needs cached=False

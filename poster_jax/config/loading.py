@@ -26,6 +26,8 @@ ADDED_KEYS: dict[str, Any] = {
     "data.path_column": "",
     "data.label_column": "",
     "data.label_separator": "",
+    "transfer.start_rate": 0.0,
+    "train.log_accuracy": False,
 }
 
 

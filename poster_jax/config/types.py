@@ -105,6 +105,7 @@ class Train(Section, Protocol):
     precision: str
     augment: Augment
     log_every_steps: int
+    log_accuracy: bool
     tensorboard: bool
 
 
@@ -128,6 +129,7 @@ class Checkpoint(Section, Protocol):
 class Transfer(Section, Protocol):
     input_ranges: tuple[Range, ...]
     learning_rates: tuple[float, ...]
+    start_rate: float
     head_epochs: float
     cached: bool
     augment: bool

@@ -77,6 +77,7 @@ NOT_NEGATIVE = (
     "checkpoint.every_steps",
     "checkpoint.every_epochs",
     "transfer.unfreeze_epochs",
+    "transfer.start_rate",
 )
 # Shares: from 0 to below 1, and those that may be 1.
 BELOW_ONE = (
@@ -307,6 +308,12 @@ def _validate_transfer(flat: Mapping[str, Any]) -> None:
     rates = flat["transfer.learning_rates"]
     if not rates or not all(is_number(rate) and rate > 0 for rate in rates):
         raise errors.UserError(f"config.transfer.learning_rates={rates} must be one or more numbers above zero, as (1e-3,).")
+    start = flat["transfer.start_rate"]
+    if start and start not in rates:
+        raise errors.UserError(
+            f"config.transfer.start_rate={start:g} has no head to start from: take one of "
+            f"config.transfer.learning_rates={rates}, or 0 for the best of them."
+        )
     if flat["transfer.cached"] and (flat["transfer.augment"] or flat["transfer.bn_mode"] != "frozen"):
         raise errors.UserError(
             "config.transfer.cached=True computes each poster's features once, which augmentation or a moving BatchNorm would "

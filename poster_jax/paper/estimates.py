@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from poster_jax.metrics import chance, cross_validation, definitions, paired
-from poster_jax.paper.verdicts import Estimate
+from poster_jax.paper.verdicts import LEVEL, Estimate
 from poster_jax.workdir import run_files
 
 MAP = "mean_average_precision"
@@ -72,6 +73,27 @@ def over_folds(ones: Sequence[float | None], others: Sequence[float | None]) -> 
     return Estimate(found["mean"], found["low"], found["high"], f"{len(pairs)} folds")
 
 
+def of_groups(ones: Sequence[float | None], others: Sequence[float | None], unit: str) -> Estimate:
+    """The difference of the means of two independent samples, with Welch's interval; undefined if a sample lacks a value."""
+    if None in (*ones, *others) or min(len(ones), len(others)) < 2:
+        return Estimate(None)
+    one, other = (np.array(values, np.float64) for values in (ones, others))
+    gap = float(one.mean() - other.mean())
+    parts = [float(values.var(ddof=1)) / len(values) for values in (one, other)]
+    if not sum(parts):
+        return Estimate(gap)
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(sum(parts)))
+    return Estimate(gap, gap - half, gap + half, f"{len(one)} and {len(other)} {unit}")
+
+
+def smallest(estimates: Sequence[Estimate]) -> Estimate:
+    """The estimate of the lowest value, for a claim that has to hold for each of them; undefined if one of them is."""
+    if any(estimate.value is None for estimate in estimates):
+        return Estimate(None)
+    return min(estimates, key=lambda estimate: (estimate.value, estimate.low))
+
+
 def find_head(branch: Mapping[str, Any], learning_rate: float) -> Mapping[str, Any]:
     """The frozen stage of a transfer branch trained at this learning rate."""
     return next(head for head in branch["frozen"] if head["learning_rate"] == learning_rate)
@@ -86,16 +108,41 @@ def find_cell(workdir: pathlib.Path, **settings: str) -> list[pathlib.Path]:
     raise KeyError(f"no cell of {workdir} has the settings {settings}")
 
 
+def read_splits(folder: pathlib.Path) -> Mapping[str, Any]:
+    """The scores of one network's folder."""
+    return run_files.read_results(folder)["splits"]
+
+
 def curve(history: Sequence[Mapping[str, Any]], part: str, metric: str) -> list[float]:
     """Values of a metric, epoch by epoch."""
     return [row[metric] for row in history if row["part"] == part]
 
 
-def last_losses(folder: pathlib.Path) -> dict[str, float]:
-    """{"train": mean loss of the last epoch's steps, "train_inference", "validation": losses at its end}."""
+def first_reaching(values: Sequence[float], target: float) -> int:
+    """The first epoch, counted from 1, whose value is at least `target`; one more than there are if none is."""
+    return next((epoch for epoch, value in enumerate(values, 1) if value >= target), len(values) + 1)
+
+
+def last_epoch(folder: pathlib.Path, name: str = "loss") -> dict[str, float | None]:
+    """{"train": mean over the steps of the last epoch, "train_inference", "validation": the values at its end} of a metric.
+
+    A training line is the mean of the steps since the line before it, so it counts as many times as it has steps of the epoch.
+    The mean is None where steps were logged without this metric.
+    """
     lines = run_files.read_metrics(folder)
     ends = [line["step"] for line in lines if line["part"] == "validation"]
     begin = ends[-2] if len(ends) > 1 else 0
-    steps = [line["loss"] for line in lines if line["part"] == "train" and line["step"] > begin]
-    scored = {line["part"]: line["loss"] for line in lines if line["part"] != "train"}
-    return {**scored, "train": float(np.mean(steps))}
+    logged = [line for line in lines if line["part"] == "train"]
+    befores = [0, *(line["step"] for line in logged)]
+    windows = [(line["step"] - max(before, begin), line.get(name)) for before, line in zip(befores, logged, strict=False)]
+    windows = [(steps, value) for steps, value in windows if steps > 0]
+    scored: dict[str, float | None] = {line["part"]: line.get(name) for line in lines if line["part"] != "train"}
+    if not windows or any(value is None for _, value in windows):
+        return {**scored, "train": None}
+    steps, values = zip(*windows, strict=True)
+    return {**scored, "train": float(np.average(values, weights=steps))}
+
+
+def last_losses(folder: pathlib.Path) -> dict[str, float | None]:
+    """`last_epoch` of the loss."""
+    return last_epoch(folder, "loss")

@@ -3,16 +3,17 @@
 An experiment is an ordinary run of another protocol, from a config file of its own; one that is done is not started again.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.paper import claims, facts
 from poster_jax.protocols import ablation, search, single, transfer
-from poster_jax.runtime import multihost, preemption
-from poster_jax.workdir import finished, run_files, run_folder
+from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.workdir import finished, provenance, run_files, run_folder
 
 EXPERIMENTS = {"single": single.run, "transfer": transfer.run, "search": search.run, "ablation": ablation.run}
 # What every experiment takes from this config: where the posters and the pretrained weights come from.
@@ -30,6 +31,10 @@ SHARED = (
     "model.weights",
 )
 
+DEPTHWISE = "depthwise"  # the line of timings.jsonl that keeps its seconds
+# Where posters are kept and how they are read changes no outcome.
+NO_OUTCOME = ("data.path", "data.cache_dir", "train.tensorboard", "train.log_every_steps", "eval.batch_size")
+
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
     """Runs what is not done, builds the ledger and returns the results.
@@ -46,22 +51,71 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
             done = is_finished(experiment, workdir / name)
             print(f"\n{name}: {number} of {len(experiments)}{', done' if done else ''}", flush=True)
             if not done:
-                EXPERIMENTS[experiment.protocol](experiment, workdir / name, stop)
-        found = {
-            "population": population,
-            "parameters": facts.count_parameters(),
-            "softmax_gap": facts.softmax_gap(config.seed),
-        }
+                with provenance.recorded(workdir / name):
+                    EXPERIMENTS[experiment.protocol](experiment, workdir / name, stop)
+        found = measure_facts(config, workdir, population)
+        withheld = why_withheld(config, experiments)
         results = {
             "title": "the paper, rebuilt",
             "protocol": config.protocol,
             "experiments": list(experiments),
             "reductions": list(config.reproduce.overrides),
+            "withheld": withheld,
             "facts": found,
-            "ledger": claims.build(workdir, found),
+            "printed": printed_facts(workdir, experiments, found),
+            "readings": list(claims.READINGS),
+            "ledger": claims.build(workdir, found, reduced=find_reduced(config, experiments), judged=not withheld),
         }
         run_files.write_results(workdir, results)
         return results
+
+
+def measure_facts(config: config_lib.Config, workdir: pathlib.Path, population: dict[str, Any] | None) -> dict[str, Any]:
+    """What needs no training. Seconds are measured once in a workdir, and kept in its timings.jsonl."""
+    timed = [line["rounds"] for line in run_files.read_lines(workdir, run_files.TIMINGS) if line["event"] == DEPTHWISE]
+    if not timed:
+        timed = [facts.time_depthwise()]
+        with contextlib.closing(storage.Log(workdir / run_files.TIMINGS)) as log:
+            log.append({"event": DEPTHWISE, "rounds": timed[0]})
+    folder = pathlib.Path(config.data.dir) / "posters"
+    return {
+        "population": population,
+        "parameters": facts.count_parameters(),
+        "tuned": facts.count_tuned(),
+        "last_map": list(facts.shape_of_last_map()),
+        "flat": facts.count_flat_features(),
+        "sizes": facts.describe_sizes(folder) if config.data.variant == "kaggle" else facts.NOT_KNOWN,
+        "softmax_gap": facts.softmax_gap(config.seed),
+        "depthwise": {**facts.count_depthwise(), "rounds": timed[0]},
+    }
+
+
+def printed_facts(
+    workdir: pathlib.Path, experiments: Mapping[str, config_lib.Config], found: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """The table of facts, with the rows and steps of the first transfer experiment where there is one."""
+    name = next((name for name, config in experiments.items() if config.protocol == "transfer"), None)
+    if name is None:
+        return facts.build_table(found, None, 0, 0)
+    [data, *_] = [seed["data"] for seed in run_files.list_seeds(workdir / name).values()]
+    config = experiments[name]
+    return facts.build_table(found, data, config.train.batch_size, config.eval.validation_steps)
+
+
+def why_withheld(config: config_lib.Config, experiments: Mapping[str, config_lib.Config]) -> str:
+    """Why no claim gets a verdict, in one sentence; "" where claims get theirs."""
+    if any("smoke" in file.partition(":")[2].split(",") for _, file, _ in config.reproduce.experiments):
+        return "No verdicts: a smoke run only shows that every experiment runs to its end."
+    if any(experiment.data.variant == "synthetic" for experiment in experiments.values()):
+        return "No verdicts: the posters are drawn, and the claims are about real ones (config.data.variant)."
+    return ""
+
+
+def find_reduced(config: config_lib.Config, experiments: Mapping[str, config_lib.Config]) -> dict[str, list[str]]:
+    """{experiment: "key: value -> value" of what `reproduce.overrides` changed in it}, without what changes no outcome."""
+    whole = load_experiments(config_lib.derive(config, {"reproduce.overrides": ()}))
+    changed = {name: config_lib.differences(whole[name], experiment) for name, experiment in experiments.items()}
+    return {name: [line for line in lines if line.split(":")[0] not in NO_OUTCOME] for name, lines in changed.items()}
 
 
 def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:

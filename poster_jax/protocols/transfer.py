@@ -1,11 +1,13 @@
-"""A pretrained body, first frozen under heads of several learning rates, then fine-tuned under the best of them.
+"""A pretrained body, first frozen under heads of several learning rates, then fine-tuned under one of them.
 
 The paper's sections II-A and III-A, and the way of every recipe that starts from pretrained weights. Several input ranges may
 run side by side: the paper fed [0, 1] to weights made for [-1, 1].
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +23,7 @@ from poster_jax.runtime import multihost, preemption
 from poster_jax.train import features as features_lib
 from poster_jax.train import heads, loop, network, train_state
 from poster_jax.train.run import Cadence, Run
-from poster_jax.workdir import finished, run_files, run_folder
+from poster_jax.workdir import checkpoint, finished, run_files, run_folder
 
 
 def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopRequest) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Tuned(NamedTuple):
 
 
 def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str, Any], Tuned]:
-    """One input range: frozen heads, the best of them by validation, everything fine-tuned; and what results.json says."""
+    """One input range: frozen heads, the start among them, everything fine-tuned; and what results.json says."""
     config, rows, per_epoch = run.config, run.loader.rows, run.steps_per_epoch
     unfreeze_steps = round(config.transfer.unfreeze_epochs * per_epoch)
     net = network.build(run, pretrained=loaded, unfreeze_steps=unfreeze_steps)
@@ -95,7 +97,7 @@ def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str
         trained = cached_heads(run, net, statistics, features)
     else:
         trained = [head_through_body(run, loaded, statistics, rate) for rate in config.transfer.learning_rates]
-    best = max(trained, key=lambda head: head.best_value)
+    start, start_params = choose_start(trained, config.transfer.start_rate)
     scorer = heads.Scorer(model, statistics, net.loss)
     frozen = [
         {
@@ -107,7 +109,7 @@ def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str
         for head in trained
     ]
 
-    net = dataclasses.replace(net, state=with_head(net.state, {"head": best.params}, statistics, run))
+    net = dataclasses.replace(net, state=with_head(net.state, {"head": start_params}, statistics, run))
     fitted = loop.fit(run, net)
     scores = measure.score_all(run, net, fitted.variables)
     measure.save_predictions(run, scores)
@@ -115,7 +117,7 @@ def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str
         "input_range": list(model.input_range),
         "bn_mode": model.bn_mode,
         "frozen": frozen,
-        "chosen_learning_rate": best.learning_rate,
+        "chosen_learning_rate": start.learning_rate,
         "tuned": {
             "learning_rate": config.optim.learning_rate,
             "best_step": fitted.step,
@@ -124,6 +126,18 @@ def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str
         },
     }
     return outcome, Tuned(model, fitted.variables, scores, features)
+
+
+def choose_start(trained: Sequence[heads.Head], start_rate: float) -> tuple[heads.Head, Params]:
+    """The head that fine-tuning starts from, with its parameters.
+
+    With `start_rate` the head of that rate after its last epoch, else the best one by validation at its best epoch.
+    """
+    if not start_rate:
+        best = max(trained, key=lambda head: head.best_value)
+        return best, best.params
+    given = next(head for head in trained if head.learning_rate == start_rate)
+    return given, given.last_params
 
 
 def with_head(state: train_state.TrainState, params: Params, statistics: Params, run: Run) -> train_state.TrainState:
@@ -178,9 +192,13 @@ def head_through_body(run: Run, loaded: pretrained.Pretrained | None, statistics
     )
     net = network.build(stage, pretrained=loaded)
     best = loop.fit(stage, dataclasses.replace(net, state=with_head(net.state, {}, statistics, run)))
+    with contextlib.closing(checkpoint.Checkpoints(folder)) as checkpoints:
+        last = checkpoints.restore_latest(train_state.abstract(net.state))
+    assert last is not None  # the cadence saves at the last step
     history = read_history(folder, per_epoch)
     value = max(row[config.eval.best_metric] for row in history if row["part"] == "validation")
-    return heads.Head(learning_rate, best.variables["params"]["head"], -(-best.step // per_epoch), value, history)
+    params, last_params = best.variables["params"]["head"], last[0].params["head"]
+    return heads.Head(learning_rate, params, last_params, -(-best.step // per_epoch), value, history)
 
 
 def read_history(workdir: pathlib.Path, per_epoch: int) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""`python -m poster_jax.report WORKDIR... [--out=FILE.html]` and `python -m poster_jax.report explain-72 CSV [--genres=A,B]`.
+"""`python -m poster_jax.report WORKDIR... [--out=FILE.html | --markdown]` and `python -m poster_jax.report explain-72 CSV`.
 
-The first writes one HTML page that needs no network, and its figures as PNG in a folder beside it; the second prints what "no"
-to every genre scores under each reading of the labels. Exit codes: 0 done, 2 a mistake in what was asked, in one sentence.
+The first writes one HTML page that needs no network, and its figures as PNG in a folder beside it, or prints the tables of the
+runs as Markdown; the second prints what "no" to every genre scores under each reading of the labels. Exit codes: 0 done, 2 a
+mistake in what was asked, in one sentence.
 """
 
 import pathlib
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from poster_jax import cli, errors
 from poster_jax.paper import label_floor
 from poster_jax.report import page
+from poster_jax.report.tables import markdown
 from poster_jax.runtime import storage
 
 EXPLAIN = "explain-72"
@@ -42,8 +44,13 @@ def _report(argv: list[str]) -> str:
     parser.add_argument(
         "--out", default="", metavar="FILE.html", help="the page; WORKDIR/report.html of the first when not given"
     )
+    parser.add_argument("--markdown", action="store_true", help="print tables as Markdown instead, with what made each row")
     flags = parser.parse_args(argv)
     workdirs = [storage.as_path(workdir) for workdir in flags.workdirs]
+    if flags.markdown and flags.out:
+        raise errors.UserError("--markdown prints its tables and writes no page: leave --out away, or --markdown.")
+    if flags.markdown:
+        return markdown.text(workdirs)
     if storage.is_remote(workdirs[0]) and not flags.out:
         raise errors.UserError(f"the page of {workdirs[0]} is written to a disk: name it with --out=FILE.html.")
     page_path, figures = page.write(workdirs, pathlib.Path(flags.out) if flags.out else workdirs[0] / "report.html")

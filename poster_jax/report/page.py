@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax import errors
@@ -62,7 +62,7 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
         figures.mkdir(parents=True, exist_ok=True)
         sections = []
         if reproduction is not None:
-            sections = [Section("The paper's claims", "claims", [claims_table.ledger_table(reproduction.results)])]
+            sections = [_of_claims(reproduction.results)]
         sections += [_of_many(each, figures) for each in many]
         sections += [_together(runs, figures)] if runs else []
         sections += [_of_run(run, figures) for run in runs]
@@ -71,6 +71,12 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
     except OSError as error:
         raise errors.UserError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
     return out, figures
+
+
+def _of_claims(results: Mapping[str, Any]) -> Section:
+    """The table of claims, and that of the facts where the results have one."""
+    shown = [claims_table.ledger_table(results), claims_table.facts_table(results)]
+    return Section("The paper's claims", "claims", [table for table in shown if table.rows])
 
 
 def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:

@@ -79,8 +79,10 @@ SHOWN = (
     "search",
     "search_batch_norm",
     "one_hot",
+    "one_hot_fast",
     "one_hot_no_conv_dropout",
     "one_hot_no_dropout",
+    "one_hot_no_dropout_slow",
     "ablation",
 )
 

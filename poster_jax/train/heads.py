@@ -32,12 +32,14 @@ class Head:
 
     Attributes:
         params: {kernel [D, K], bias [K]} after the epoch that was best on validation.
+        last_params: the same after the last epoch.
         best_value: what it reached there.
         history: a row per epoch and part: {"epoch", "part", "loss", metric: value, ...}, in inference mode.
     """
 
     learning_rate: float
     params: Params
+    last_params: Params
     best_epoch: int
     best_value: float
     history: list[dict[str, Any]]
@@ -113,9 +115,15 @@ def train(
             value = histories[index][-1][settings.best_metric]
             earlier = best[index]
             if earlier is None or value > earlier.best_value:
-                kept = jax.tree.map(lambda leaf, index=index: np.asarray(leaf[index]), states.params)
-                best[index] = Head(float(rate), kept, -(-taken.stop // per_epoch), value, histories[index])
-    return [head for head in best if head is not None]
+                kept = _params_of(states, index)
+                best[index] = Head(float(rate), kept, kept, -(-taken.stop // per_epoch), value, histories[index])
+    found = enumerate(best)
+    return [dataclasses.replace(head, last_params=_params_of(states, index)) for index, head in found if head is not None]
+
+
+def _params_of(states: train_state.TrainState, index: int) -> Params:
+    """The host arrays of one of several heads that train together."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[index]), states.params)
 
 
 def make_state(params: Params) -> train_state.TrainState:

@@ -70,6 +70,11 @@ def make_steps(
 ) -> tuple[steps.TrainStep, steps.EvalStep]:
     """The two steps of a config, pure and not jitted, so that a search can call them with traced hyperparameters."""
     train_step = steps.make_train_step(
-        model, optimizer, loss, augment=config.train.augment.to_dict(), average_decay=config.train.average_decay
+        model,
+        optimizer,
+        loss,
+        augment=config.train.augment.to_dict(),
+        average_decay=config.train.average_decay,
+        log_accuracy=config.train.log_accuracy,
     )
     return train_step, steps.make_eval_step(model, loss, mirror=config.eval.mirror)

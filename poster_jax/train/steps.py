@@ -19,6 +19,8 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]  # {name: (sum, count)}, scalars
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Sums]]
 EvalStep = Callable[[Variables, Batch], tuple[jax.Array, Sums]]
 
+YES_FROM = 0.5
+
 
 def make_train_step(
     model: PosterModel,
@@ -27,11 +29,13 @@ def make_train_step(
     *,
     augment: Mapping[str, Any],
     average_decay: float = 0.0,
+    log_accuracy: bool = False,
 ) -> TrainStep:
     """`step(state, batch, key) -> (state, {name: (sum, count)})`.
 
     The key is folded with `state.step`, so randomness is a function of (seed, step). Rows under mask 0 would still enter
-    BatchNorm: training batches hold none.
+    BatchNorm: training batches hold none. With `log_accuracy` the sums hold the binary accuracy of the step's own outputs,
+    under dropout and before its update: what Keras prints as accuracy while it trains with binary cross entropy.
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Sums]:
@@ -48,7 +52,10 @@ def make_train_step(
                 rngs={"dropout": dropout_key},
             )
             total, count = losses.masked_sum(loss.per_example(logits, batch["label"]), batch["mask"])
-            return total / count, (updated.get("batch_stats", {}), {"loss": (total, count)})
+            sums = {"loss": (total, count)}
+            if log_accuracy:
+                sums["binary_accuracy"] = losses.masked_sum(_share_right(logits, batch["label"], loss), batch["mask"])
+            return total / count, (updated.get("batch_stats", {}), sums)
 
         (_, (batch_stats, sums)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -58,6 +65,12 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, average), sums
 
     return train_step
+
+
+def _share_right(logits: jax.Array, label: jax.Array, loss: losses.Loss) -> jax.Array:
+    """float32 [B]: the share of a row's yes/no answers, yes from a probability of one half on, that are its labels."""
+    answers = loss.probabilities(logits) >= YES_FROM
+    return (answers == (losses.one_hot(label, logits.shape[-1]) > YES_FROM)).mean(axis=-1, dtype=jnp.float32)
 
 
 def _averaged(average: Params, params: Params, decay: float, step: jax.Array) -> Params:

@@ -9,7 +9,7 @@ from poster_jax import config as config_lib
 from poster_jax import errors, main
 from poster_jax.config import loading, validate
 
-CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "transfer_mobilenet.py")
+CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "finetune_mobilenet.py")
 
 
 def load(*overrides: tuple[str, str]) -> config_lib.Config:

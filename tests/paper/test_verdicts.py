@@ -6,8 +6,23 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from poster_jax.paper import verdicts
-from poster_jax.paper.verdicts import FAILS, HOLDS, OPEN, About, Above, AboveChance, Below, Estimate, Exactly, Within
+from poster_jax.paper import estimates, verdicts
+from poster_jax.paper.verdicts import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    About,
+    Above,
+    AboveChance,
+    AtLeast,
+    Below,
+    Counted,
+    Estimate,
+    Exactly,
+    Near,
+    Sufficient,
+    Within,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +86,80 @@ def test_two_repeats_have_a_mean_and_no_interval() -> None:
 
 def test_a_row_says_what_was_asked() -> None:
     claim = verdicts.Claim("30 %", "III-A", "test top-1", About(0.3))
-    row = verdicts.as_row(claim, Estimate(0.31, 0.29, 0.33, "movies", 0.167, 1.0))
+    row = verdicts.as_row(claim, verdicts.Found(Estimate(0.31, 0.29, 0.33, "movies", 0.167, 1.0)))
     assert row["asked"] == {"relation": "about", "target": 0.3}
     assert row["verdict"] == HOLDS and row["floor"] == 0.167
+
+
+@pytest.mark.parametrize(
+    ("relation", "low", "high", "floor", "expected"),
+    [
+        (AtLeast(0.30), 0.30, 0.36, 0.167, HOLDS),
+        (AtLeast(0.30), 0.50, 0.60, 0.167, HOLDS),
+        (AtLeast(0.30), 0.28, 0.36, 0.167, OPEN),
+        (AtLeast(0.30), 0.20, 0.29, 0.167, FAILS),
+        (Near(0.30, 0.05), 0.26, 0.34, 0.167, HOLDS),
+        (Near(0.30, 0.05), 0.24, 0.34, 0.167, OPEN),
+        (Near(0.30, 0.05), 0.36, 0.40, 0.167, FAILS),
+        (Near(0.30, 0.05), 0.20, 0.24, 0.167, FAILS),
+        (Near(0.30, 0.05), 0.26, 0.34, 0.28, OPEN),
+    ],
+)
+def test_round_numbers_and_lower_bounds_have_rules_of_their_own(
+    relation: verdicts.Relation, low: float, high: float, floor: float, expected: str
+) -> None:
+    assert verdicts.verdict(relation, Estimate((low + high) / 2, low, high, "3 seeds", floor)) == expected
+
+
+def test_a_count_that_cannot_speak_against_the_claim_is_open() -> None:
+    assert verdicts.verdict(Sufficient(3991, "why"), Estimate(3991.0)) == HOLDS
+    assert verdicts.verdict(Sufficient(3991, "why"), Estimate(3990.0)) == OPEN
+    assert verdicts.verdict(Counted(39515, "why"), Estimate(39515.0)) == HOLDS
+    assert {verdicts.verdict(Counted(39515, "why"), Estimate(value)) for value in (36917.0, 40108.0)} == {OPEN}
+
+
+@pytest.mark.parametrize("relation", [Above(0.0), Below(0.0), Within(0.02), AtLeast(0.1), Above(-0.02)])
+def test_a_difference_of_exactly_zero_is_open_unless_both_sides_are_one_function(relation: verdicts.Relation) -> None:
+    none = Estimate(0.0, 0.0, 0.0, "movies, 3 and 3 networks")
+    assert verdicts.verdict(relation, none) == OPEN
+    shown = dataclasses.replace(none, same="one function: their losses and gradients agree to 1e-09")
+    assert verdicts.verdict(relation, shown) != OPEN
+    # A count of zero has no noise.
+    assert verdicts.verdict(relation, Estimate(0.0, 0.0, 0.0)) != OPEN
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [About(0.3), Near(0.3, 0.05), AtLeast(0.3), Above(0.0), AboveChance(), Below(0.0), Within(0.02), Exactly(7686)]
+    + [Sufficient(3991, "a cap gives it too"), Counted(39515, "the catalog is a part")],
+)
+def test_every_relation_has_a_rule_in_one_sentence(relation: verdicts.Relation) -> None:
+    told = verdicts.rule(relation)
+    assert told.startswith("holds if ") and "\n" not in told and not told.endswith(".")
+    for number in dataclasses.asdict(relation).values():
+        assert isinstance(number, str) or f"{number:,g}" in told or isinstance(relation, Near)
+
+
+def test_a_row_on_a_reduced_experiment_says_its_reduction() -> None:
+    claim = verdicts.Claim("30 %", "III-A", "test top-1", About(0.3), ("transfer", "search"))
+    found = verdicts.Found(Estimate(0.31, 0.29, 0.33, "movies", 0.167, 1.0))
+    reduced = {"transfer": ["train.num_epochs: 20.0 -> 3.0", "seed: 0 -> 1"], "search": [], "rates": ["seed: 0 -> 1"]}
+    row = verdicts.as_row(claim, found, reduced)
+    assert row["verdict"] == verdicts.SHORT
+    assert row["reduction"] == "transfer with train.num_epochs: 20.0 -> 3.0, seed: 0 -> 1"
+    assert verdicts.as_row(claim, found, {"rates": ["seed: 0 -> 1"]})["verdict"] == HOLDS
+    assert verdicts.as_row(claim, found, judged=False)["verdict"] == ""
+
+
+def test_two_samples_have_welchs_interval() -> None:
+    ones, others = [0.3, 0.32, 0.35, 0.31], [0.2, 0.25, 0.22]
+    found = estimates.of_groups(ones, others, "sets")
+    low, high = scipy.stats.ttest_ind(ones, others, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.value == pytest.approx(np.mean(ones) - np.mean(others)) and found.over == "4 and 3 sets"
+    assert estimates.of_groups(ones, [0.2, None, 0.1], "sets").value is None
+    assert estimates.of_groups([0.3, 0.3], [0.2, 0.2], "sets").low is None
+
+
+def test_the_first_epoch_that_reaches_a_value_counts_from_one() -> None:
+    assert [estimates.first_reaching([0.1, 0.3, 0.2, 0.4], target) for target in (0.1, 0.3, 0.35, 0.5)] == [1, 2, 4, 5]

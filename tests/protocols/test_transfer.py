@@ -14,6 +14,7 @@ from poster_jax.data import input_pipeline, splits
 from poster_jax.protocols import transfer
 from poster_jax.report.tables import transfer_table
 from poster_jax.runtime import sharding
+from poster_jax.train import heads
 from poster_jax.workdir import run_files
 from tests.helpers import processes, runs
 
@@ -52,10 +53,8 @@ def test_results_hold_every_stage_beside_baselines_on_the_same_features(uninterr
         assert [(row["epoch"], row["part"]) for row in head["history"]] == [
             (epoch, part) for epoch in (1.0, 2.0) for part in ("train", "validation")
         ]
-    best = max(
-        branch["frozen"], key=lambda head: max(row["top1_accuracy"] for row in head["history"] if row["part"] == "validation")
-    )
-    assert branch["chosen_learning_rate"] == best["learning_rate"]
+    # The report's run 1, whatever validation says.
+    assert branch["chosen_learning_rate"] == 1e-4
     assert {row["part"] for row in branch["tuned"]["history"]} == {"train", "validation"}
     assert set(results["baselines"]) == {"color_histogram_logistic", "feature_neighbours", "feature_logistic"}
     assert results["splits"] == branch["tuned"]["splits"]
@@ -68,6 +67,17 @@ def test_a_finished_run_is_only_read(uninterrupted: tuple[pathlib.Path, str], ca
     assert main.main([*ARGUMENTS, f"--workdir={uninterrupted[0]}"]) == 0
     assert (uninterrupted[0] / "results.json").stat().st_mtime_ns == before
     assert "fine-tuned, training" in capsys.readouterr().out
+
+
+def test_fine_tuning_starts_from_the_last_epoch_of_the_rate_that_is_given() -> None:
+    tuned = [
+        heads.Head(rate, {"kernel": f"{rate:g} best"}, {"kernel": f"{rate:g} last"}, 1, value, [])
+        for rate, value in ((1e-4, 0.3), (1e-3, 0.5), (1e-2, 0.4))
+    ]
+    start, params = transfer.choose_start(tuned, 1e-4)
+    assert (start.learning_rate, params) == (1e-4, {"kernel": "0.0001 last"})
+    start, params = transfer.choose_start(tuned, 0.0)
+    assert (start.learning_rate, params) == (1e-3, {"kernel": "0.001 best"})
 
 
 def result(test: float, chosen: float, encoding: str = "first") -> dict[str, Any]:
@@ -105,6 +115,8 @@ def test_the_table_says_floor_interval_and_how_often_a_rate_was_chosen() -> None
         ((("model.bn_mode", "froze"),), 'did you mean "frozen"'),
         ((("data.num_auxiliary", "3"),), "multi_hot"),
         ((("transfer.head_epochs", "0.0"),), "above zero"),
+        ((("transfer.start_rate", "5e-4"),), "no head to start from"),
+        ((("transfer.start_rate", "-1e-4"),), "below zero"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(overrides: tuple[tuple[str, str], ...], says: str) -> None:

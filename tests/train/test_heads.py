@@ -81,6 +81,7 @@ def test_heads_on_cached_features_equal_training_through_the_frozen_body(setting
     assert fast.best_epoch == slow.best_epoch
     for name in ("kernel", "bias"):
         np.testing.assert_allclose(fast.params[name], slow.params[name], rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(fast.last_params[name], slow.last_params[name], rtol=2e-3, atol=2e-5)
         moved = np.abs(np.asarray(fast.params[name]) - np.asarray(state.params["head"][name])).max()
         assert moved > 100 * np.abs(np.asarray(fast.params[name]) - slow.params[name]).max(), "the head must have trained"
         assert np.abs(other.params[name] - slow.params[name]).max() > 1e-3, "another rate must be told apart"

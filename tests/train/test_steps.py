@@ -168,3 +168,35 @@ def test_a_padded_row_counts_nothing_even_when_it_is_not_finite() -> None:
 def test_the_first_losses_are_what_they_were() -> None:
     """Golden numbers: another initialisation, loss, key or optimizer changes them."""
     np.testing.assert_allclose(train_losses(1)[:4], GOLDEN, rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["multi_hot", "first"])
+def test_the_accuracy_of_a_training_step_is_that_of_its_outputs_under_dropout(kind: str) -> None:
+    model = models.build(**FIELDS, blocks=((6, 3, 2, False, 0.2),), dense=((8, False, 0.5),), num_genres=3, precision="float32")
+    optimizer = optimizers.build_optimizer(
+        name="adam", learning_rate=1e-3, schedule="constant", warmup_steps=0, weight_decay=0.0, num_steps=20
+    )
+    shardings = sharding.make_shardings(jax.devices()[:1])
+    state = train_state.create(model, optimizer, SIZE, 0, shardings.state)
+    plain, telling = (
+        jax.jit(steps.make_train_step(model, optimizer, build_loss(), augment=OFF, log_accuracy=log)) for log in (False, True)
+    )
+    batch = make_batch(3)
+    if kind == "first":
+        batch["label"] = batch["label"].argmax(1).astype(np.int32)
+    batch["mask"][-4:] = 0
+    key = jax.random.key(5)
+    _, sums = telling(state, sharding.put_batch(batch, shardings.batch), key)
+    _, without = plain(state, sharding.put_batch(batch, shardings.batch), key)
+    assert "binary_accuracy" not in without and float(without["loss"][0]) == pytest.approx(float(sums["loss"][0]), rel=1e-6)
+
+    dropout_key, _ = jax.random.split(jax.random.fold_in(key, 0))
+    x = layers.normalise(batch["image"], model.input_range)
+    truth = np.eye(3)[batch["label"]] if kind == "first" else batch["label"]
+
+    def right(train: bool) -> float:
+        logits = model.apply(state.variables(), x, train, rngs={"dropout": dropout_key} if train else None)
+        return float(((np.asarray(logits) > 0) == (truth > 0.5))[:-4].mean())
+
+    assert float(sums["binary_accuracy"][0] / sums["binary_accuracy"][1]) == pytest.approx(right(True))
+    assert right(True) != right(False), "dropout must be told apart"
