@@ -65,6 +65,10 @@ def _run(argv: list[str]) -> int:
     config_lib.parse_overrides(argv[unset:])
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
+    if "auto" in (config.data.encoding, config.loss.name):
+        from poster_jax.data import own
+
+        config = own.settle(config)
 
     # Imports wait for what needs them: a mistyped key is answered before jax loads, and no protocol loads another's modules.
     if flags.summary:
@@ -77,6 +81,8 @@ def _run(argv: list[str]) -> int:
 
         print(plan.describe(config))
         return 0
+    # TensorFlow and oneDNN speak of themselves when they load; errors are still raised.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from poster_jax.runtime import compile_cache, distributed, preemption
     from poster_jax.workdir import logbook, provenance
 

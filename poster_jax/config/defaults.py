@@ -37,7 +37,7 @@ DEFAULTS = {
     "seed": 0,  # initial weights, order of examples, dropout, augmentation
     "num_seeds": 1,  # runs with seed, seed + 1, ...: reported as mean and range
     "data": {
-        "variant": "synthetic",  # synthetic | kaggle | csv | folder | packed
+        "variant": "synthetic",  # synthetic | kaggle | csv | folder | own (csv or folder, as is given) | packed
         "dir": "",  # kaggle: folder of MovieGenre.csv and posters/; folder: one folder a label; packed: a packed cache folder
         "csv": "",  # csv: file with the columns path and genres
         "path_column": "",  # csv: the column of pictures where it is not path or file_name
@@ -48,11 +48,11 @@ DEFAULTS = {
         "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE
         "image_size": (150, 101),  # height, width in pixels
         "genres": (),  # a list here takes precedence over num_genres and genre_rank
-        "num_genres": 6,
+        "num_genres": 6,  # 0: all that min_movies list
         "genre_rank": "first",  # rank genres by first-listed mention, or by any
         "num_auxiliary": 0,  # most further genres, by any mention, that are trained on but not measured; multi_hot only
         "min_movies": 100,  # fewer movies of a genre are refused (the paper asks for 1,000)
-        "encoding": "multi_hot",  # first | one_hot (the same label as K numbers) | exploded | multi_hot
+        "encoding": "multi_hot",  # first | one_hot (the same label as K numbers) | exploded | multi_hot | auto
         "balance": "equal",  # none | cap | equal
         "balance_limit": 0,  # most movies per genre; 0 is no limit
         "balance_before_split": True,  # as the paper did; False balances the training part only
@@ -71,7 +71,7 @@ DEFAULTS = {
         "head_factor": 1.0,  # pretrained networks only: learning rate of the head over that of the body
     },
     "loss": {
-        "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric
+        "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric | auto (softmax where a row has one genre, else sigmoid)
         "label_smoothing": 0.0,
         "positive_weights": False,  # a genre's positives weigh as much as its negatives
         "focal_gamma": 2.0,  # focal only
@@ -117,6 +117,7 @@ DEFAULTS = {
         # The rate whose head, after its last epoch, fine-tuning starts from, as in the paper; 0: the best of all by validation.
         "start_rate": 0.0,
         "head_epochs": 20.0,
+        "tune": True,  # False: the chosen head on the frozen body is the result
         "cached": True,  # heads train on features computed once; False: through the frozen body, one after another
         "augment": False,  # heads see augmented posters; needs cached=False
         "bn_mode": "frozen",  # of the frozen body; frozen_moving needs cached=False

@@ -27,6 +27,7 @@ ADDED_KEYS: dict[str, Any] = {
     "data.label_column": "",
     "data.label_separator": "",
     "transfer.start_rate": 0.0,
+    "transfer.tune": True,
     "train.log_accuracy": False,
 }
 

@@ -130,6 +130,7 @@ class Transfer(Section, Protocol):
     input_ranges: tuple[Range, ...]
     learning_rates: tuple[float, ...]
     start_rate: float
+    tune: bool
     head_epochs: float
     cached: bool
     augment: bool

@@ -11,9 +11,9 @@ from poster_jax import errors
 
 CHOICES = {
     "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
-    "data.variant": ("synthetic", "kaggle", "csv", "folder", "packed"),
+    "data.variant": ("synthetic", "kaggle", "csv", "folder", "own", "packed"),
     "data.genre_rank": ("first", "any"),
-    "data.encoding": ("first", "one_hot", "exploded", "multi_hot"),
+    "data.encoding": ("first", "one_hot", "exploded", "multi_hot", "auto"),
     "data.balance": ("none", "cap", "equal"),
     "data.path": ("auto", "resident", "streaming"),
     "model.name": ("cnn", "mobilenet_v2"),
@@ -23,7 +23,7 @@ CHOICES = {
     "model.bn_mode": ("frozen", "frozen_moving", "training"),
     "optim.name": ("adam", "adamw", "sgd"),
     "optim.schedule": ("constant", "cosine"),
-    "loss.name": ("sigmoid", "softmax", "focal", "asymmetric"),
+    "loss.name": ("sigmoid", "softmax", "focal", "asymmetric", "auto"),
     "train.precision": ("float32", "bfloat16"),
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
     "transfer.bn_mode": ("frozen", "frozen_moving"),
@@ -44,7 +44,6 @@ ROWS = {
 POSITIVE = (
     "num_seeds",
     "data.num_posters",
-    "data.num_genres",
     "data.min_movies",
     "data.train_share",
     "model.width",
@@ -57,6 +56,7 @@ POSITIVE = (
     "transfer.head_epochs",
 )
 NOT_NEGATIVE = (
+    "data.num_genres",
     "data.num_auxiliary",
     "data.balance_limit",
     "optim.warmup_steps",
@@ -240,6 +240,11 @@ def _validate_data(flat: Mapping[str, Any]) -> None:
         raise errors.UserError("config.data.num_auxiliary needs all genres of a movie: set --config.data.encoding=multi_hot.")
     if flat["data.variant"] in ("kaggle", "folder", "packed") and not flat["data.dir"]:
         raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
+    if flat["data.variant"] == "own" and bool(flat["data.csv"]) == bool(flat["data.dir"]):
+        raise errors.UserError(
+            "say where your posters are: --config.data.csv=FILE with the columns path and genres, or --config.data.dir=FOLDER "
+            "with a folder for each label."
+        )
     if flat["data.variant"] == "csv" and not flat["data.csv"]:
         raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")
 

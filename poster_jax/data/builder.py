@@ -25,7 +25,13 @@ from poster_jax.data.source import ENCODED, SPLIT, Records, Source
 
 # Part of every cache name. Raise it when the written format changes.
 FORMAT = "1"
-NAMES = {"synthetic": "synthetic posters", "kaggle": "Kaggle posters", "csv": "own posters", "folder": "own posters"}
+NAMES = {
+    "synthetic": "synthetic posters",
+    "kaggle": "Kaggle posters",
+    "csv": "own posters",
+    "folder": "own posters",
+    "own": "own posters",
+}
 
 
 @dataclasses.dataclass(frozen=True)

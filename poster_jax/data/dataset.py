@@ -71,7 +71,8 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
     Raises UserError for an unknown or too rare genre, an empty part, or an impossible balance.
     """
     texts = source.table["genres"].tolist()
-    genres = labels.choose_genres(texts, num_genres=data.num_genres, genre_rank=data.genre_rank, genres=data.genres)
+    ranked = {"num_genres": data.num_genres, "genre_rank": data.genre_rank, "min_movies": data.min_movies}
+    genres = labels.choose_genres(texts, genres=data.genres, **ranked)
     # One-hot changes only the target. Rows, split and measured labels are those of the integer encoding.
     is_one_hot = data.encoding == "one_hot"
     examples = labels.encode(texts, genres, "first" if is_one_hot else data.encoding)
@@ -105,7 +106,7 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
         "labels_per_row": float(labels.genre_counts(label, len(genres)).sum() / len(label)),
         "leaked_rows": splits.count_leaks(group, parts),
         "given_split": bool((source.table["split"] != "").any()),
-        "notes": [*source.notes, *describe.dropped(source, genres, examples), *constant],
+        "notes": [*source.notes, *describe.dropped(source, genres, examples, data), *constant],
     }
     movie_id = source.table["id"].to_numpy()[poster].astype(np.int32)
     target = labels.one_hot(label, len(genres)).astype(np.float32) if is_one_hot else label

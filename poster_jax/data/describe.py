@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from poster_jax import config as config_lib
 from poster_jax.data import labels, splits
 from poster_jax.data.source import Source
 
@@ -12,14 +13,18 @@ from poster_jax.data.source import Source
 PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 
 
-def dropped(source: Source, genres: Sequence[str], examples: labels.Examples) -> list[str]:
+def dropped(source: Source, genres: Sequence[str], examples: labels.Examples, data: config_lib.Data) -> list[str]:
     """A sentence on the labels and posters that the config leaves out, and the flag that takes them in."""
     known = labels.count_mentions(source.table["genres"].tolist())
     num_without = len(source.table) - len(np.unique(examples.poster))
     if len(genres) == len(known) and not num_without:
         return []
     kept = f"{len(genres):,} of {len(known):,} labels kept"
-    flag = f": --config.data.num_genres={len(known)}" if len(genres) < len(known) else ""
+    flag = ""
+    if len(genres) < len(known) and not data.genres:
+        rarest = min(known.values())
+        by_count = data.num_genres == 0
+        flag = f": --config.data.min_movies={rarest}" if by_count else f": --config.data.num_genres={len(known)}"
     return [f"{kept}; {num_without:,} of {len(source.table):,} posters have none of them{flag}"]
 
 
@@ -30,7 +35,7 @@ def lines(name: str, genres: Sequence[str], parts: Mapping[str, np.ndarray], sum
         f"{name}: {summary['num_posters']} posters, {summary['num_refused']} refused" + (f" ({refused})" if refused else ""),
         f"encoding {summary['encoding']}, balance {summary['balance']}: {summary['labels_per_row']:.2f} genres per row",
     ]
-    if set(genres) != set(PAPER_GENRES):
+    if name != "own posters" and set(genres) != set(PAPER_GENRES):
         found.append(f"the genres are this catalog's own; the paper's are {', '.join(PAPER_GENRES)}")
     found += summary["notes"]
     leaked = {part: count for part, count in summary["leaked_rows"].items() if count}

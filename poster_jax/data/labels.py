@@ -34,8 +34,10 @@ class Examples:
     genres: tuple[str, ...]
 
 
-def choose_genres(texts: Sequence[str], *, num_genres: int, genre_rank: str, genres: Sequence[str] = ()) -> tuple[str, ...]:
-    """The classes: the given genres in their order, or the num_genres with the most movies.
+def choose_genres(
+    texts: Sequence[str], *, num_genres: int, genre_rank: str, genres: Sequence[str] = (), min_movies: int = 1
+) -> tuple[str, ...]:
+    """The classes: the given genres in their order, or the num_genres with the most movies; for 0 all with min_movies.
 
     genre_rank counts a movie for its first-listed genre ("first") or for every genre it lists ("any"). The result is in falling
     order of the count, ties by name. Raises `UserError` for an unknown or repeated name, and if there are fewer genres than
@@ -53,12 +55,19 @@ def choose_genres(texts: Sequence[str], *, num_genres: int, genre_rank: str, gen
             raise errors.UserError(f"the genres {', '.join(genres)} name one twice; list each once")
         return tuple(genres)
     counts = mentioned if genre_rank == "any" else Counter(names[0] for names in listed if names)
+    in_order = sorted(counts, key=lambda name: (-counts[name], name))
+    if num_genres == 0:
+        enough = tuple(name for name in in_order if counts[name] >= min_movies)
+        if not enough:
+            most = f"the most frequent is {in_order[0]} with {counts[in_order[0]]:,}" if in_order else "no row lists a label"
+            raise errors.UserError(f"no label has {min_movies} pictures ({most}); lower data.min_movies")
+        return enough
     if not 1 <= num_genres <= len(counts):
         raise errors.UserError(
             f"num_genres is {num_genres}, but by genre_rank {genre_rank!r} there are {len(counts)} genres; "
             "ask for no more, and at least one"
         )
-    return tuple(sorted(counts, key=lambda name: (-counts[name], name))[:num_genres])
+    return tuple(in_order[:num_genres])
 
 
 def count_mentions(texts: Sequence[str]) -> dict[str, int]:

@@ -63,7 +63,7 @@ class Listing:
 
 
 def read(variant: str, *, folder: str, csv: str, columns: Mapping[str, str], separator: str = "") -> Listing:
-    """The rows of `config.data`: variant kaggle or folder with its folder, csv with its file.
+    """The rows of `config.data`: variant kaggle or folder with its folder, csv with its file, own with the one that is given.
 
     Args:
         columns: {"path": ..., "genres": ...}, the names of these columns in a CSV where they have others; "" for the usual.
@@ -72,7 +72,7 @@ def read(variant: str, *, folder: str, csv: str, columns: Mapping[str, str], sep
     """
     if variant == "kaggle":
         return read_kaggle(pathlib.Path(folder))
-    if variant == "folder":
+    if variant == "folder" or (variant == "own" and not csv):
         return read_folder(pathlib.Path(folder))
     return read_csv(pathlib.Path(csv), columns, separator)
 

@@ -227,4 +227,7 @@ def _fetch(official: re.Match[str]) -> pathlib.Path:
     # get_file raises bare Exception for a failed download, ValueError for a wrong hash.
     except Exception as error:
         why = str(error).partition("\n")[0]
-        raise errors.UserError(f"the official weights could not be fetched ({why}): {way_out}.") from error
+        raise errors.UserError(
+            f"the official weights could not be fetched ({why}): {way_out}, or train the small network from drawn weights "
+            "(configs/own_posters.py:small)."
+        ) from error

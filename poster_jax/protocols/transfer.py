@@ -19,7 +19,7 @@ from poster_jax.metrics import baselines
 from poster_jax.models import pretrained
 from poster_jax.models.types import Params, PosterModel, Variables
 from poster_jax.protocols import measure, samples, stages
-from poster_jax.runtime import multihost, preemption
+from poster_jax.runtime import multihost, preemption, storage
 from poster_jax.train import features as features_lib
 from poster_jax.train import heads, loop, network, train_state
 from poster_jax.train.run import Cadence, Run
@@ -58,7 +58,8 @@ def run_seed(run: Run) -> dict[str, Any]:
     if config.eval.baselines:
         simple["baselines"] |= feature_baselines(config, run.loader.rows, tuned.features)
     results = {
-        "title": f"{config.model.name} fine-tuned, {config.loss.name}, seed {run.seed}",
+        "title": f"{config.model.name} {'fine-tuned' if config.transfer.tune else 'under a head'}, {config.loss.name}, "
+        f"seed {run.seed}",
         "protocol": config.protocol,
         "seed": run.seed,
         "num_seeds": 1,
@@ -110,7 +111,7 @@ def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str
     ]
 
     net = dataclasses.replace(net, state=with_head(net.state, {"head": start_params}, statistics, run))
-    fitted = loop.fit(run, net)
+    fitted = loop.fit(run, net) if config.transfer.tune else keep_head(run, net, start.best_value)
     scores = measure.score_all(run, net, fitted.variables)
     measure.save_predictions(run, scores)
     outcome = {
@@ -126,6 +127,15 @@ def run_branch(run: Run, loaded: pretrained.Pretrained | None) -> tuple[dict[str
         },
     }
     return outcome, Tuned(model, fitted.variables, scores, features)
+
+
+def keep_head(run: Run, net: network.Network, value: float) -> loop.Best:
+    """The head on the frozen body as the result: its weights are kept as the best ones, of step 0; nothing is trained."""
+    variables = net.state.variables()
+    storage.write_atomic(run.workdir / run_files.METRICS, "")
+    with contextlib.closing(checkpoint.Checkpoints(run.workdir)) as checkpoints:
+        checkpoints.save_best(0, variables, value)
+    return loop.Best(variables, 0)
 
 
 def choose_start(trained: Sequence[heads.Head], start_rate: float) -> tuple[heads.Head, Params]:
