@@ -103,7 +103,8 @@ class Checkpoints:
             return _load(self._best, latest.step, "variables", abstract_variables), latest.step
         except Exception as error:  # as in `restore_latest`
             raise errors.UserError(
-                f"the best checkpoint of this workdir is damaged ({_first_line(error)}): train again in another workdir."
+                "the best checkpoint of this workdir is damaged, or not of the network that its config.json, labels.json and "
+                f"results.json describe ({_first_line(error)}): train again in another workdir."
             ) from error
 
     def _forget_best_after(self, step: int) -> None:

@@ -169,11 +169,16 @@ def check_network(results: Any, where: str = "") -> None:
     check(results, NETWORK, where)
     genres, data, dot = results["data"]["genres"], results["data"], f"{where}." if where else ""
     require(len(set(genres)) == len(genres), f"{dot}data.genres", "a name is there twice")
+    for key in ("genre_counts", "num_rows"):
+        require(data[key].keys() == set(PARTS), f"{dot}data.{key}", "not of the three parts")
     counts = [data["genre_counts_before_balance"], *data["genre_counts"].values()]
     require(all(len(row) == len(genres) for row in counts), f"{dot}data.genre_counts", f"not {len(genres)} numbers")
     require(results["num_steps"] >= results.get("best_step", 0), f"{dot}best_step", "beyond num_steps")
     require(results["num_steps"] > 0, f"{dot}num_steps", "0")
     _check_splits(results["splits"], genres, f"{dot}splits")
+    for name, parts in results["baselines"].items():
+        missing = results["splits"]["test"]["metrics"].keys() - parts["test"]["metrics"].keys()
+        require(not missing, f"{dot}baselines.{name}", f"without {', '.join(sorted(missing))}")
     _check_confusion(results["splits"]["test"], len(genres), f"{dot}splits.test.confusion")
     if "branches" in results:
         check(results["branches"], Many(BRANCH, 1), f"{dot}branches")
@@ -190,6 +195,8 @@ def _check_splits(splits: Mapping[str, Any], genres: list[str], where: str) -> N
     has_chance = "chance" in splits["test"]["metrics"][MAP]
     for part in PARTS:
         split, here = splits[part], f"{where}.{part}"
+        check(split["metrics"], Each(METRIC), f"{here}.metrics")
+        require(split["metrics"].keys() == splits["test"]["metrics"].keys(), f"{here}.metrics", "not those of test")
         require(list(split["per_genre"]) == genres, f"{here}.per_genre", "its genres are not data.genres")
         ranked = [entry["average_precision"] for entry in split["per_genre"].values()]
         for entry in [split["metrics"][MAP], *ranked] if has_chance else []:

@@ -335,4 +335,4 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
     with checks.named(workdir / RESULTS, MEASURE_AGAIN):
         forms.check_results(results, protocol)
         checks.require(list(genres) == results["data"]["genres"], "data.genres", "not those of labels.json")
-    return config, complete(workdir, results), genres
+    return config, {"protocol": protocol, **complete(workdir, results)}, genres

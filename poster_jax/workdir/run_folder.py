@@ -74,7 +74,7 @@ def _check_config(workdir: pathlib.Path, config: config_lib.Config) -> None:
         refused = config_lib.refused_changes(load_config(workdir), config)
         if refused:
             raise errors.UserError(
-                f"the workdir {workdir} was begun with another config ({'; '.join(refused)}): "
+                f"the workdir {workdir} was begun with another config ({'; '.join(refused)}), as its config.json says: "
                 "use those values or another --workdir."
             )
 

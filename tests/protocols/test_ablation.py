@@ -20,7 +20,7 @@ from poster_jax.report import page
 from poster_jax.report.tables import ablation_table
 from poster_jax.runtime import preemption, sharding
 from poster_jax.train import evaluate
-from poster_jax.workdir import run_files
+from poster_jax.workdir import run_files, run_folder
 
 CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs/ablation_onehot.py") + ":smoke"
 WAYS = (
@@ -231,6 +231,39 @@ def test_more_epochs_are_trained_and_the_shorter_results_do_not_pass_for_them(
     with pytest.raises(errors.Interrupted):
         ablation.train(network, preemption.StopRequest())
     assert ablation_cells.read_outcome(network.folder, 0, (0, 3.0)) is None
+
+
+def test_cells_begin_a_folder_and_longer_is_for_constant_rates_alone(
+    ended: tuple[dict, pathlib.Path, list], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise errors.Interrupted("SIGTERM")
+
+    monkeypatch.setattr(single, "run", stop)
+    with pytest.raises(errors.Interrupted):
+        run(tmp_path / "run", load())
+    with pytest.raises(errors.Interrupted):
+        run(tmp_path / "run", load(seed="3"))
+    assert run_folder.load_config(tmp_path / "run").seed == 3
+    assert [path.name for path in (tmp_path / "run" / "cells").glob("*/seed_*")] == ["seed_3"]
+
+    begun = shutil.copytree(ended[1], tmp_path / "begun")
+    with pytest.raises(errors.UserError, match=r"begun with another config \(seed: 0 -> 3\)"):
+        run(begun, load(seed="3"))
+    with pytest.raises(errors.UserError, match="is at step 10, beyond the 5 asked for"):
+        run(begun, load(**{"train.num_epochs": "1"}))
+    assert (begun / "results.json").exists() and run_folder.load_config(begun).train.num_epochs == 2
+    with pytest.raises(errors.Interrupted):
+        run(begun, load(**{"train.num_epochs": "3"}))
+    assert not (begun / "results.json").exists() and run_folder.load_config(begun).train.num_epochs == 3
+
+
+def test_a_damaged_cell_is_named(ended: tuple[dict, pathlib.Path, list], tmp_path: pathlib.Path) -> None:
+    for name, cell in (("diverged.json", FOLDERS[3]), ("predictions.npz", FOLDERS[1]), ("results.json", FOLDERS[0])):
+        begun = shutil.copytree(ended[1], tmp_path / name)
+        (begun / cell / name).write_text('{"step": -1}')
+        with pytest.raises(errors.UserError, match=f"{name} (is damaged|cannot be read)"):
+            run(begun, load())
 
 
 def test_over_seeds_a_value_is_the_mean_with_its_range_and_none_where_one_diverged() -> None:

@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,67 @@ def test_a_finished_search_is_only_read_and_keeps_its_epochs(lone: tuple[dict, p
     config.train.num_epochs = 3.0
     with pytest.raises(errors.UserError, match=r"train.num_epochs: 2.0 -> 3.0, but the trials of a search are compared after"):
         run(config, lone[1])
+
+
+def test_a_damaged_result_is_made_again_and_its_winner_too(
+    lone: tuple[dict, pathlib.Path], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = shutil.copytree(lone[1], tmp_path / "run")
+    (workdir / "results.json").write_text((workdir / "results.json").read_text()[:-900])
+    assert run(load(trials=GIVEN, vectorize="none", halving=(1,)), workdir) == lone[0]
+    assert "results.json is damaged" in capsys.readouterr().err
+    assert (workdir / "results.json").read_bytes() == (lone[1] / "results.json").read_bytes()
+
+
+def members(workdir: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (workdir / "search").glob("member_*")}
+
+
+@pytest.mark.parametrize(("vectorize", "group"), [("folds", "2"), ("all", "3")])
+def test_added_trials_leave_the_earlier_ones_as_they_are(
+    vectorize: str, group: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With groups of three, the second one holds a network that had ended and two that are new."""
+    monkeypatch.setattr(groups, "choose_group", lambda *_: (group, "the test asks for it"))
+    few, more = load(num_trials=2, vectorize=vectorize), load(num_trials=3, vectorize=vectorize)
+    results, earlier = run(few, tmp_path / "run"), members(tmp_path / "run")
+    (tmp_path / "run" / "search" / "cohort_0002_0001.npz").write_text("of a group that had not ended")
+    longer = run(more, tmp_path / "run")
+    later = members(tmp_path / "run")
+    assert len(earlier) == 4 and len(later) == 6 and {name: later[name] for name in earlier} == earlier
+    assert longer["search"]["trials"][:2] == results["search"]["trials"]
+    assert config_lib.differences(run_folder.load_config(tmp_path / "run"), more) == []
+    if vectorize == "folds":
+        assert longer == run(more, tmp_path / "fresh")
+        assert (tmp_path / "run" / "winner" / "results.json").read_bytes() == (
+            tmp_path / "fresh" / "winner" / "results.json"
+        ).read_bytes()
+    with pytest.raises(errors.UserError, match=r"search.num_trials: 3 -> 2, but trials can be added"):
+        run(few, tmp_path / "run")
+
+
+def test_results_of_fewer_trials_go_before_more_are_asked_for(lone: tuple[dict, pathlib.Path], tmp_path: pathlib.Path) -> None:
+    workdir = shutil.copytree(lone[1], tmp_path / "run")
+    config = load(trials=GIVEN, vectorize="none")
+    (workdir / "config.json").write_text(config_lib.to_json(config))
+    run_folder.begin(workdir, load(trials=(*GIVEN, GIVEN[0]), vectorize="none"))
+    assert not (workdir / "results.json").exists() and not (workdir / "winner" / "results.json").exists()
+    assert members(workdir) == members(lone[1])
+
+
+def test_before_the_first_snapshot_any_key_may_change(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> Any:
+        raise errors.Interrupted("SIGTERM")
+
+    with monkeypatch.context() as patch, pytest.raises(errors.Interrupted):
+        patch.setattr(groups, "train", stop)
+        run(load(vectorize="none"), tmp_path / "run")
+    assert '"none"' in (tmp_path / "run" / "chosen.json").read_text()
+    with monkeypatch.context() as patch, pytest.raises(errors.Interrupted):
+        patch.setattr(groups, "train", stop)
+        run(load(vectorize="folds", num_folds=3), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "chosen.json").read_text())["vectorize"][0] == "folds"
+    assert run_folder.load_config(tmp_path / "run").search.num_folds == 3
 
 
 def test_the_table_says_which_trials_cannot_be_told_apart(lone: tuple[dict, pathlib.Path]) -> None:

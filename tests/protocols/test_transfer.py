@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -78,6 +79,22 @@ def test_fine_tuning_starts_from_the_last_epoch_of_the_rate_that_is_given() -> N
     assert (start.learning_rate, params) == (1e-4, {"kernel": "0.0001 last"})
     start, params = transfer.choose_start(tuned, 0.0)
     assert (start.learning_rate, params) == (1e-3, {"kernel": "0.001 best"})
+
+
+def test_longer_heads_are_refused_with_the_reason_and_damage_is_measured_again(
+    uninterrupted: tuple[pathlib.Path, str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+    workdir = shutil.copytree(uninterrupted[0], tmp_path / "run")
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    assert main.main([*ARGUMENTS, "--config.transfer.head_epochs=3.0", f"--workdir={workdir}"]) == 2
+    assert "transfer.head_epochs: 2.0 -> 3.0, but the network is fine-tuned from the heads" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+    results = json.loads((workdir / "results.json").read_text())
+    del results["branches"][0]["tuned"]["splits"]["test"]["per_genre"]
+    (workdir / "results.json").write_text(json.dumps(results))
+    code, said = processes.finish(processes.start(ARGUMENTS, workdir))
+    assert code == 0 and "results.json is damaged (branches[0].tuned.splits.test.per_genre: missing), so it is measured" in said
+    assert (workdir / "results.json").read_bytes() == before[workdir / "results.json"]
 
 
 def result(test: float, chosen: float, encoding: str = "first") -> dict[str, Any]:

@@ -160,7 +160,7 @@ def test_a_checkpoint_of_any_member_cell_or_seed_is_a_beginning(proof: str, tmp_
     (tmp_path / proof).write_text("")
     before = held(tmp_path)
     with (
-        pytest.raises(errors.UserError, match="begun with another config .seed: 0 -> 3.: use those"),
+        pytest.raises(errors.UserError, match="begun with another config .seed: 0 -> 3., as its config.json says: use those"),
         run_folder.opened(tmp_path, load("--config.seed=3")),
     ):
         pytest.fail("it was opened")
