@@ -42,7 +42,7 @@ DEFAULTS = {
         "csv": "",  # csv: file with the columns path and genres
         "path_column": "",  # csv: the column of pictures where it is not path or file_name
         "label_column": "",  # csv: the column of labels where it is not genres
-        "label_separator": "",  # csv: what separates the labels of a cell; empty: found in the file
+        "label_separator": "",  # of the labels in a cell: a character, comma, slash, comma+slash, ...; none; empty: found
         "num_posters": 1500,  # synthetic only
         "seed": 0,  # drawing of the synthetic posters, balancing, splits
         "cache_dir": "",  # empty: ~/.cache/poster_jax, or $POSTER_JAX_CACHE

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,15 +52,20 @@ class Table:
         message = f"{self.path} needs the columns {', '.join(names)}; {', '.join(missing)} is not among those found: "
         message += ", ".join(self.columns)
         if flags:
-            guesses = [f"--config.{flags[names.index(name)]}={_guess(name, self.columns)}" for name in missing]
+            free = [column for column in self.columns if column.casefold() not in map(str.casefold, names)]
+            guesses = []
+            for name in missing:
+                flag = flags[names.index(name)]
+                guesses.append(f"--config.{flag}={_guess('path' if 'path' in flag else 'genres', free)}")
+                free = [column for column in free if not guesses[-1].endswith(f"={column}")]
             message += f"; if they are there under other names, add {' '.join(guesses)}"
         raise errors.UserError(message)
 
 
 # What people call a column of pictures and one of labels.
 ALIASES = {
-    "path": ("file_name", "filename", "file", "image", "image_path", "img", "picture", "poster", "filepath", "name"),
-    "genres": ("label", "labels", "genre", "class", "classes", "category", "categories", "target", "tags"),
+    "path": "file_name filename file filepath path image image_path image_name img picture poster poster_path name".split(),
+    "genres": "label labels genre genres class classes class_name category categories target targets tag tags".split(),
 }
 
 
@@ -73,21 +79,23 @@ def _guess(name: str, columns: Sequence[str]) -> str:
 def read(path: pathlib.Path) -> Table:
     """A CSV, or JSON lines where the name ends so.
 
-    UTF-8 with or without a byte order mark, UTF-16, else ISO-8859-1. The delimiter is the one of comma, semicolon and tab that
-    makes most columns. Raises `UserError` for a file that is missing, empty, or whose rows have more cells than the header.
+    UTF-8 with or without a byte order mark, UTF-16, else Windows-1252. The delimiter is the one of comma, semicolon and tab
+    that makes most columns, or that a first line `sep=;` of a spreadsheet names. Raises `UserError` for a file that is missing,
+    empty, or whose rows have more cells than the header.
     """
     text = decode(_read_bytes(path))
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         return _read_json_lines(path, text)
     if not text.strip():
         raise errors.UserError(f"{path} cannot be read as a CSV: it is empty; give a file with a header and rows.")
-    lines = text.splitlines(keepends=True)
-    delimiter = max(DELIMITERS, key=lambda each: len(next(csv.reader(lines, delimiter=each))))
-    try:
-        found = list(csv.reader(lines, delimiter=delimiter))
-    except csv.Error as error:
-        raise errors.UserError(f"{path} cannot be read as a CSV: {error}; save it as one.") from error
-    header, *rows = [row for row in found if any(cell.strip() for cell in row)]
+    # Only the line ends of a CSV: others, such as U+2028, may stand within a cell.
+    lines = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text.lstrip("\r\n"))
+    named = re.fullmatch(r'"?sep=(.)"?[;,\t]*\s*', lines[0], re.IGNORECASE)
+    if named:
+        lines = lines[1:]
+    delimiter = named[1] if named else max(DELIMITERS, key=lambda each: len(next(csv.reader(lines, delimiter=each))))
+    found = _parse(lines, delimiter, path)
+    header, *rows = [row for row in found if any(cell.strip() for cell in row)] or [[]]
     for number, row in enumerate(rows, 1):
         if any(cell.strip() for cell in row[len(header) :]):
             advice = "write several labels as Drama|Crime, or quote the cell" if delimiter == "," else "quote the cell"
@@ -98,10 +106,28 @@ def read(path: pathlib.Path) -> Table:
     return Table(path, tuple(name.strip() for name in header), [(row + [""] * width)[:width] for row in rows])
 
 
+def _parse(lines: list[str], delimiter: str, path: pathlib.Path) -> list[list[str]]:
+    options: dict[str, Any] = {"delimiter": delimiter, "skipinitialspace": True}
+    try:
+        list(csv.reader(lines, strict=True, **options))
+    except csv.Error as error:
+        # Otherwise the reader takes all the rest of the file for one cell. It forgives the other faults, such as "A" B.
+        if "unexpected end of data" in str(error):
+            last = list(csv.reader(lines, **options))[-1]
+            number = len(lines) - "".join(last).rstrip("\r\n").count("\n")
+            raise errors.UserError(
+                f"{path} cannot be read as a CSV: the quotation mark opened in line {number} is never closed; close it."
+            ) from error
+    try:
+        return list(csv.reader(lines, **options))
+    except csv.Error as error:
+        raise errors.UserError(f"{path} cannot be read as a CSV: {error}; save it as one.") from error
+
+
 def _read_bytes(path: pathlib.Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise errors.UserError(f"there is no file {path}{nearest_existing(path)}; name the file or its folder.") from error
     except IsADirectoryError as error:
         raise errors.UserError(f"{path} is a folder, not a CSV: name a file in it{_listing(path)}.") from error
@@ -110,21 +136,30 @@ def _read_bytes(path: pathlib.Path) -> bytes:
 
 
 def decode(encoded: bytes) -> str:
-    """Text of any usual encoding; ISO-8859-1 fits whatever is left."""
+    """Text of any usual encoding; ISO-8859-1 fits whatever is left.
+
+    Windows-1252 is the same but for the quotation marks and dashes of spreadsheets.
+    """
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if encoded.startswith(mark):
             return encoded.decode(encoding, errors="replace")
-    if encoded[1:200:2].count(0) > 40 or (encoded[:200].count(0) and not encoded[1:200:2].strip(b"\0")):
-        return encoded.decode("utf-16-le", errors="replace")
-    try:
-        return encoded.decode("utf-8")
-    except UnicodeDecodeError:
-        return encoded.decode("ISO-8859-1")
+    start = encoded[:200]
+    if 4 * start.count(0) > len(start):  # UTF-16 without a mark: every second byte of Latin letters is zero
+        is_little = start[1::2].count(0) > start[::2].count(0)
+        return encoded.decode("utf-16-le" if is_little else "utf-16-be", errors="replace")
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return encoded.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return encoded.decode("ISO-8859-1")
 
 
 def nearest_existing(path: pathlib.Path) -> str:
     """`; DIR exists and holds A, B` of the nearest folder above a path that does not exist, or ""."""
     above = next((parent for parent in path.parents if parent.is_dir()), None)
+    if path.parent.is_file():
+        return f"; {path.parent} is a file, and its folder is {path.parent.parent}"
     return f"; the folder {above} exists{_listing(above)}" if above is not None else ""
 
 

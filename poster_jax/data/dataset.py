@@ -106,7 +106,7 @@ def select(source: Source, data: config_lib.Data) -> Dataset:
         "labels_per_row": float(labels.genre_counts(label, len(genres)).sum() / len(label)),
         "leaked_rows": splits.count_leaks(group, parts),
         "given_split": bool((source.table["split"] != "").any()),
-        "notes": [*source.notes, *describe.dropped(source, genres, examples, data), *constant],
+        "notes": [*source.notes, *describe.dropped(source, examples, len(keep), data), *constant],
     }
     movie_id = source.table["id"].to_numpy()[poster].astype(np.int32)
     target = labels.one_hot(label, len(genres)).astype(np.float32) if is_one_hot else label

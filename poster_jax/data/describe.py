@@ -13,19 +13,32 @@ from poster_jax.data.source import Source
 PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
 
 
-def dropped(source: Source, genres: Sequence[str], examples: labels.Examples, data: config_lib.Data) -> list[str]:
-    """A sentence on the labels and posters that the config leaves out, and the flag that takes them in."""
-    known = labels.count_mentions(source.table["genres"].tolist())
-    num_without = len(source.table) - len(np.unique(examples.poster))
-    if len(genres) == len(known) and not num_without:
-        return []
-    kept = f"{len(genres):,} of {len(known):,} labels kept"
-    flag = ""
-    if len(genres) < len(known) and not data.genres:
-        rarest = min(known.values())
-        by_count = data.num_genres == 0
-        flag = f": --config.data.min_movies={rarest}" if by_count else f": --config.data.num_genres={len(known)}"
-    return [f"{kept}; {num_without:,} of {len(source.table):,} posters have none of them{flag}"]
+def dropped(source: Source, examples: labels.Examples, num_balanced: int, data: config_lib.Data) -> list[str]:
+    """Sentences on the labels, posters and rows that the config leaves out, each with the flags that take them in.
+
+    num_balanced: rows that balancing before the split has left.
+    """
+    texts = source.table["genres"].tolist()
+    known, genres = labels.count_mentions(texts), examples.genres
+    num_without = len(texts) - len(np.unique(examples.poster))
+    found = []
+    if len(genres) < len(known) or num_without:
+        kept = f"{len(genres):,} of {len(known):,} labels kept"
+        # By first mention a genre that is never listed first has no rank.
+        by_first = data.genre_rank == "first" and len({text.split("|")[0] for text in texts}) < len(known)
+        flags = " --config.data.genres=()" * bool(data.genres) + f" --config.data.num_genres={len(known)}"
+        if data.num_genres == 0 and not data.genres:
+            flags = f" --config.data.min_movies={min(known.values())}"
+        flags += " --config.data.genre_rank=any" * by_first
+        flags = f":{flags}" if len(genres) < len(known) else ""
+        if len(genres) == len(known):
+            flags = f": by encoding {data.encoding} only the label listed first counts, --config.data.encoding=multi_hot"
+        found.append(f"{kept}; {num_without:,} of {len(texts):,} posters have none of them{flags}")
+    if num_balanced < len(examples.poster):
+        found.append(
+            f"balance {data.balance} keeps {num_balanced:,} of {len(examples.poster):,} rows: --config.data.balance=none"
+        )
+    return found
 
 
 def lines(name: str, genres: Sequence[str], parts: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> list[str]:

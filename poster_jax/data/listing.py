@@ -67,17 +67,17 @@ def read(variant: str, *, folder: str, csv: str, columns: Mapping[str, str], sep
 
     Args:
         columns: {"path": ..., "genres": ...}, the names of these columns in a CSV where they have others; "" for the usual.
-        separator: of labels in a cell of a CSV; "" to find it.
+        separator: of labels in a cell; "" to find it.
     Raises `UserError` for a missing file or column.
     """
     if variant == "kaggle":
-        return read_kaggle(pathlib.Path(folder))
+        return read_kaggle(pathlib.Path(folder), separator)
     if variant == "folder" or (variant == "own" and not csv):
         return read_folder(pathlib.Path(folder))
     return read_csv(pathlib.Path(csv), columns, separator)
 
 
-def read_kaggle(folder: pathlib.Path) -> Listing:
+def read_kaggle(folder: pathlib.Path, separator: str = "") -> Listing:
     """DIR/MovieGenre.csv (columns imdbId, Genre) and the pictures by imdbId in DIR/posters or another of POSTER_FOLDERS.
 
     Ids may be written 1, 0000001, tt0000001 or 1.0, pictures likewise with any suffix of SUFFIXES. Rows that repeat an imdbId
@@ -86,7 +86,7 @@ def read_kaggle(folder: pathlib.Path) -> Listing:
     table = csv_files.read(folder / "MovieGenre.csv")
     table.require(("imdbId", "Genre"))
     ids = table.column("imdbId")
-    genres, notes = label_texts.split_cells(table.column("Genre"), "|")
+    genres, notes = label_texts.split_cells(table.column("Genre"), separator)
     pictures, posters = _find_pictures(folder)
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, Movie] = {}
@@ -129,17 +129,18 @@ def read_csv(path: pathlib.Path, columns: Mapping[str, str], separator: str = ""
     equal text stay on one side of a split). Without ids the row number from 1 is the id. Rows that repeat an id, or without
     ids a path, are merged.
     """
+    if path.is_dir():
+        path = _table_in(path)
     table = csv_files.read(path)
     is_hub = table.find("path") is None and table.find("file_name") is not None
     path_column = columns["path"] or ("file_name" if is_hub else "path")
     genre_column = columns["genres"] or _label_column(table, path_column)
     optional = [name for name in ("id", "split", "movie") if table.find(name) is not None]
     hot = None
-    if table.find(genre_column) is None and table.find(path_column) is not None:
+    if table.find(genre_column) is None:
         hot = label_texts.from_columns(table, (path_column, *optional))
-    if hot is None:
-        wanted = {"path": path_column, "genres": genre_column}
-        table.require(tuple(wanted.values()), ("data.path_column", "data.label_column"))
+    wanted = (path_column,) if hot else (path_column, genre_column)
+    table.require(wanted, ("data.path_column", "data.label_column"))
     genres, notes = hot or label_texts.split_cells(table.column(genre_column), separator)
     ids = table.column("id") if "id" in optional else [str(row + 1) for row in range(len(table.rows))]
     paths, parts, ties = (
@@ -163,6 +164,22 @@ def read_csv(path: pathlib.Path, columns: Mapping[str, str], separator: str = ""
     return Listing(path, ids, _joined(genres), found, refusals, tuple(notes))
 
 
+def _table_in(folder: pathlib.Path) -> pathlib.Path:
+    """The metadata of a folder of Hugging Face; raises `UserError` that names what can be given in place of another folder."""
+    for name in ("metadata.csv", "metadata.jsonl"):
+        if (folder / name).is_file():
+            return folder / name
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl"))
+    kaggle = next((path for path in tables if path.name.lower() == "moviegenre.csv"), None)
+    if kaggle is not None:
+        way = f"--config.data.variant=kaggle --config.data.dir={folder}"
+    elif tables:
+        way = f"--config.data.csv={tables[0]}"
+    else:
+        way = f"a file in it, or for a folder for each label --config.data.variant=folder --config.data.dir={folder}"
+    raise errors.UserError(f"{folder} is a folder, not a CSV: give {way}.")
+
+
 def _label_column(table: csv_files.Table, path_column: str) -> str:
     known = ("genres", *(("label", "labels", "genre") if path_column == "file_name" else ()))
     return next((name for name in known if table.find(name) is not None), "genres")
@@ -172,17 +189,26 @@ def _path_finder(folder: pathlib.Path) -> Callable[[str], str]:
     """A function from a path as a CSV has it to the file that it means: names of other normal forms and slashes are found."""
     known: dict[pathlib.Path, dict[str, str]] = {}
 
+    def composed(place: pathlib.Path) -> dict[str, str]:
+        if place not in known:
+            names = os.listdir(place) if place.is_dir() else []
+            known[place] = {unicodedata.normalize("NFC", name): name for name in names}
+        return known[place]
+
     def find(text: str) -> str:
         path = folder / text
         if os.path.lexists(path):
             return str(path)
-        if "\\" in text and os.path.lexists(slashed := folder / text.replace("\\", "/")):
-            return str(slashed)
-        if path.parent not in known:
-            names = os.listdir(path.parent) if path.parent.is_dir() else []
-            known[path.parent] = {unicodedata.normalize("NFC", name): name for name in names}
-        name = known[path.parent].get(unicodedata.normalize("NFC", path.name))
-        return str(path.parent / name) if name else str(path)
+        if "\\" in text:
+            return find(text.replace("\\", "/"))
+        found = pathlib.Path(path.anchor)
+        for part in path.parts[1 if path.anchor else 0 :]:
+            exact = found / part
+            name = part if os.path.lexists(exact) else composed(found).get(unicodedata.normalize("NFC", part))
+            if name is None:
+                return str(path)
+            found = found / name
+        return str(found)
 
     return find
 
@@ -202,7 +228,10 @@ def check_columns(movies: Sequence[Movie], optional: Sequence[str], path: pathli
     missing = [part for part in ("train", "validation", "test") if not counts[part]]
     if missing:
         raise errors.UserError(
-            f"{path}: the column split names no {' and no '.join(missing)} row: name some, or leave the column out and "
+            f"{path}: the folders hold no {' and no '.join(missing)} picture: make such a folder, or give a folder "
+            "without parts and --config.data.split draws them."
+            if path.is_dir()
+            else f"{path}: the column split names no {' and no '.join(missing)} row: name some, or leave the column out and "
             "--config.data.split draws the parts."
         )
     parts_of: dict[Hashable, set[str]] = {}

@@ -47,7 +47,8 @@ def given_split(split_column: Sequence[str]) -> dict[str, np.ndarray]:
             f"{empty} of {len(column)} rows have no word in the column split; give every row one of {', '.join(PARTS)}, "
             "or leave the column out and data.split draws the parts"
         )
-    return _filled({name: np.flatnonzero(column == name) for name in PARTS})
+    parts = {name: np.flatnonzero(column == name) for name in PARTS}
+    return _filled(parts, "the column split", "name more rows, or take in more posters and labels")
 
 
 def count_leaks(groups: np.ndarray, splits: dict[str, np.ndarray]) -> dict[str, int]:
@@ -79,11 +80,11 @@ def k_folds(
     return [(indices[fold_of != fold], indices[fold_of == fold]) for fold in range(num_folds)]
 
 
-def _filled(splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _filled(splits: dict[str, np.ndarray], by: str = "the split", way: str = "use more movies") -> dict[str, np.ndarray]:
     for name, rows in splits.items():
         if not len(rows):
             sizes = ", ".join(f"{part} {len(members)}" for part, members in splits.items())
-            raise errors.UserError(f"the split leaves {name} empty ({sizes} rows); use more movies")
+            raise errors.UserError(f"{by} leaves {name} empty ({sizes} rows); {way}")
     return splits
 
 
