@@ -226,7 +226,7 @@ def build_table(
         posters = f"posters: {', '.join(sorted(data['genres']))}"
         ours["top"] = "; ".join(filter(None, (ours.get("top"), posters)))
         ours["balanced"] = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-        ours["steps"] = f"{rows['train'] // batch_size:,} ({rows['train']:,} training rows)"
+        ours["steps"] = f"{rows['train'] // batch_size:,} of {batch_size} ({rows['train']:,} training rows)"
         batches = validation_steps or -(-rows["validation"] // batch_size)
         ours["validation_steps"] = f"{batches:,} ({'a sample' if validation_steps else 'all'} of {rows['validation']:,} rows)"
     return [

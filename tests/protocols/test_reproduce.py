@@ -176,7 +176,7 @@ def test_the_facts_stand_beside_what_the_report_prints() -> None:
     data["genre_counts"] = {"train": [714, 714], "validation": [238, 239], "test": [239, 238]}
     table = {row["fact"]: row for row in facts.build_table(found, data, 32, 0)}
     for fact, report, ours in (
-        ("steps of 32 an epoch", "449", "44 (1,428 training rows)"),
+        ("steps of 32 an epoch", "449", "44 of 32 (1,428 training rows)"),
         ("validation steps of 32", "20", "15 (all of 477 rows)"),
         ("parameters that train when the body is frozen", "7,686", "7,686"),
         ("parameters that train in fine-tuning", "approximately 2 million", "2,231,558"),
