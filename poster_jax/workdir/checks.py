@@ -69,6 +69,7 @@ def _is_count(value: Any) -> bool:
 
 ANYTHING = Kind("anything", lambda value: True)
 TEXT = Kind("text", lambda value: isinstance(value, str) and bool(value))
+WORDS = Kind("text, which may be empty", lambda value: isinstance(value, str))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NUMBER = Kind("a number", _is_number)
 COUNT = Kind("a count", _is_count)

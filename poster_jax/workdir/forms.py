@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poster_jax.metrics import scoring
-from poster_jax.workdir.checks import ANYTHING, COUNT, FLAG, NUMBER, SHARE, TEXT, Each, Many, Maybe, check, require
+from poster_jax.workdir.checks import ANYTHING, COUNT, FLAG, NUMBER, SHARE, TEXT, WORDS, Each, Many, Maybe, check, require
 
 PARTS = ("train", "validation", "test")
 NAMES = scoring.headline_names(("", "@tuned"))
@@ -115,10 +115,17 @@ ABLATION = {
     "cells": Many(CELL, 1),
     "effects": Many({"axis": TEXT, "setting": TEXT, "num_cells": COUNT, "num_measured": COUNT, "means": Each(Maybe(SHARE))}, 1),
 }
-CLAIM = {
-    **dict.fromkeys(("claim", "where", "measured", "verdict"), TEXT),
+ESTIMATE = {
     **dict.fromkeys(("value", "low", "high", "floor", "ceiling", "chance?", "p_value?"), Maybe(NUMBER)),
     "over": ANYTHING,
+    "same?": WORDS,
+}
+CLAIM = {
+    **dict.fromkeys(("claim", "where", "measured"), TEXT),
+    **ESTIMATE,
+    "verdict": WORDS,
+    **dict.fromkeys(("rule?", "note?", "reduction?"), WORDS),
+    "also?": Many({"text": TEXT, **ESTIMATE, "same": WORDS}),
     "asked": {"relation": TEXT},
 }
 # The number that a claim of each relation names.
@@ -267,7 +274,9 @@ def _check_ablation(results: Mapping[str, Any]) -> None:
 
 
 def _check_reproduction(results: Mapping[str, Any]) -> None:
-    check(results, {"experiments": Many(TEXT), "reductions": Many(TEXT), "ledger": Many(CLAIM)})
+    check(results, {"experiments": Many(TEXT), "reductions": Many(TEXT), "ledger": Many(CLAIM), "withheld?": WORDS})
+    fact = dict.fromkeys(("fact", "where", "report", "ours"), TEXT)
+    check(results, {"printed?": Many(fact), "readings?": Many(TEXT)})
     for index, row in enumerate(results["ledger"]):
         where = f"ledger[{index}].asked"
         check(row["asked"], dict.fromkeys(ASKED.get(row["asked"]["relation"], ()), NUMBER), where)

@@ -88,8 +88,27 @@ def write_search(folder: pathlib.Path, folds: list[list[float]]) -> None:
 
 def set_folds(folder: pathlib.Path, folds: Sequence[Sequence[float]]) -> None:
     """Other scores of a search's trials."""
-    trials = [{"folds": list(row), "mean": sum(row) / len(row)} for row in folds]
-    edit(folder / "results.json", lambda results: results.update(search={"trials": trials}))
+    trials = [
+        {
+            "trial": number,
+            "learning_rate": 1e-3,
+            "dropout": 0.25,
+            "filters_1": 8,
+            "units_1": 80,
+            "epochs": 1,
+            "folds": list(row),
+            "mean": sum(row) / len(row),
+            "deviation": 0.01,
+            "low": sum(row) / len(row) - 0.05,
+            "high": sum(row) / len(row) + 0.05,
+            "curves": {"train": [0.3], "validation": [0.3]},
+        }
+        for number, row in enumerate(folds, 1)
+    ]
+    ranking = sorted(range(1, len(trials) + 1), key=lambda number: -trials[number - 1]["mean"])
+    search = {"metric": "top1_accuracy", "num_folds": len(folds[0]), "num_rows": {"train": 60, "validation": 20}}
+    search |= {"floor": 0.167, "trials": trials, "ranking": ranking, "winner": ranking[0], "comparisons": []}
+    edit(folder / "results.json", lambda results: results.update(protocol="search", num_epochs=1, search=search))
 
 
 def write_transfer(folder: pathlib.Path, num_ranges: int, shift: float = 0.0) -> None:
@@ -115,14 +134,15 @@ def _add_branches(seed: dict[str, Any], num_ranges: int, shift: float) -> None:
         for rate, curve in validation.items()
     ]
     history = [*as_history("validation", [0.29, 0.291 + 2 * small]), *as_history("train", [0.4 + shift, 0.6 + small + shift])]
-    tuned = {"splits": seed["splits"], "learning_rate": 1e-5, "history": history}
-    branch = {"frozen": frozen, "tuned": tuned, "chosen_learning_rate": 1e-4, "input_range": [0.0, 1.0]}
-    seed["branches"] = [branch] * num_ranges
+    tuned = {"splits": seed["splits"], "learning_rate": 1e-5, "best_step": 20, "history": history}
+    branch = {"frozen": frozen, "tuned": tuned, "chosen_learning_rate": 1e-4, "input_range": [0.0, 1.0], "bn_mode": "training"}
+    seed |= {"protocol": "transfer", "branches": [branch] * num_ranges}
 
 
 def as_history(part: str, values: Sequence[float]) -> list[dict[str, Any]]:
     """Top-1 accuracy of a part, epoch by epoch."""
-    return [{"epoch": epoch, "part": part, "top1_accuracy": value} for epoch, value in enumerate(values, 1)]
+    rest = {"part": part, "mean_average_precision": None}
+    return [{"epoch": epoch, "top1_accuracy": value, **rest} for epoch, value in enumerate(values, 1)]
 
 
 def set_curve(folder: pathlib.Path, part: str, values: Sequence[float], rate: float = 0.0) -> None:

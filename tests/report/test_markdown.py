@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from typing import Any
 
 import pytest
 
@@ -53,10 +52,6 @@ def test_single_runs_stand_in_one_table_with_what_made_them(tmp_path: pathlib.Pa
 
 def test_a_transfer_has_a_row_for_every_stage(tmp_path: pathlib.Path) -> None:
     made_paper.write_transfer(tmp_path / "transfer", num_ranges=2)
-    made_paper.edit(
-        tmp_path / "transfer" / "results.json",
-        lambda results: [seed.update(protocol="transfer") for seed in results["seeds"]],
-    )
     rows = body(markdown.text([note_origin(tmp_path / "transfer")]))
     stages = ["frozen, start", "frozen", "fine-tuned"] * 2 + ["color histogram logistic"]
     assert [row[2] for row in rows] == stages
@@ -66,16 +61,6 @@ def test_a_transfer_has_a_row_for_every_stage(tmp_path: pathlib.Path) -> None:
 
 def test_a_search_has_a_row_for_every_trial_best_first(tmp_path: pathlib.Path) -> None:
     made_paper.write_search(tmp_path / "search", [[0.3, 0.31], [0.4, 0.41]])
-
-    def complete(results: Any) -> None:
-        search = results["search"]
-        results["protocol"] = "search"
-        for number, trial in enumerate(search["trials"], 1):
-            trial |= {"trial": number, "learning_rate": 1e-3, "dropout": 0.25, "filters_1": 8, "units_1": 80}
-            trial["high"] = trial["mean"] + 0.05
-        search |= {"ranking": [2, 1], "metric": "top1_accuracy", "num_folds": 2, "floor": 0.167}
-
-    made_paper.edit(tmp_path / "search" / "results.json", complete)
     text = markdown.text([note_origin(tmp_path / "search")])
     trials, _ = text.split("\n\nTest part")
     assert [row[:5] for row in body(trials)] == [
@@ -101,6 +86,15 @@ def test_a_reproduction_has_its_claims_its_facts_and_where_it_was_run(tmp_path: 
     assert len(body(ledger)) == len(claims.ENTRIES)
     assert body(facts) == [["steps of 32 an epoch", "Table 1", "449", "44"]]
     assert body(where) == [["transfer", "-", "-", "-", "-"], ["search", "abc1234", "0.12.0", "2 cores of a CPU", "1,234"]]
+
+
+def test_a_ledger_without_verdicts_is_whole(tmp_path: pathlib.Path) -> None:
+    folder = made_paper.write(tmp_path / "reproduce")
+    results = {"protocol": "reproduce", "experiments": [], "reductions": [], "withheld": "No verdicts: the posters are drawn."}
+    results["ledger"] = claims.build(folder, made_paper.FACTS, judged=False)
+    (folder / "results.json").write_text(json.dumps(results))
+    text = markdown.text([folder])
+    assert {row[1] for row in body(text)} == {"-"} and text.count("No verdicts") == 1
 
 
 def test_what_cannot_be_printed_is_told(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture) -> None:

@@ -17,10 +17,9 @@ ASKED = {
     "exactly": "= {target:,.0f}",
 }
 RULE = (
-    "Every row names its rule, for which a count is its own interval. For all of them: what was not measured or "
-    "has no interval cannot be told, and neither can a "
-    "difference of exactly 0 over networks, unless both sides are shown to be one function. A value beside another gives "
-    "no verdict."
+    "Every row names its rule; a count is its own interval. For all of them: what was not measured or has no interval cannot "
+    "be told, and neither can a difference of exactly 0 over networks, unless both sides are shown to be one function. A value "
+    "beside another gives no verdict."
 )
 WITHHELD = "-"
 HEADER = ("claim", "verdict", "measured", "value [95 % interval]", "beside it", "rule", "note")

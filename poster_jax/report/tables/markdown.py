@@ -20,9 +20,9 @@ Results = Mapping[str, Any]
 def text(workdirs: Sequence[pathlib.Path]) -> str:
     """The tables of finished run folders, runs of one protocol in one table. Ends in a newline.
 
-    Raises UserError for a folder whose run has not finished.
+    Raises UserError for a folder whose run has not finished, or whose results are damaged.
     """
-    read = [(workdir, run_files.read_results(workdir)) for workdir in workdirs]
+    read = [(workdir, run_files.read_whole(workdir)) for workdir in workdirs]
     blocks = []
     for protocol, make in TABLES.items():
         held = [(workdir, results) for workdir, results in read if run_files.find_protocol(results) == protocol]
