@@ -14,6 +14,10 @@ def settle(config: config_lib.Config) -> config_lib.Config:
     Raises UserError as `listing.read` does.
     """
     values: dict[str, str] = {}
+    if config.data.variant == "synthetic" and (config.data.csv or config.data.dir):
+        # A smoke run draws its posters, unless it is told where there are some.
+        values["data.variant"] = "own"
+        config = config_lib.derive(config, values)
     encoding = config.data.encoding
     if encoding == AUTO:
         encoding = values["data.encoding"] = "first" if has_one_label(listed_of(config)) else "multi_hot"
