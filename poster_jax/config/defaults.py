@@ -114,8 +114,7 @@ DEFAULTS = {
     "transfer": {
         "input_ranges": ((),),  # one run for each, as `model.input_range`; the last one is the result
         "learning_rates": (1e-4, 1e-3, 1e-2),  # heads over the frozen body, trained together; the best one is fine-tuned
-        # The rate whose head, after its last epoch, fine-tuning starts from, as in the paper; 0: the best of all by validation.
-        "start_rate": 0.0,
+        "start_rate": 0.0,  # fine-tuning starts from this rate's head after its last epoch; 0: the best by validation
         "head_epochs": 20.0,
         "tune": True,  # False: the chosen head on the frozen body is the result
         "cached": True,  # heads train on features computed once; False: through the frozen body, one after another

@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRANSFER = f"{ROOT}/configs/transfer_mobilenet.py:smoke"
 # One branch, an evaluation and a checkpoint every third step of twelve.
 ARGUMENTS = (
+    "--verbose",
     f"--config={TRANSFER}",
     "--config.transfer.input_ranges=((),)",
     "--config.train.num_epochs=0.0",
