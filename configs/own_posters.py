@@ -1,7 +1,7 @@
 """Your own posters: a CSV of pictures and labels, or a folder for each label; nothing else needs to be said.
 
-    poster-jax train own_posters --config.data.csv=FILE       # columns path and genres
-    poster-jax train own_posters --config.data.dir=FOLDER     # FOLDER/Drama/1.jpg
+    python -m poster_jax.main --config=configs/own_posters.py --config.data.csv=FILE      # columns path and genres
+    poster-jax train own_posters --config.data.dir=FOLDER                                 # FOLDER/Drama/1.jpg
 
 All labels with at least 20 pictures (`--config.data.min_movies`), no balancing, movies and duplicates on one side of the
 split. One label a picture: a softmax and a confusion matrix; several: a yes or no for each. A pretrained MobileNetV2: first a

@@ -141,7 +141,9 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     if close and len(leaves[close[0]]) > 1:
         # Several sections have this leaf: the section that was typed decides, or all are named.
         section = difflib.get_close_matches(key, leaves[close[0]], n=1, cutoff=0.75) if "." in key else []
-        return f" (did you mean {' or '.join(section or sorted(leaves[close[0]], reverse=True))}?)"
+        meant = section or sorted(leaves[close[0]], reverse=True)
+        quoted = " or ".join(f'"{name}"' for name in meant)
+        return f" (did you mean {quoted}?)"
     return f' (did you mean "{leaves[close[0]][0]}"?)' if close else nearest(key, keys)
 
 
@@ -240,11 +242,6 @@ def _validate_data(flat: Mapping[str, Any]) -> None:
         raise errors.UserError("config.data.num_auxiliary needs all genres of a movie: set --config.data.encoding=multi_hot.")
     if flat["data.variant"] in ("kaggle", "folder", "packed") and not flat["data.dir"]:
         raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
-    if flat["data.variant"] == "own" and bool(flat["data.csv"]) == bool(flat["data.dir"]):
-        raise errors.UserError(
-            "say where your posters are: --config.data.csv=FILE with the columns path and genres, or --config.data.dir=FOLDER "
-            "with a folder for each label."
-        )
     if flat["data.variant"] == "csv" and not flat["data.csv"]:
         raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from poster_jax import config as config_lib
+from poster_jax import errors
 from poster_jax.data import builder, listing
 
 AUTO = "auto"
@@ -11,13 +12,18 @@ AUTO = "auto"
 def settle(config: config_lib.Config) -> config_lib.Config:
     """The config with `data.encoding` and `loss.name` in the place of "auto"; reads the table of rows, no picture.
 
-    Raises UserError as `listing.read` does.
+    Raises UserError as `listing.read` does, and where neither or both of a CSV and a folder are given.
     """
     values: dict[str, str] = {}
     if config.data.variant == "synthetic" and (config.data.csv or config.data.dir):
         # A smoke run draws its posters, unless it is told where there are some.
         values["data.variant"] = "own"
         config = config_lib.derive(config, values)
+    if config.data.variant == "own" and bool(config.data.csv) == bool(config.data.dir):
+        raise errors.UserError(
+            "say where your posters are: --config.data.csv=FILE with the columns path and genres, or --config.data.dir=FOLDER "
+            "with a folder for each label."
+        )
     encoding = config.data.encoding
     if encoding == AUTO:
         encoding = values["data.encoding"] = "first" if has_one_label(listed_of(config)) else "multi_hot"
