@@ -38,7 +38,7 @@ if [ ! -x "$venv/bin/python" ]; then
   if [ -z "$chosen" ] || ! fits "$chosen"; then
     mistake "no Python 3.11 or newer was found: install one, or name it with PYTHON=."
   fi
-  echo "$venv is made with $chosen, $why" >&2
+  dry || echo "$venv is made with $chosen, $why" >&2
   run "$chosen" -m venv "$venv"
 fi
 if ! fits "$venv/bin/python"; then
@@ -47,7 +47,7 @@ fi
 
 wanted="$(cat pyproject.toml launch/constraints.txt | cksum) $extras"
 if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
-  echo "installing poster_jax and what it needs into $venv: one to three minutes the first time" >&2
+  dry || echo "installing poster_jax and what it needs into $venv: one to three minutes the first time" >&2
   installer=("$venv/bin/python" -m pip install --disable-pip-version-check)
   if command -v uv >/dev/null; then
     installer=(uv pip install --python "$venv/bin/python")

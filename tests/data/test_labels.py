@@ -38,13 +38,21 @@ def test_given_genres_keep_their_order():
         ({"genres": ("War",), "texts": [""]}, "lists no genre at all"),
         ({"genres": ("War", "War")}, "twice"),
         ({"num_genres": 5}, "num_genres is 5, .* there are 4 genres"),
-        ({"num_genres": 0}, "num_genres is 0"),
+        ({"num_genres": 9}, "num_genres is 9"),
         ({"genre_rank": "last"}, "'last' is unknown; use one of first, any"),
     ],
 )
 def test_choose_genres_refusals(options, message):
     with pytest.raises(errors.UserError, match=message):
         labels.choose_genres(**({"texts": TEXTS, "num_genres": 2, "genre_rank": "any"} | options))
+
+
+def test_no_number_of_genres_takes_all_that_have_enough_movies():
+    texts = ["Drama|Crime"] * 5 + ["War"] * 3 + ["Comedy|Drama"] * 2
+    assert labels.choose_genres(texts, num_genres=0, genre_rank="any", min_movies=3) == ("Drama", "Crime", "War")
+    assert labels.choose_genres(texts, num_genres=0, genre_rank="first", min_movies=2) == ("Drama", "War", "Comedy")
+    with pytest.raises(errors.UserError, match=r"no label has 8 pictures \(the most frequent is Drama with 7\)"):
+        labels.choose_genres(texts, num_genres=0, genre_rank="any", min_movies=8)
 
 
 def test_encodings_by_hand():
