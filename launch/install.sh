@@ -48,12 +48,13 @@ fi
 wanted="$(cat pyproject.toml launch/constraints.txt | cksum) $extras"
 if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
   dry || echo "installing poster_jax and what it needs into $venv: one to three minutes the first time" >&2
-  installer=("$venv/bin/python" -m pip install --disable-pip-version-check)
-  if command -v uv >/dev/null; then
-    installer=(uv pip install --python "$venv/bin/python")
+  quiet=(--quiet)
+  if [ -t 2 ]; then
+    quiet=() # a terminal sees each package
   fi
-  if [ ! -t 2 ]; then
-    installer+=(--quiet) # a terminal sees each package
+  installer=("$venv/bin/python" -m pip install "${quiet[@]}" --disable-pip-version-check)
+  if command -v uv >/dev/null; then
+    installer=(uv pip install "${quiet[@]}" --python "$venv/bin/python")
   fi
   run "${installer[@]}" --constraint launch/constraints.txt --editable ".${extras:+[$extras]}"
   dry || echo "$wanted" >"$venv/.installed"

@@ -91,7 +91,7 @@ def test_the_newest_interpreter_that_starts_is_taken_and_told(tmp_path: pathlib.
     uv.write_text(f'#!/bin/sh\ncase "$*" in *3.13) echo {at_uv};; esac\n')
     uv.chmod(0o755)
     told = run(*arguments, **shims)
-    assert f"{at_uv} -m venv" in told.stdout and "uv pip install --python" in told.stdout
+    assert f"{at_uv} -m venv" in told.stdout and "uv pip install --quiet --python" in told.stdout
 
 
 def test_pins_name_every_dependency_and_no_registry() -> None:
