@@ -30,7 +30,7 @@ def read_outcome(folder: pathlib.Path, seed: int, length: tuple[int, float]) -> 
     train = run_folder.load_config(folder).train
     if (train.num_steps, train.num_epochs) != length:
         return None
-    return {"seed": seed, "results": run_files.read_whole(folder), "diverged_at": None}
+    return {"seed": seed, "results": run_files.read_whole(folder, "single"), "diverged_at": None}
 
 
 def write_diverged(folder: pathlib.Path, step: int) -> None:

@@ -167,4 +167,4 @@ def is_finished(config: config_lib.Config, folder: pathlib.Path) -> bool:
     """True for a folder that holds the results of this very config, undamaged."""
     if not run_files.has_results(folder) or config_lib.differences(run_folder.load_config(folder), config):
         return False
-    return finished.is_whole(folder)
+    return finished.is_whole(folder, config.protocol)

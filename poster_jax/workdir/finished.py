@@ -26,11 +26,10 @@ def find_whole(workdir: pathlib.Path, protocol: str, genres: tuple[str, ...] | N
     if not run_files.has_results(workdir):
         return None
     try:
-        results = run_files.read_whole(workdir)
+        results = run_files.read_whole(workdir, protocol)
         with checks.named(workdir / run_files.RESULTS, run_files.MEASURE_AGAIN):
-            own = run_files.find_protocol(results) == protocol and "seeds" not in results
-            own = own and genres in (None, tuple(results["data"]["genres"]))
-            checks.require(own, "", f"it is no {protocol} run of these genres")
+            checks.require("seeds" not in results, "", "of several networks")
+            checks.require(genres in (None, tuple(results["data"]["genres"])), "data.genres", "not those of the data")
         run_files.read_measured(workdir, results)
         run_files.read_samples(workdir, len(results["data"]["genres"]))
     except checks.DamagedFile as error:
@@ -39,11 +38,11 @@ def find_whole(workdir: pathlib.Path, protocol: str, genres: tuple[str, ...] | N
     return results
 
 
-def is_whole(workdir: pathlib.Path) -> bool:
-    """True if the results of a run of any protocol can be used, and of its networks what they scored."""
+def is_whole(workdir: pathlib.Path, protocol: str) -> bool:
+    """True if the results of a run of this protocol can be used, and of its networks what they scored."""
     try:
-        results = run_files.read_whole(workdir)
-        if run_files.find_protocol(results) in ("single", "transfer", "search"):
+        run_files.read_whole(workdir, protocol)
+        if protocol in ("single", "transfer", "search"):
             for folder, one in run_files.list_seeds(workdir).items():
                 run_files.read_measured(folder, one)
     except checks.DamagedFile as error:

@@ -71,10 +71,11 @@ def read_results(workdir: pathlib.Path) -> dict[str, Any]:
     return results
 
 
-def read_whole(workdir: pathlib.Path) -> dict[str, Any]:
-    """As `read_results`, of a form that every table and figure can use."""
+def read_whole(workdir: pathlib.Path, protocol: str = "") -> dict[str, Any]:
+    """As `read_results`, of a form that every table and figure can use, and of this protocol where one is given."""
     results = read_results(workdir)
     with checks.named(workdir / RESULTS, MEASURE_AGAIN):
+        checks.require(protocol in ("", find_protocol(results)), "protocol", f"not {protocol}")
         forms.check_results(results, find_protocol(results))
     return results
 

@@ -209,12 +209,21 @@ def test_added_trials_leave_the_earlier_ones_as_they_are(
     """With groups of three, the second one holds a network that had ended and two that are new."""
     monkeypatch.setattr(groups, "choose_group", lambda *_: (group, "the test asks for it"))
     few, more = load(num_trials=2, vectorize=vectorize), load(num_trials=3, vectorize=vectorize)
-    results, earlier = run(few, tmp_path / "run"), members(tmp_path / "run")
+    results = run(few, tmp_path / "run")
+    if vectorize == "all":
+        # Trained again it would have another score.
+        path = snapshots.member_path(tmp_path / "run", 1, 1)
+        record = snapshots.load_record(path)
+        assert record is not None
+        record.history[-1]["validation"]["top1_accuracy"] = results["search"]["trials"][1]["folds"][1] = 0.125
+        snapshots.save_record(path, record)
+    earlier = members(tmp_path / "run")
     (tmp_path / "run" / "search" / "cohort_0002_0001.npz").write_text("of a group that had not ended")
     longer = run(more, tmp_path / "run")
     later = members(tmp_path / "run")
     assert len(earlier) == 4 and len(later) == 6 and {name: later[name] for name in earlier} == earlier
-    assert longer["search"]["trials"][:2] == results["search"]["trials"]
+    for row, before in zip(longer["search"]["trials"], results["search"]["trials"], strict=False):
+        assert row["folds"] == before["folds"]
     assert config_lib.differences(run_folder.load_config(tmp_path / "run"), more) == []
     if vectorize == "folds":
         assert longer == run(more, tmp_path / "fresh")

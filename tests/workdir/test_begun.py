@@ -42,6 +42,19 @@ def held(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_a_damaged_experiment_is_not_done(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir = shutil.copytree(OLD / "finished", tmp_path / "run")
+    assert reproduce.is_finished(load(), workdir)
+    for name, content in (("predictions.npz", "x"), ("results.json", "{}"), ("results.json", "[]")):
+        (workdir / name).write_text(content)
+        assert not reproduce.is_finished(load(), workdir)
+        assert f"{name} " in capsys.readouterr().err
+        shutil.copy(OLD / "finished" / name, workdir / name)
+    (workdir / "config.json").write_text("")
+    with pytest.raises(errors.UserError, match="config.json is damaged"):
+        reproduce.is_finished(load(), workdir)
+
+
 def write_page(workdir: pathlib.Path, folder: pathlib.Path) -> bytes:
     folder.mkdir()
     assert report.main([str(workdir), f"--out={folder / 'page.html'}"]) == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_jax import compare, main, predict
+from poster_jax import compare, errors, main, predict
 from poster_jax.export import __main__ as export
 from poster_jax.report import __main__ as report
 from poster_jax.report.figures import style
@@ -144,6 +144,35 @@ def test_what_was_measured_is_measured_again_from_the_checkpoint(
     assert values[0] == values[1] and (folder / "metrics.jsonl").read_bytes() == (OLD / "finished/metrics.jsonl").read_bytes()
     assert main.main(arguments("main", folder)) == 0
     assert "measured again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "says"),
+    [
+        ("test_score", lambda array: np.where(array == array.max(), np.nan, array), "outside [0, 1]"),
+        ("train_score", lambda array: array - 1, "outside [0, 1]"),
+        ("test_score", lambda array: array + 1, "outside [0, 1]"),
+        ("test_score", lambda array: array[:, :2], "where (8, 3) is due"),
+        ("test_label", lambda array: array[:, :2], "where (8, 3) is due"),
+        ("test_label", lambda array: array + 1, "not of zeros and ones"),
+        ("test_label", lambda array: np.arange(len(array)), "not below 3"),
+        ("test_id", lambda array: array[1:], "where (8,) is due"),
+        ("test_id", lambda array: array + 0.5, "where (8,) is due"),
+        ("test_id", None, "missing"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_told(
+    name: str, spoil: Callable[[np.ndarray], np.ndarray] | None, says: str, tmp_path: pathlib.Path
+) -> None:
+    arrays = run_files.read_predictions(OLD / "finished", 3)
+    if spoil is None:
+        del arrays[name]
+    else:
+        arrays[name] = spoil(arrays[name])
+    np.savez(tmp_path / "predictions.npz", **arrays)
+    with pytest.raises(errors.UserError) as raised:
+        run_files.read_predictions(tmp_path, 3)
+    assert f"predictions.npz is damaged ({name}: " in str(raised.value) and says in str(raised.value)
 
 
 def test_scores_of_another_run_are_not_taken_for_those_of_the_results(
