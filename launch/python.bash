@@ -2,6 +2,15 @@
 # Sourced by install.sh and .ci/run: finds interpreters, also those that PATH does not offer.
 set -euo pipefail
 
+# A dry run starts nothing, and takes the first that is there.
+_starts() {
+  if [ "${DRY_RUN:-}" = 1 ]; then
+    command -v "$1" >/dev/null
+  else
+    "$1" -c '' 2>/dev/null
+  fi
+}
+
 # Prints an interpreter of version $1, as 3.12, that starts; nothing where there is none.
 find_python() {
   local candidate
@@ -11,7 +20,7 @@ find_python() {
   fi
   for candidate in "${candidates[@]}"; do
     # pyenv's shims lie on PATH for versions that are not chosen, and do not start.
-    if [ -n "$candidate" ] && "$candidate" -c '' 2>/dev/null; then
+    if [ -n "$candidate" ] && _starts "$candidate"; then
       echo "$candidate"
       return
     fi

@@ -32,8 +32,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_dry_run_prints_every_command_and_runs_none(name: str, tmp_path: pathlib.Path) -> None:
     arguments, settings = CASES[name]
-    # Whatever of these is run writes its name down; python3.12 does so too, for the scripts look for it first.
-    for program in ("gcloud", "srun", "scontrol", "git", "tar", "mkdir", "kill", "sudo", "setsid", "python3.12"):
+    # Whatever of these is run writes its name down; python3.13 does so too, for the scripts look for it first.
+    for program in ("gcloud", "srun", "scontrol", "git", "tar", "mkdir", "kill", "sudo", "setsid", "python3.13"):
         fake = tmp_path / program
         fake.write_text(f"#!/bin/sh\necho {program} >>{tmp_path}/was_run\n")
         fake.chmod(0o755)
