@@ -1,4 +1,4 @@
-"""`python -m poster_jax.predict WORKDIR IMAGE_OR_FOLDER... [--csv=FILE | --json=FILE] [--explain=DIR]`: genres of posters.
+"""`python -m poster_jax.predict WORKDIR IMAGE_OR_FOLDER... [--csv=FILE] [--json=FILE] [--explain=DIR]`: genres of posters.
 
 Pictures are checked, decoded and scaled as those of the run were. A genre is decided for where its probability reaches the
 threshold that the run chose on validation. Pictures that cannot be read are told on stderr and the rest go on. Exit codes: 0
@@ -12,6 +12,7 @@ import io
 import json
 import pathlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from PIL import Image
 
 from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
-from poster_jax.data import catalog, images
+from poster_jax.data import catalog, images, listing
 from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
 from poster_jax.models.types import PosterModel, Variables
@@ -32,7 +33,6 @@ from poster_jax.runtime import sharding, storage
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, checks, run_files
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")  # of `images.FORMATS`; other files of a folder are skipped
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
 
@@ -160,20 +160,23 @@ def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, 
         checkpoints.close()
 
 
-def list_pictures(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-    """The given files, and the pictures in the given folders and below them in order of their names.
+def list_pictures(given: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], Counter[str]]:
+    """(the given files, and the pictures in the given folders and below them in order of their names; the other files).
 
-    Raises UserError for a folder without any.
+    The other files of the folders are counted by suffix; hidden ones are not. Raises UserError for a folder without pictures.
     """
     found: list[pathlib.Path] = []
+    others: Counter[str] = Counter()
     for path in given:
         below = [path]
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+            below = sorted(file for file in files if file.suffix.lower() in listing.SUFFIXES)
             if not below:
-                raise errors.UserError(f"the folder {path} holds no picture ({', '.join(SUFFIXES)}): give another.")
+                raise errors.UserError(f"the folder {path} holds no picture ({', '.join(listing.SUFFIXES)}): give another.")
+            others.update(file.suffix.lower() or "without a suffix" for file in {*files} - {*below})
         found += below
-    return found
+    return found, others
 
 
 def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: bool) -> Iterator[Prediction | Unreadable]:
@@ -283,12 +286,16 @@ def _predict(argv: list[str]) -> int:
     parser = cli.Parser("python -m poster_jax.predict", __doc__)
     parser.add_argument("workdir", metavar="WORKDIR", help="folder of a finished run")
     parser.add_argument("pictures", nargs="+", metavar="IMAGE_OR_FOLDER")
-    target = parser.add_mutually_exclusive_group()
-    target.add_argument("--csv", metavar="FILE", help="path, one probability per genre, decision")
-    target.add_argument("--json", metavar="FILE", help="the same, with the thresholds and what could not be read")
+    parser.add_argument("--csv", metavar="FILE", help="path, one probability per genre, decision")
+    parser.add_argument("--json", metavar="FILE", help="the same, with the thresholds and what could not be read")
     parser.add_argument("--explain", metavar="DIR", help="writes each picture under its Grad-CAM for the top-scored genre")
     flags = parser.parse_args(argv)
-    paths = list_pictures([pathlib.Path(path) for path in flags.pictures])
+    paths, others = list_pictures([pathlib.Path(path) for path in flags.pictures])
+    if others:
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(4))
+        print(
+            f"poster_jax: {others.total():,} files are left out, as their names are none of pictures: {kinds}", file=sys.stderr
+        )
     network = load_network(storage.as_path(flags.workdir))
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
@@ -306,10 +313,12 @@ def _predict(argv: list[str]) -> int:
             print(table_line(network, each), flush=True)
         # The picture itself is not kept.
         pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
-    if flags.csv:
-        storage.write_atomic(pathlib.Path(flags.csv), to_csv(network, pictures))
-    if flags.json:
-        storage.write_atomic(pathlib.Path(flags.json), to_json(network, pictures, unreadable))
+    for file, content in ((flags.csv, to_csv(network, pictures)), (flags.json, to_json(network, pictures, unreadable))):
+        if file:
+            storage.write_atomic(pathlib.Path(file), content)
+            print(f"{file}: {len(pictures):,} of {len(paths):,} pictures")
+    if flags.explain:
+        print(f"{flags.explain}: {len(pictures):,} maps")
     if not pictures:
         raise errors.UserError(f"none of the {len(paths)} pictures could be read: give others.")
     return 0

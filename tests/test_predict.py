@@ -54,7 +54,7 @@ def predictions(workdir: pathlib.Path) -> dict[str, np.ndarray]:
 def test_scores_are_those_of_the_runs_own_evaluation(workdir: pathlib.Path, posters: pathlib.Path) -> None:
     held = predictions(workdir)
     network = predict.load_network(workdir)
-    found = list(predict.predict(network, predict.list_pictures([posters]), with_maps=False))
+    found = list(predict.predict(network, predict.list_pictures([posters])[0], with_maps=False))
     assert len(found) == len(held["test_id"]) > 20  # more than one batch of 16
     scores = {int(each.path.stem): each.scores for each in found if isinstance(each, predict.Prediction)}
     ours = np.stack([scores[number] for number in held["test_id"].tolist()])
@@ -103,7 +103,8 @@ def test_csv_json_table_and_overlays_say_the_same(
     targets = [f"--csv={tmp_path / 'a.csv'}", f"--explain={tmp_path / 'maps'}"]
     assert predict.main([str(workdir), *named, *targets]) == 0
     said = capsys.readouterr()
-    assert "broken.png is left out: cut file" in said.err and said.err.count("\n") == 1 and not said.out
+    assert "broken.png is left out: cut file" in said.err and said.err.count("\n") == 1
+    assert said.out.splitlines() == [f"{tmp_path / 'a.csv'}: 3 of 4 pictures", f"{tmp_path / 'maps'}: 3 maps"]
     assert predict.main([str(workdir), *named, f"--json={tmp_path / 'a.json'}"]) == 0
     assert predict.main([str(workdir), *named]) == 0
     table = capsys.readouterr().out.splitlines()
@@ -142,11 +143,34 @@ def test_the_exported_run_predicts_what_predict_does(
 
 
 def test_a_folder_gives_its_pictures_in_order_and_nothing_else(tmp_path: pathlib.Path) -> None:
-    for name in ("b.PNG", "a.jpg", "notes.txt", "sub/c.webp", "sub.jpg/d.jpg"):
+    for name in ("b.PNG", "a.jpg", "notes.txt", "sub/c.webp", "sub.jpg/d.jpg", "e.jfif", "README", ".hidden.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    found = predict.list_pictures([tmp_path / "notes.txt", tmp_path])
-    assert [str(path.relative_to(tmp_path)) for path in found] == ["notes.txt", "a.jpg", "b.PNG", "sub/c.webp", "sub.jpg/d.jpg"]
+    found, others = predict.list_pictures([tmp_path / "notes.txt", tmp_path])
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "notes.txt", "a.jpg", "b.PNG", "e.jfif", "sub/c.webp", "sub.jpg/d.jpg"
+    ]  # fmt: skip
+    assert others == {".txt": 1, "without a suffix": 1}
+
+
+def test_a_folder_is_predicted_to_both_files_at_once_and_what_is_left_out_is_told(
+    workdir: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    first = sorted(posters.glob("*.jpg"))[0]
+    shutil.copy(first, folder / "old.jfif")
+    for name in ("list.txt", "b.pdf", "c.pdf"):
+        (folder / name).write_text("x")
+    files = [tmp_path / "out.csv", tmp_path / "out.json"]
+    capsys.readouterr()
+    assert predict.main([str(workdir), str(folder), f"--csv={files[0]}", f"--json={files[1]}"]) == 0
+    said = capsys.readouterr()
+    assert "3 files are left out, as their names are none of pictures: 2 .pdf, 1 .txt" in said.err
+    assert said.out == f"{files[0]}: 1 of 1 pictures\n{files[1]}: 1 of 1 pictures\n"
+    (row,) = csv.DictReader(io.StringIO(files[0].read_text()))
+    (picture,) = json.loads(files[1].read_text())["pictures"]
+    assert row["path"] == picture["path"] and row["decision"] == "|".join(picture["decision"])
 
 
 def test_mistakes_are_one_sentence_and_exit_code_2(
@@ -170,7 +194,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ([spoilt("bare", "checkpoints/best"), picture], "checkpoints/best"),
         ([several, picture], "seed_0"),
         ([str(workdir), str(tmp_path / "empty")], "holds no picture"),
-        ([str(workdir), picture, "--csv=a", "--json=b"], "--csv"),
         ([str(workdir), picture, f"--csv={tmp_path / 'no' / 'a.csv'}"], "cannot be written"),
         ([str(workdir)], "IMAGE_OR_FOLDER"),
     ):
