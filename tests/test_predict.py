@@ -106,6 +106,7 @@ def test_csv_json_table_and_overlays_say_the_same(
     assert "broken.png is left out: cut file" in said.err and said.err.count("\n") == 1
     assert said.out.splitlines() == [f"{tmp_path / 'a.csv'}: 3 of 4 pictures", f"{tmp_path / 'maps'}: 3 maps"]
     assert predict.main([str(workdir), *named, f"--json={tmp_path / 'a.json'}"]) == 0
+    capsys.readouterr()
     assert predict.main([str(workdir), *named]) == 0
     table = capsys.readouterr().out.splitlines()
 
