@@ -60,6 +60,8 @@ def _machine_refusal(error: Exception) -> str:
 
 
 def _run(argv: list[str]) -> int:
+    # TensorFlow and oneDNN speak of themselves when they load; errors are still raised.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     overrides = [argument for argument in argv if argument.startswith("--config.")]
     unset = next((at for at, argument in enumerate(argv) if argument in overrides and "=" not in argument), len(argv))
     config_lib.parse_overrides(argv[unset:])
@@ -81,8 +83,6 @@ def _run(argv: list[str]) -> int:
 
         print(plan.describe(config))
         return 0
-    # TensorFlow and oneDNN speak of themselves when they load; errors are still raised.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from poster_jax.runtime import compile_cache, distributed, preemption
     from poster_jax.workdir import logbook, provenance
 

@@ -98,7 +98,8 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         repaired.write_text(json.dumps(posters.repaired))
         (repaired.parent / "notes.json").write_text(json.dumps(posters.notes))
         config = self._config()
-        for row in posters.table.to_dict("records"):
+        rows = posters.table.to_dict("records")
+        for row in catalog.show_progress(rows, len(rows), "writing records"):
             if config.variant == "synthetic":
                 encoded = synthetic.draw_poster(config.seed, row["id"], tuple(row["genres"].split("|")))
             else:

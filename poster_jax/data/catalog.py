@@ -5,19 +5,23 @@ them on one side. No picture is refused for looking like another.
 """
 
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+import tqdm
 
 from poster_jax import errors
 from poster_jax.data import csv_files, images, listing
 from poster_jax.runtime import storage
 
+Item = TypeVar("Item")
 NUM_THREADS = 4  # Pillow releases the interpreter's lock; more threads were not faster on the machines tried
 LOOK_AHEAD = 64  # pictures decoded ahead of the caller; bounds the memory to 64 posters of 20 KB
 NO_COLUMNS = {"path": "", "genres": ""}  # the usual names
@@ -131,7 +135,8 @@ def check(listed: listing.Listing) -> Catalog:
         if not movie.genres:
             refusals.update((row, ("no_genre", "the row lists no genre")) for row in movie.rows)
     with_genres = sorted((movie for movie in listed.movies if movie.genres), key=lambda movie: movie.id)
-    for movie, result in zip(with_genres, checked(movie.path for movie in with_genres), strict=True):
+    results = show_progress(checked(movie.path for movie in with_genres), len(with_genres), "checking pictures")
+    for movie, result in zip(with_genres, results, strict=True):
         if isinstance(result, images.BadImage):
             refusals.update((row, (result.reason, result.detail)) for row in movie.rows)
             continue
@@ -144,6 +149,12 @@ def check(listed: listing.Listing) -> Catalog:
     return Catalog(
         _table(kept), _refused(listed.id_texts, listed.genre_texts, refusals), _falling(repaired), notes=listed.notes
     )
+
+
+def show_progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """The items, with a bar on stderr once they take longer than two seconds; elsewhere than on a terminal every ten."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    yield from tqdm.tqdm(items, what, total, unit="", delay=2.0, mininterval=interval, maxinterval=max(10.0, interval))
 
 
 def _nothing_usable(listed: listing.Listing, refusals: dict[int, tuple[str, str]]) -> str:

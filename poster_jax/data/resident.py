@@ -75,7 +75,8 @@ def _write(source: Source, image_size: tuple[int, int], directory: pathlib.Path)
     shape = (len(source.table), *image_size, 3)
     packed = np.lib.format.open_memmap(directory / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(packed), CHUNK):
+        starts = range(0, len(packed), CHUNK)
+        for start in catalog.show_progress(starts, len(starts), "decoding posters"):
             encoded = source.encoded(range(start, min(start + CHUNK, len(packed))))
             for offset, image in enumerate(pool.map(images.decode, encoded, itertools.repeat(image_size))):
                 packed[start + offset] = image
