@@ -10,6 +10,7 @@ the floor, stands beside.
 import dataclasses
 import functools
 import itertools
+import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent import futures
@@ -132,8 +133,12 @@ def _misses(ends: Sequence[float] | npt.NDArray, truth: float) -> npt.NDArray:
 
 
 def simulate_all(num_data_sets: int, seed: int, num_processes: int) -> Iterator[tuple[Cell, Counts]]:
-    """`simulate` of every cell, the cells shared among processes."""
-    with futures.ProcessPoolExecutor(num_processes) as pool:
+    """`simulate` of every cell, the cells shared among processes; one process is this one."""
+    if num_processes == 1:
+        yield from ((cell, simulate(cell, num_data_sets, seed)) for cell in CELLS)
+        return
+    # Processes are started anew: a fork would copy the locks of threads that libraries have started.
+    with futures.ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn")) as pool:
         started = [pool.submit(simulate, cell, num_data_sets, seed) for cell in CELLS]
         for cell, future in zip(CELLS, started, strict=True):
             yield cell, future.result()

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from collections.abc import Callable
 
 import pytest
 from PIL import Image
@@ -123,14 +124,18 @@ def test_a_mistake_is_told_before_anything_runs(key: str, text: str, says: str, 
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_done_is_known_by_its_config(tmp_path: pathlib.Path) -> None:
+def test_what_is_done_is_known_by_its_config_and_its_whole_results(
+    tmp_path: pathlib.Path, write_workdir: Callable[..., pathlib.Path]
+) -> None:
     config = reproduce.load_experiments(config_lib.load(f"{CONFIG}:smoke"))["one_hot"]
     assert not reproduce.is_finished(config, tmp_path)
-    (tmp_path / "results.json").write_text("{}")
-    (tmp_path / "config.json").write_text(config_lib.to_json(config))
-    assert reproduce.is_finished(config, tmp_path)
-    config.train.num_epochs = 9.0
-    assert not reproduce.is_finished(config, tmp_path)
+    folder = write_workdir(tmp_path / "run")
+    (folder / "config.json").write_text(config_lib.to_json(config))
+    assert reproduce.is_finished(config, folder)
+    longer = config_lib.derive(config, {"train.num_epochs": 9.0})
+    assert not reproduce.is_finished(longer, folder)
+    (folder / "results.json").write_text("{}")
+    assert not reproduce.is_finished(config, folder)
 
 
 def test_the_facts_are_those_of_the_paper(tmp_path: pathlib.Path) -> None:

@@ -94,7 +94,7 @@ def test_a_finished_run_is_read_and_a_changed_key_refused(single: faults.Whole, 
     run = folder / "single" / "run"
     code, said = faults.resume("single", run, single.cache)
     assert code == 0
-    assert "mean_average_precision" in said
+    assert "mean average precision" in said
     code, said = faults.resume("single", run, single.cache, ["--config.optim.learning_rate=0.5", "--config.train.batch_size=8"])
     assert code == 2
     assert "optim.learning_rate: 0.0001 -> 0.5" in said
