@@ -9,6 +9,7 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import main, predict
 from poster_jax.data import own, synthetic
+from poster_jax.report import terminal
 
 CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "own_posters.py")
 FAST = ("--config.eval.baselines=False", "--config.eval.bootstrap_samples=20")
@@ -58,6 +59,8 @@ def test_a_csv_is_all_that_must_be_said(words: str, tmp_path: pathlib.Path, caps
     assert results["data"]["balance"] == "none" and len(results["data"]["genres"]) >= 4
     if "quick" in words:
         assert results["best_step"] == 0 and "under a head" in results["title"]
+        table = terminal.text(results, verbose=True)
+        assert "the head, in the network" in table and "fine-tuned" not in table
     assert predict.main([str(workdir), str(tmp_path / "own" / "1.jpg")]) == 0
     # The same command again only reads.
     before = (workdir / "results.json").read_bytes()

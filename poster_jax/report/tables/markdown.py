@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax.data import splits
-from poster_jax.report.tables import ablation_table, cells, claims_table, page_tables
+from poster_jax.report.tables import ablation_table, cells, claims_table, page_tables, transfer_table
 from poster_jax.workdir import provenance, run_files
 
 ORIGIN = ("commit", "jax", "machine", "seconds")
@@ -89,7 +89,8 @@ def _transfer(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
                 cell = [name, f"[{low:g}, {high:g}]", stage, f"{head['learning_rate']:g}"]
                 rows.append([*cell, *_parts(measured), *about])
             tuned = [one["tuned"]["splits"] for one in of_seeds]
-            cell = [name, f"[{low:g}, {high:g}]", "fine-tuned", f"{branch['tuned']['learning_rate']:g}"]
+            stage, rate = transfer_table.last_stage(branch)
+            cell = [name, f"[{low:g}, {high:g}]", stage.partition(",")[0], rate]
             rows.append([*cell, *_parts(tuned), *about])
         for baseline in seeds[0]["baselines"]:
             measured = [seed["baselines"][baseline] for seed in seeds]

@@ -30,10 +30,17 @@ def transfer_table(seeds: Sequence[Mapping[str, Any]]) -> str:
             runs = [one["branches"][index]["frozen"][place]["splits"] for one in seeds]
             lines.append(_row(shown, f"frozen body{mark}", f"{head['learning_rate']:g}", runs, metric))
         runs = [one["branches"][index]["tuned"]["splits"] for one in seeds]
-        lines.append(_row(shown, f"fine-tuned, {branch['bn_mode']}", f"{branch['tuned']['learning_rate']:g}", runs, metric))
+        lines.append(_row(shown, *last_stage(branch), runs, metric))
     for name in seeds[0]["baselines"]:
         lines.append(_row("", name.replace("_", " "), "", [one["baselines"][name] for one in seeds], metric))
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def last_stage(branch: Mapping[str, Any]) -> tuple[str, str]:
+    """(what the branch's result is, its learning rate): fine-tuned, or the chosen head where nothing was fine-tuned."""
+    if not branch["tuned"].get("best_step", 1):
+        return "the head, in the network", f"{branch['chosen_learning_rate']:g}"
+    return f"fine-tuned, {branch['bn_mode']}", f"{branch['tuned']['learning_rate']:g}"
 
 
 def _row(posters: str, stage: str, rate: str, runs: Sequence[Mapping[str, Any]], metric: str) -> str:
