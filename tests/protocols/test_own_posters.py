@@ -59,8 +59,8 @@ def test_a_csv_is_all_that_must_be_said(words: str, tmp_path: pathlib.Path, caps
     assert results["data"]["balance"] == "none" and len(results["data"]["genres"]) >= 4
     if "quick" in words:
         assert results["best_step"] == 0 and "under a head" in results["title"]
-        table = terminal.text(results, verbose=True)
-        assert "the head, in the network" in table and "fine-tuned" not in table
+        text = terminal.text(results, verbose=True)
+        assert "the head, in the network" in text and "fine-tuned" not in text
     assert predict.main([str(workdir), str(tmp_path / "own" / "1.jpg")]) == 0
     # The same command again only reads.
     before = (workdir / "results.json").read_bytes()
