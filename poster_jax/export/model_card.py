@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax.metrics import chance
+from poster_jax.metrics import chance, definitions
 from poster_jax.report.tables import cells
 
 
@@ -106,7 +106,7 @@ def _verdict(config: config_lib.Config, results: Mapping[str, Any]) -> str:
         f"{metric} is {cells.value(entry)} where the best constant answer has {cells.number(entry['best_floor'])}, on "
         f"{test['num_rows']:,} rows of {test['num_movies']:,} movies. Intervals are 95 %, by bootstrap over the movies."
     )
-    if metric in chance.PERMUTED:
+    if metric in definitions.RANKED:
         scores += (
             f" Labels that are permuted over the movies give {cells.number(entry['chance'])} "
             f"(p = {cells.p_value(entry)}, {chance.NUM_PERMUTATIONS:,} permutations)."

@@ -20,7 +20,6 @@ import scipy.stats
 from poster_jax.metrics import definitions
 
 PERCENTILES = (2.5, 97.5)
-RANKED = ("average_precision", "mean_average_precision")
 MIN_MOVIES = 20  # with fewer a share that is 0 or 1 by luck has an interval of no width
 CHUNK_CELLS = 2**20  # rows x resamples at once: 8 MB of float64, which fits a cache
 
@@ -116,7 +115,7 @@ def intervals(
 
     def ends(name: str, column: tuple[int, ...]) -> tuple[float, float]:
         value, drawn = float(values[name][column]), samples[name][(slice(None), *column)]
-        if name not in RANKED:
+        if name not in definitions.RANKED:
             return percentiles(value, drawn)
         return ranked_interval(value, drawn, freedom=float(freedom[name][column]), num_rows=len(targets))
 

@@ -22,7 +22,6 @@ Array = npt.NDArray
 NUM_PERMUTATIONS = 1999
 SEED = 0  # one for all runs, so that equal predictions have equal p-values wherever they are read
 LEVEL = 0.025  # one-sided: as often as an interval of 95 % lies above the true value
-PERMUTED = ("mean_average_precision", "average_precision")  # metrics whose verdict is the permutation test
 CHUNK_CELLS = 2**20
 # Equal arrangements of the labels may differ in the last bits of their sums.
 ROUNDING = 1e-12
@@ -131,7 +130,7 @@ def beats_constant(metric: str, entry: Mapping[str, Any]) -> bool | None:
 
     Average precision and its mean by their permutation test; every other metric by an interval beyond the floor.
     """
-    if metric in PERMUTED:
+    if metric in definitions.RANKED:
         return None if entry["p_value"] is None else entry["p_value"] <= LEVEL
     floor = entry["best_floor"] if "best_floor" in entry else entry["floor"]
     if entry["low"] is None or floor is None:

@@ -16,6 +16,7 @@ Measure = Callable[[Array], dict[str, Array]]
 NUM_CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 LOWER_IS_BETTER = ("calibration_error",)
 MEAN_AP = "mean_average_precision"
+RANKED = ("average_precision", MEAN_AP)  # whose resamples lean upwards, and whose verdict is a permutation test
 MACRO_METRICS = {"macro_f1": "f1", "mean_average_precision": "average_precision", "macro_auc": "auc"}
 
 

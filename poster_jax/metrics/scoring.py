@@ -182,7 +182,7 @@ def _headlines(values: dict, ends: dict, permuted: dict, references: dict[str, d
             # Bins of a resample are noisier than those of the sample: its error is larger, and percentiles miss the value.
             entry |= {"low": None, "high": None}
         entry |= reference
-        if name in chance.PERMUTED:
+        if name in definitions.RANKED:
             entry |= _against_chance(values[name], permuted[name])
         elif name in permuted:
             entry["chance"] = float(permuted[name].mean())
@@ -213,7 +213,7 @@ def _per_genre(
         for name, floor_values in floor.items():
             entry[name] = _with_interval(values[name][k], ends[name][:, k])
             entry[name]["floor"] = None if entry[name]["value"] is None else float(floor_values[k])
-            if name in chance.PERMUTED:
+            if name in definitions.RANKED:
                 entry[name] |= _against_chance(values[name][k], permuted[name][:, k])
         for suffix, limit in limits.items():
             entry["precision" + suffix] = _number(values["precision" + suffix][k])

@@ -141,8 +141,3 @@ def last_epoch(folder: pathlib.Path, name: str = "loss") -> dict[str, float | No
         return {**scored, "train": None}
     steps, values = zip(*windows, strict=True)
     return {**scored, "train": float(np.average(values, weights=steps))}
-
-
-def last_losses(folder: pathlib.Path) -> dict[str, float | None]:
-    """`last_epoch` of the loss."""
-    return last_epoch(folder, "loss")

@@ -278,7 +278,7 @@ def test_the_last_losses_are_those_of_the_last_epoch(tmp_path: pathlib.Path) -> 
     lines = [("train", 5, 9.0), ("validation", 10, 8.0), ("train", 15, 3.0), ("train", 20, 5.0), ("validation", 20, 2.0)]
     text = "".join(json.dumps({"step": step, "part": part, "loss": loss}) + "\n" for part, step, loss in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert estimates.last_losses(tmp_path) == {"train": 4.0, "validation": 2.0}
+    assert estimates.last_epoch(tmp_path) == {"train": 4.0, "validation": 2.0}
 
 
 def test_a_line_counts_as_many_times_as_it_has_steps(tmp_path: pathlib.Path) -> None:
@@ -286,7 +286,7 @@ def test_a_line_counts_as_many_times_as_it_has_steps(tmp_path: pathlib.Path) -> 
     lines = [("train", 4, 3.0), ("train", 6, 6.0), ("validation", 6, 2.0)]
     text = "".join(json.dumps({"step": step, "part": part, "loss": loss}) + "\n" for part, step, loss in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert estimates.last_losses(tmp_path)["train"] == pytest.approx((4 * 3 + 2 * 6) / 6)
+    assert estimates.last_epoch(tmp_path)["train"] == pytest.approx((4 * 3 + 2 * 6) / 6)
     assert estimates.last_epoch(tmp_path, "binary_accuracy")["train"] is None
 
 
@@ -328,4 +328,4 @@ def test_the_last_training_loss_is_of_the_steps_since_the_evaluation_before(
         if step in evaluations:
             lines += [{"step": step, "part": part, "loss": loss / 2} for part in ("train_inference", "validation")]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert estimates.last_losses(tmp_path) == {"train": expected, "train_inference": 2.5, "validation": 2.5}
+    assert estimates.last_epoch(tmp_path) == {"train": expected, "train_inference": 2.5, "validation": 2.5}

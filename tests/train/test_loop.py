@@ -318,7 +318,7 @@ class TestCheckpoints:
 def test_the_training_loss_since_the_last_evaluation_is_of_the_steps_behind_it(tmp_path: pathlib.Path) -> None:
     for evaluate, expected in ((3, 4.0), (100, 2.5)):  # steps 3 4 5, or all six
         run_fit(tmp_path, run_lib.Cadence(total=6, log=1, evaluate=evaluate, save=100))
-        assert estimates.last_losses(tmp_path)["train"] == expected
+        assert estimates.last_epoch(tmp_path)["train"] == expected
         (tmp_path / "metrics.jsonl").unlink()
 
 

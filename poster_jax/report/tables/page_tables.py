@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from poster_jax.data import splits
-from poster_jax.metrics import chance
+from poster_jax.metrics import definitions
 from poster_jax.report import runs as runs_lib
 from poster_jax.report.tables import cells
 
@@ -70,14 +70,14 @@ def per_genre(run: runs_lib.FinishedRun) -> Table:
     names = ("average_precision", "auc", "f1", "f1@tuned")
     header = ["genre", "posters"]
     for name in names:
-        header += [name, "floor", *(["chance", "p"] if name in chance.PERMUTED else [])]
+        header += [name, "floor", *(["chance", "p"] if name in definitions.RANKED else [])]
     header += ["precision@tuned", "recall@tuned", "threshold@tuned"]
     rows = []
     for genre, entry in run.results["splits"]["test"]["per_genre"].items():
         row = [genre, f"{entry['count']:,}"]
         for name in names:
             row += [cells.value(entry[name]), cells.number(entry[name]["floor"])]
-            row += [cells.number(entry[name]["chance"]), cells.p_value(entry[name])] if name in chance.PERMUTED else []
+            row += [cells.number(entry[name]["chance"]), cells.p_value(entry[name])] if name in definitions.RANKED else []
         rows.append([*row, *(cells.number(entry[f"{name}@tuned"]) for name in ("precision", "recall", "threshold"))])
     return Table("Test part by genre", header, rows)
 

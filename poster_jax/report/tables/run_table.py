@@ -5,7 +5,7 @@ Columns that do not fit go to a further block below, which repeats the metric, i
 
 from collections.abc import Mapping, Sequence
 
-from poster_jax.metrics import chance
+from poster_jax.metrics import definitions
 from poster_jax.report.tables import cells
 
 
@@ -113,7 +113,7 @@ def _genre_block(test: Mapping) -> list[str]:
     for name in ("average_precision", "auc"):
         columns.append((name, [cells.value(entry[name]) for entry in entries]))
         columns.append(("floor", [cells.number(entry[name]["floor"]) for entry in entries]))
-        if name in chance.PERMUTED:
+        if name in definitions.RANKED:
             columns.append(("chance", [cells.number(entry[name]["chance"]) for entry in entries]))
             columns.append(("p", [cells.p_value(entry[name]) for entry in entries]))
     for name in plain_f1:
