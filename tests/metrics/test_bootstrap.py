@@ -100,3 +100,13 @@ def test_the_last_chunk_is_drawn_whatever_its_size(num_samples, monkeypatch):
     for name, value in values.items():
         # Sums over chunks of another size may round differently.
         np.testing.assert_allclose(chunked_values[name], value, rtol=1e-12, atol=1e-15)
+
+
+def test_the_interval_of_a_ranking_by_hand():
+    """Student's t with 4 degrees of freedom (2.776445) around logit(0.5) = 0 less the bias, scaled by the distance from it."""
+    drawn = np.array([0.5, 1.0, 1.5, 2.0, 0.0, 1.0])  # logits of the resamples
+    half = 2.776445 * np.sqrt((drawn**2).mean())
+    ends = [-drawn.mean() - half, -drawn.mean() + half]
+    expected = 1 / (1 + np.exp(-np.array(ends)))
+    samples = 1 / (1 + np.exp(-drawn))
+    assert bootstrap.ranked_interval(0.5, samples, freedom=4, num_rows=1000) == pytest.approx(expected, abs=1e-6)
