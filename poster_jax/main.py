@@ -4,7 +4,6 @@ Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped
 """
 
 import argparse
-import errno
 import importlib
 import os
 import pathlib
@@ -15,12 +14,10 @@ from poster_jax import cli, errors
 from poster_jax import config as config_lib
 from poster_jax.runtime import hugepages, multihost, storage
 
-# Errors of the machine, not of our code.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one config and returns the exit code."""
+    cli.print_any_text()
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except errors.UserError as error:
@@ -29,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"stopped by {error}; what was done is saved: run the same command to go on."
         return _end(message, cli.EXIT_UNFINISHED, alone=error.alone)
     except Exception as error:
-        refusal = _machine_refusal(error)
+        refusal = cli.machine_refusal(error)
         if not refusal:
             raise
         return _end(
-            f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", cli.EXIT_MISTAKE
+            f"{refusal}: make room, or name other folders with --workdir and --config.data.cache_dir.", cli.EXIT_MISTAKE
         )
 
 
@@ -48,17 +45,6 @@ def _end(message: str, code: int, alone: bool = True) -> int:
     return code
 
 
-def _machine_refusal(error: Exception) -> str:
-    """The refusal of a full, read-only or forbidden disk, in one line; empty for every other error.
-
-    TFDS and orbax wrap a full disk in errors of their own, which keep its text.
-    """
-    if isinstance(error, OSError) and error.errno in REFUSALS:
-        return f"{error.strerror}: {error.filename or 'the disk'}"
-    full = os.strerror(errno.ENOSPC)
-    return full if full in str(error) else ""
-
-
 def _run(argv: list[str]) -> int:
     # TensorFlow and oneDNN speak of themselves when they load; errors are still raised.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -66,6 +52,10 @@ def _run(argv: list[str]) -> int:
     unset = next((at for at, argument in enumerate(argv) if argument in overrides and "=" not in argument), len(argv))
     config_lib.parse_overrides(argv[unset:])
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
+    if not cli.is_text(flags.workdir):
+        raise errors.UserError(
+            f"--workdir={cli.shown(flags.workdir)} is not UTF-8, which JSON and checkpoints need: name another."
+        )
     config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
     if "auto" in (config.data.encoding, config.loss.name):
         from poster_jax.data import own
@@ -83,7 +73,7 @@ def _run(argv: list[str]) -> int:
 
         print(plan.describe(config))
         return 0
-    from poster_jax.runtime import compile_cache, distributed, preemption
+    from poster_jax.runtime import compile_cache, devices, distributed, preemption
     from poster_jax.workdir import logbook, provenance
 
     logbook.Logbook.verbose = flags.verbose
@@ -93,6 +83,7 @@ def _run(argv: list[str]) -> int:
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
     workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
+    devices.require()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
         with provenance.recorded(workdir):
             results = protocol.run(config, workdir, stop)

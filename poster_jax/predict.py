@@ -29,7 +29,7 @@ from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
-from poster_jax.runtime import sharding, storage
+from poster_jax.runtime import devices, sharding, storage
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, checks, run_files
 
@@ -101,6 +101,7 @@ class Unreadable:
 def load_network(workdir: pathlib.Path) -> Predictor:
     """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
     config, results, genres = run_files.read_run(workdir)
+    devices.require()
     fields, folder = config.model.to_dict(), workdir
     if run_files.find_protocol(results) == "transfer":
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.

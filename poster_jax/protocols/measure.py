@@ -8,7 +8,7 @@ from poster_jax import config as config_lib
 from poster_jax.data import dataset
 from poster_jax.metrics import baselines, definitions, paired, scoring
 from poster_jax.models.types import Variables
-from poster_jax.runtime import multihost
+from poster_jax.runtime import devices, multihost
 from poster_jax.train import evaluate
 from poster_jax.train.network import Network
 from poster_jax.train.run import Run
@@ -27,10 +27,11 @@ def score_all(run: Run, network: Network, variables: Variables) -> Scores:
 
 
 def measure(run: Run, scores: Scores) -> dict[str, Any]:
-    """Metrics of the scores beside the colour baseline; writes predictions.npz."""
+    """Metrics of the scores beside the colour baseline, and what changes numbers here; writes predictions.npz."""
     rows = run.loader.rows
     save_predictions(run, scores)
-    return {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
+    measured = {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
+    return {"numerics": devices.numerics(), **measured}
 
 
 def save_predictions(run: Run, scores: Scores) -> None:

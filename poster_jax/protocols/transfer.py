@@ -19,7 +19,7 @@ from poster_jax.metrics import baselines
 from poster_jax.models import pretrained
 from poster_jax.models.types import Params, PosterModel, Variables
 from poster_jax.protocols import measure, samples, stages
-from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.runtime import devices, multihost, preemption, storage
 from poster_jax.train import features as features_lib
 from poster_jax.train import heads, loop, network, train_state
 from poster_jax.train.run import Cadence, Run
@@ -66,6 +66,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         "num_steps": run.cadence.total,
         "best_step": branches[-1]["tuned"]["best_step"],
         "body": models.body_fields(tuned.model),
+        "numerics": devices.numerics(),
         "weights": loaded.provenance if loaded else None,
         "data": run.loader.rows.summary,
         "splits": branches[-1]["tuned"]["splits"],

@@ -65,6 +65,7 @@ NETWORK = {
     "best_step?": COUNT,
     "num_parameters?": COUNT,
     "body?": Each(ANYTHING),
+    "numerics?": Each(ANYTHING),
     "data": DATA,
     "splits": SPLITS,
     "baselines": Each({"test": {"metrics": dict.fromkeys(NAMES, VALUE)}}),
