@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
     "tensorflow_datasets": "tensorflow-datasets",
     "yaml": "pyyaml",
 }
-# jax2onnx asks for an orbax older than ours: it is installed with --no-deps, which no extra can say.
+# jax2onnx asks for an orbax older than ours: launch/install.sh adds it with --no-deps, which no extra can say.
 UNDECLARED = {"jax2onnx"}
 OURS = {"poster_jax", "configs", "tests", "launcher"}
 

@@ -31,8 +31,8 @@ def write(
         f"# {results['title']}",
         f"Scores a movie poster for {len(genres)} genres: {', '.join(genres)}.",
         "## Use",
-        "`python predict.py POSTER...` in this folder needs jax, numpy and Pillow, and refuses files that are not those that "
-        "were exported (`manifest.json`). In a program of your own:",
+        "`python predict.py [--csv=FILE] POSTER...` in this folder needs jax, numpy and Pillow, and refuses files that are not "
+        "those that were exported (`manifest.json`). In a program of your own:",
         _example(height, width),
         f"`program.jax_export` is StableHLO for {', '.join(platforms)}, written by jax {jax_version}; jax reads the files of "
         "earlier versions, for six months at least, and mostly not those of later ones. The weights and the normalisation are "
