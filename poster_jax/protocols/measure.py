@@ -31,7 +31,7 @@ def measure(run: Run, scores: Scores) -> dict[str, Any]:
     rows = run.loader.rows
     save_predictions(run, scores)
     measured = {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
-    return {"numerics": devices.numerics(), **measured}
+    return {"numerics": devices.numerics(), "train_loss": run_files.read_train_loss(run.workdir), **measured}
 
 
 def save_predictions(run: Run, scores: Scores) -> None:

@@ -67,6 +67,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         "best_step": branches[-1]["tuned"]["best_step"],
         "body": models.body_fields(tuned.model),
         "numerics": devices.numerics(),
+        "train_loss": run_files.read_train_loss(folder),
         "weights": loaded.provenance if loaded else None,
         "data": run.loader.rows.summary,
         "splits": branches[-1]["tuned"]["splits"],
