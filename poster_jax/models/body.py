@@ -1,4 +1,4 @@
-"""A body of inverted residual blocks from one table, with its pooling and head: what MobileNetV2 and EfficientNet-Lite share.
+"""A body of inverted residual blocks from one table, with its pooling and head: what the families of bodies share.
 
 Published weights differ in the padding of strided convolutions, in BatchNorm's epsilon and momentum, and in the range of the
 input. These are fields without defaults: `weight_files.load` returns them with the weights. BatchNorm at inference is folded

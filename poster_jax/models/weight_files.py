@@ -59,11 +59,11 @@ ORIGINS = {
 
 
 def load(weights: str) -> pretrained.Pretrained:
-    """Reads `model.weights`: "keras:FILE", "torchvision:FILE", "efficientnet:FILE", "poster_jax:FILE" or "SOURCE:imagenet".
+    """Reads `model.weights`: "SOURCE:FILE" with a word of `ORIGINS`, "poster_jax:FILE" or "SOURCE:imagenet".
 
     "keras:imagenet" is Keras's official file of width 1.0 and 224 px, "keras:imagenet_0.5_160" another of them; "@SHA256" after
-    either has the downloader check it. "efficientnet:imagenet" is the file of an installed package. Raises UserError, which
-    lists the arrays, for a file that is not exactly a body.
+    either has the downloader check it. Of a source with a package, "imagenet" is the file of the installed package. Raises
+    UserError, which lists the arrays, for a file that is not exactly a body.
     """
     framework, _, name = weights.partition(":")
     if framework not in (*ORIGINS, OURS) or not name:
