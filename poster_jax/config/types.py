@@ -53,14 +53,14 @@ class Data(Section, Protocol):
 
 
 class Model(Section, Protocol):
-    """The keys of all networks; a config has those of its own network, see `defaults.MODELS`."""
+    """The keys of all networks; a config has those of its own network, see `networks.MODELS`."""
 
     name: str
     input_range: Range
     # cnn
     blocks: Blocks
     dense: Dense
-    # mobilenet_v2
+    # bodies with pretrained weights
     weights: str
     width: float
     pooling: str

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poster_jax import errors
+from poster_jax.config import networks
 
 CHOICES = {
     "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
@@ -16,10 +17,8 @@ CHOICES = {
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot", "auto"),
     "data.balance": ("none", "cap", "equal"),
     "data.path": ("auto", "resident", "streaming"),
-    "model.name": ("cnn", "mobilenet_v2"),
+    "model.name": tuple(networks.MODELS),
     "model.pooling": ("max", "avg"),
-    "model.train_from": ("stem", *(f"block_{index}" for index in range(17)), "last", "head"),
-    "model.style_from": ("", *(f"block_{index}" for index in range(17))),
     "model.bn_mode": ("frozen", "frozen_moving", "training"),
     "optim.name": ("adam", "adamw", "sgd"),
     "optim.schedule": ("constant", "cosine"),
@@ -28,8 +27,6 @@ CHOICES = {
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
     "transfer.bn_mode": ("frozen", "frozen_moving"),
 }
-# Before the colon of `model.weights`.
-WEIGHTS = ("keras", "torchvision", "poster_jax")
 # Seeds and steps are 32 bits wide on a device, and so are floats.
 LARGEST, LARGEST_FLOAT = 2**31 - 1, 3e38
 # Of the exponents of focal and asymmetric loss: beyond it only probabilities within 0.1 of 1 have any weight in
@@ -186,10 +183,8 @@ def fit(key: str, old: Any, value: Any) -> Any:
 def validate(flat: Mapping[str, Any]) -> None:
     """Raises `UserError` naming the first key of {dotted key: value} whose value cannot be used."""
     for key, choices in CHOICES.items():
-        if key in flat and flat[key] not in choices:
-            raise errors.UserError(
-                f"config.{key}={flat[key]!r} is unknown{nearest(str(flat[key]), choices)}; it is one of {', '.join(choices)}."
-            )
+        if key in flat:
+            _validate_choice(key, flat[key], choices)
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise errors.UserError(f"config.{key}={value} is not a finite number; give one.")
@@ -208,6 +203,12 @@ def validate(flat: Mapping[str, Any]) -> None:
     _validate_model(flat)
     if flat["protocol"] == "transfer":
         _validate_transfer(flat)
+
+
+def _validate_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        known = ", ".join(choices)
+        raise errors.UserError(f"config.{key}={value!r} is unknown{nearest(str(value), choices)}; it is one of {known}.")
 
 
 def _validate_durations(flat: Mapping[str, Any]) -> None:
@@ -276,9 +277,9 @@ def _validate_range(key: str, low_high: Any, may_be_empty: bool) -> None:
 def _validate_model(flat: Mapping[str, Any]) -> None:
     is_cnn = "model.blocks" in flat
     if is_cnn != (flat["model.name"] == "cnn"):
+        file = networks.BODIES[flat["model.name"]].config if is_cnn else "configs/cnn_onehot.py"
         raise errors.UserError(
-            f"config.model.name={flat['model.name']} is another network than this config file's: "
-            "take configs/cnn_onehot.py for cnn and configs/finetune_mobilenet.py for mobilenet_v2."
+            f"config.model.name={flat['model.name']} is another network than this config file's: take {file} for it."
         )
     if is_cnn and flat["optim.head_factor"] != 1:
         raise errors.UserError("config.optim.head_factor is for a pretrained network's head: leave it at 1 for model.name=cnn.")
@@ -292,16 +293,20 @@ def _validate_model(flat: Mapping[str, Any]) -> None:
         for key in ROWS:
             validate_rows(key, flat[key])
         return
+    body = networks.BODIES[flat["model.name"]]
+    _validate_choice("model.train_from", flat["model.train_from"], body.stage_names())
+    _validate_choice("model.style_from", flat["model.style_from"], ("", *body.block_names()))
     source, _, name = flat["model.weights"].partition(":")
-    if flat["model.weights"] and (source not in WEIGHTS or not name):
-        known = ", ".join(f"{kind}:FILE" for kind in WEIGHTS)
+    if flat["model.weights"] and (source not in body.sources or not name):
+        known = ", ".join(f"{kind}:FILE" for kind in body.sources)
         raise errors.UserError(
-            f"config.model.weights={flat['model.weights']!r} is unknown; it is one of {known}, keras:imagenet, or empty."
+            f"config.model.weights={flat['model.weights']!r} is unknown for model.name={flat['model.name']}; it is one of "
+            f"{known}, {body.sources[0]}:imagenet, or empty."
         )
 
 
 def _validate_transfer(flat: Mapping[str, Any]) -> None:
-    if flat["model.name"] != "mobilenet_v2":
+    if flat["model.name"] not in networks.BODIES:
         raise errors.UserError("config.protocol=transfer needs a body to transfer: use configs/transfer_mobilenet.py.")
     if not flat["transfer.input_ranges"]:
         raise errors.UserError("config.transfer.input_ranges=() must be one or more (low, high), or () inside it, as ((),).")

