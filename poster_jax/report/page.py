@@ -131,9 +131,9 @@ def _describe(run: runs_lib.FinishedRun) -> str:
     if results.get("best_step") == 0:  # of protocol transfer without fine-tuning
         trained = "a head on a frozen body, which took no step"
     return (
-        f"{results['title']}: {size}{trained}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} catalog rows "
-        f"refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per row; "
-        f"rows: {rows}.{leak}"
+        f"{results['title']}: {size}{trained}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} "
+        f"catalog rows refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per "
+        f"row; rows: {rows}.{leak}"
     )
 
 

@@ -37,15 +37,12 @@ SEARCH = {
 
 def test_every_number_has_its_place_and_its_floor() -> None:
     lines = search_table.search_table(SEARCH).splitlines()
-    assert (
-        " ".join(lines[:2])
-        == "3 trials, best first: validation top1_accuracy after the last epoch, 4 folds of 1,432 + 477 rows"
-    )
-    assert "0.167" in lines[2]
+    assert lines[0].startswith("3 trials, best first: validation top1_accuracy after the last epoch, 4 folds of")
+    assert "1,432 + 477 rows" in lines[1] and "0.167" in lines[2]
     cells = [line.split() for line in lines if line.strip().startswith(("1 ", "2 ", "3 "))]
     first = [row for row in cells if row[0] == "1"]
     assert [*first[0], *first[1][1:]] == "1 0.001801 0.41 10-30-106 2 0.290 0.310 0.300 0.300 0.300 0.014 0.050".split()
-    assert next(row for row in cells if row[0] == "2")[5:] == ["-"] * 4
+    assert next(row for row in cells if row[0] == "2")[5:] == ["-"] * 5
     assert max(map(len, lines)) <= 80
 
 

@@ -14,15 +14,13 @@ def search_table(search: Mapping[str, Any]) -> str:
     rows = search["num_rows"]
     lines = [
         *cells.wrapped(
-            f"{len(trials)} trials, best first: validation {search['metric']} after the last epoch, {search['num_folds']} folds "
-            f"of {rows['train']:,} + {rows['validation']:,} rows"
+            f"{len(trials)} trials, best first: validation {search['metric']} after the last epoch, "
+            f"{search['num_folds']} folds of {rows['train']:,} + {rows['validation']:,} rows"
         ),
         f"floor (best constant answer): {cells.number(search['floor'])}",
         "",
         *_hyperparameters(ranked, search["num_folds"]),
-        *cells.wrapped(
-            "+-: standard deviation over folds; 95 % +-: half of the mean's interval, corrected for folds that overlap"
-        ),
+        *cells.wrapped("+-: standard deviation over folds; 95%: half of the mean's interval, corrected for folds that overlap"),
         "",
         *_verdict(search, ranked),
         "",
@@ -52,9 +50,13 @@ def _hyperparameters(ranked: Sequence[Mapping[str, Any]], num_folds: int) -> lis
     columns += [
         ("mean", [cells.number(row["mean"]) for row in ranked]),
         ("+-", [cells.number(row["deviation"]) for row in ranked]),
-        ("95 % +-", [cells.number(None if row["mean"] is None else row["high"] - row["mean"]) for row in ranked]),
+        ("95%", [cells.number(None if row["mean"] is None else row["high"] - row["mean"]) for row in ranked]),
     ]
     return cells.block(columns, 1, cells.TERMINAL_WIDTH)
+
+
+def _rate(value: float) -> str:
+    return f"{value:.6f}" if value < 1 else f"{value:.1e}"
 
 
 def _verdict(search: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]]) -> list[str]:
