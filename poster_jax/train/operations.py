@@ -1,4 +1,4 @@
-"""How many operations a step takes, counted from its trace: no weights, no compilation.
+"""How many operations a step takes, counted from the trace of a forward pass: no weights, no compilation.
 
 A multiplication and the addition that follows it are two. What moves data without computing counts nothing, and every
 convolution counts as a plain one, whichever form the device takes.
@@ -14,13 +14,15 @@ from jax.extend import core
 
 from poster_jax import config as config_lib
 from poster_jax import models
-from poster_jax.data import labels
-from poster_jax.models import layers
 from poster_jax.ops import dispatch
-from poster_jax.train import losses, network, optimizers, train_state
+from poster_jax.train import optimizers, train_state
 
 MOVES = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "dynamic_slice", "concatenate", "pad", "copy", "rev"}
 MOVES |= {"convert_element_type", "gather", "iota", "stop_gradient", "device_put", "random_wrap", "random_unwrap"}
+
+
+# A training step is a forward pass, the gradient of every map and that of every kernel, each of about the same work.
+PASSES_OF_A_STEP = 3
 
 
 class StepOperations(NamedTuple):
@@ -30,33 +32,23 @@ class StepOperations(NamedTuple):
     evaluate: int
     state_bytes: int
     params_bytes: int
-    num_parameters: int
 
 
-def of_config(config: config_lib.Config, num_outputs: int, target: np.ndarray) -> StepOperations:
-    """Counts for a network of `num_outputs` outputs; target is a batch of labels as `Dataset.target` has them."""
+def of_config(config: config_lib.Config, num_outputs: int) -> StepOperations:
+    """Counts for a network of `num_outputs` outputs; what augmentation, loss and optimizer add is left out."""
     model = models.build(**config.model, num_genres=num_outputs, precision=config.train.precision)
     optimizer = optimizers.build_optimizer(**config.optim, num_steps=1)
-    # The counts of positives change the loss, not the work.
-    counts = np.maximum(labels.genre_counts(target, num_outputs), 1)
-    loss = losses.build(**config.loss, genre_counts=counts, num_rows=len(target))
     init = train_state.make_init(model, optimizer, config.data.image_size, config.train.average_decay > 0)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    image = jax.ShapeDtypeStruct((1, *config.data.image_size, 3), np.float32)
     with dispatch.portable():
-        state = jax.eval_shape(init, key)
-        train_step, eval_step = network.make_steps(model, optimizer, loss, config)
-        train = count(train_step, state, _batch(config, config.train.batch_size, target), key)
-        evaluate = count(eval_step, state.variables(), _batch(config, config.eval.batch_size, target))
-    state_bytes, params_bytes = (_num_bytes(tree) for tree in (state, state.params))
-    return StepOperations(train, evaluate, state_bytes, params_bytes, layers.count_values(state.params))
-
-
-def _batch(config: config_lib.Config, size: int, target: np.ndarray) -> dict[str, jax.ShapeDtypeStruct]:
-    return {
-        "image": jax.ShapeDtypeStruct((size, *config.data.image_size, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct((size, *target.shape[1:]), target.dtype),
-        "mask": jax.ShapeDtypeStruct((size,), np.float32),
-    }
+        state = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+        forward = count(lambda variables, x: model.apply(variables, x, False), state.variables(), image)
+    views = 2 if config.eval.mirror else 1
+    return StepOperations(
+        PASSES_OF_A_STEP * config.train.batch_size * forward,
+        views * config.eval.batch_size * forward,
+        *(_num_bytes(tree) for tree in (state, state.params)),
+    )
 
 
 def _num_bytes(tree: Any) -> int:

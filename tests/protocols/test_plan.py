@@ -47,7 +47,7 @@ def test_the_time_is_that_of_the_operations_at_the_rate(monkeypatch: pytest.Monk
     said = costs.time_line([cost, cost])
     # (600 + 60 + 120) s of work, twice, and two minutes of compilation.
     assert "about 28 minutes, from 10 minutes to 70 minutes" in said and "about 120 s of compilation" in said
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(costs.jax, "default_backend", lambda: "gpu")
     assert "TFLOP/s (stated, not measured)" in costs.time_line([cost])
 
 
@@ -64,6 +64,7 @@ def test_twice_the_seeds_epochs_and_trials_are_twice_the_work() -> None:
     assert quick[0] == 0 < tuned[0] and 0 < quick[1]
     through = work("finetune_mobilenet:smoke", ("transfer.tune", "False"), ("transfer.cached", "False"))
     assert 0 < through[0]
+    assert [costs._kind(config_lib.load(name)) for name in ("cnn_onehot", "search_cnn", "own_posters")] == list(costs.SHARES)
     few, many = (work("search_cnn:smoke", ("search.trials", "()"), ("search.num_trials", text)) for text in ("2", "8"))
     assert 2 < many[0] / few[0] < 6
 
