@@ -24,7 +24,7 @@ from poster_jax.train.run import make_cadence
 Select = Callable[[config_lib.Data], dataset.Dataset]
 # Of the rate of a matrix product with 1,024 rows and columns, measured on two CPU cores: training and evaluation steps of each
 # kind of network. The recipe of MobileNetV2 took 43 to 50 minutes for 92e12 operations on a core of 92e9 a second.
-SHARES = {"cnn": (1.0, 1.0), "narrow cnn": (0.3, 0.2), "mobilenet_v2": (0.36, 0.36)}
+SHARES = {"cnn": (0.8, 1.0), "narrow cnn": (0.23, 0.2), "mobilenet_v2": (0.36, 0.36)}
 WIDE = 32  # filters of some layer, from which a CNN is not narrow
 CPU_FACTOR = 2.5  # the estimate may be off by this factor, either way
 STATED_RATE = 5e12  # operations a second of an accelerator in float32, for small convolutions; a guess within STATED_FACTOR

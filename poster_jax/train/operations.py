@@ -21,7 +21,8 @@ MOVES = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "dynami
 MOVES |= {"convert_element_type", "gather", "iota", "stop_gradient", "device_put", "random_wrap", "random_unwrap"}
 
 
-# A training step is a forward pass, the gradient of every map and that of every kernel, each of about the same work.
+# A training step is a forward pass, the gradient of every map and that of every kernel, each of about the same work. Forms that
+# compute a map anew instead of keeping it take up to one more.
 PASSES_OF_A_STEP = 3
 
 

@@ -52,7 +52,7 @@ def test_a_forward_pass_has_as_many_as_xla_counts(name: str) -> None:
     assert counted == pytest.approx(analysis["flops"], rel=0.15)
 
 
-def test_a_training_step_is_about_three_forward_passes() -> None:
+def test_a_training_step_is_three_forward_passes_or_one_more() -> None:
     """By the trace of the whole step, with augmentation, loss, gradient and optimizer."""
     config = config_lib.load("cnn_onehot", [("data.image_size", "(64, 48)")])
     counted = operations.of_config(config, 6)
@@ -68,7 +68,7 @@ def test_a_training_step_is_about_three_forward_passes() -> None:
     with dispatch.portable():
         state = jax.eval_shape(train_state.make_init(model, optimizer, (64, 48), False), key)
         whole = operations.count(network.make_steps(model, optimizer, loss, config)[0], state, batch, key)
-    assert counted.train == pytest.approx(whole, rel=0.2)
+    assert 0.95 < whole / counted.train < 1.45
 
 
 def test_views_batches_and_bytes() -> None:
