@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax.runtime import hugepages, multihost, storage
+from poster_jax.data import own
+from poster_jax.runtime import alive, hugepages, multihost, storage
+from poster_jax.workdir import run_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,11 +58,11 @@ def _run(argv: list[str]) -> int:
         raise errors.UserError(
             f"--workdir={cli.shown(flags.workdir)} is not UTF-8, which JSON and checkpoints need: name another."
         )
-    config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
-    if "auto" in (config.data.encoding, config.loss.name):
-        from poster_jax.data import own
-
-        config = own.settle(config)
+    pairs = config_lib.parse_overrides(overrides)
+    config = config_lib.load(flags.config, pairs)
+    default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
+    workdir = storage.as_path(flags.workdir) if flags.workdir else default
+    config = own.settle(config, [key for key, _ in pairs], run_folder.begun_config(workdir))
 
     # Imports wait for what needs them: a mistyped key is answered before jax loads, and no protocol loads another's modules.
     if flags.summary:
@@ -71,17 +73,18 @@ def _run(argv: list[str]) -> int:
     if flags.plan:
         from poster_jax.protocols import plan
 
-        print(plan.describe(config))
+        for line in plan.describe(config, flags.write_split):
+            print(line, flush=True)
         return 0
-    from poster_jax.runtime import compile_cache, devices, distributed, preemption
-    from poster_jax.workdir import logbook, provenance
+    if flags.write_split:
+        raise errors.UserError("--write-split writes the split of a plan: add --plan, or use poster-jax plan.")
+    with alive.doing("loading jax"):
+        from poster_jax.runtime import compile_cache, devices, distributed, preemption
+        from poster_jax.workdir import logbook, provenance
 
+        # config.validate knows the names.
+        protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
     logbook.Logbook.verbose = flags.verbose
-
-    # config.validate knows the names.
-    protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
-    default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
-    workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
     devices.require()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
@@ -111,6 +114,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke")
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
+    parser.add_argument("--write-split", default="", metavar="FILE", help="with --plan: write which picture is in which part")
     parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
     parser.add_argument("--verbose", action="store_true", help="print every metric, at each evaluation and at the end")
     return parser.parse_args(argv)

@@ -29,7 +29,7 @@ from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
-from poster_jax.runtime import devices, sharding, storage
+from poster_jax.runtime import alive, devices, sharding, storage
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, checks, run_files
 
@@ -297,23 +297,25 @@ def _predict(argv: list[str]) -> int:
         print(
             f"poster_jax: {others.total():,} files are left out, as their names are none of pictures: {kinds}", file=sys.stderr
         )
-    network = load_network(storage.as_path(flags.workdir))
+    with alive.doing("reading the network"):
+        network = load_network(storage.as_path(flags.workdir))
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
 
     pictures: list[Prediction] = []
     unreadable: list[Unreadable] = []
-    for each in predict(network, paths, with_maps=bool(flags.explain)):
-        if isinstance(each, Unreadable):
-            print(f"poster_jax: {each.path} is left out: {each.reason.replace('_', ' ')} ({each.detail})", file=sys.stderr)
-            unreadable.append(each)
-            continue
-        if flags.explain:
-            save_overlay(network, each, pathlib.Path(flags.explain))
-        if not flags.csv and not flags.json:
-            print(table_line(network, each), flush=True)
-        # The picture itself is not kept.
-        pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
+    with alive.doing(lambda: f"predicting: {len(pictures) + len(unreadable):,} of {len(paths):,} pictures"):
+        for each in predict(network, paths, with_maps=bool(flags.explain)):
+            if isinstance(each, Unreadable):
+                print(f"poster_jax: {each.path} is left out: {each.reason.replace('_', ' ')} ({each.detail})", file=sys.stderr)
+                unreadable.append(each)
+                continue
+            if flags.explain:
+                save_overlay(network, each, pathlib.Path(flags.explain))
+            if not flags.csv and not flags.json:
+                print(table_line(network, each), flush=True)
+            # The picture itself is not kept.
+            pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
     for file, content in ((flags.csv, to_csv(network, pictures)), (flags.json, to_json(network, pictures, unreadable))):
         if file:
             storage.write_atomic(pathlib.Path(file), content)

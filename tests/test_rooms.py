@@ -14,7 +14,7 @@ NEVER = {("models", "data"), ("report", "train"), ("protocols", "report")}  # wh
 WITHOUT_JAX = "errors cli metrics config paper compare report workdir.run_folder workdir.run_files workdir.logbook".split()
 WITHOUT_JAX += "runtime.multihost runtime.storage runtime.hugepages data.download data.catalog data.images data.labels".split()
 WITHOUT_JAX += "data.splits data.synthetic data.sampler data.cache search.space search.snapshots search.summary".split()
-WITHOUT_JAX += "protocols.ablation_cells export.model_card".split()
+WITHOUT_JAX += "data.own data.places data.dataset data.source protocols.ablation_cells export.model_card".split()
 JAX = {"jax", "flax", "optax", "orbax"}
 NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.

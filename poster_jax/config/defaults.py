@@ -15,6 +15,9 @@ DEFAULTS = {
         "csv": "",  # csv: file with the columns path and genres
         "path_column": "",  # csv: the column of pictures where it is not path or file_name
         "label_column": "",  # csv: the column of labels where it is not genres
+        "id_column": "",  # csv: the column of ids where it is not id
+        "movie_column": "",  # csv: the column that ties rows of one movie together where it is not movie
+        "split_column": "",  # csv: the column of train, validation and test where it is not split
         "label_separator": "",  # of the labels in a cell: a character, comma, slash, comma+slash, ...; none; empty: found
         "num_posters": 1500,  # synthetic only
         "seed": 0,  # drawing of the synthetic posters, balancing, splits

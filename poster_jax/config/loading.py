@@ -25,6 +25,9 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 ADDED_KEYS: dict[str, Any] = {
     "data.path_column": "",
     "data.label_column": "",
+    "data.id_column": "",
+    "data.movie_column": "",
+    "data.split_column": "",
     "data.label_separator": "",
     "transfer.start_rate": 0.0,
     "transfer.tune": True,

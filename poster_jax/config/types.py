@@ -32,6 +32,9 @@ class Data(Section, Protocol):
     csv: str
     path_column: str
     label_column: str
+    id_column: str
+    movie_column: str
+    split_column: str
     label_separator: str
     num_posters: int
     seed: int

@@ -194,9 +194,12 @@ def _provenance(config: config_lib.Config, results: Mapping[str, Any]) -> list[s
     given = config.model.to_dict()
     # A network that was trained to its end was not chosen by step.
     chosen = f", the best by {config.eval.best_metric} on validation" if results["best_step"] < results["num_steps"] else ""
+    trained = f"the weights of step {results['best_step']:,} of {results['num_steps']:,}{chosen}"
+    if results["best_step"] == 0:  # of protocol transfer without fine-tuning
+        trained = f"a head{chosen}, on a frozen body, which took no step"
     lines = [
         f"- Network `{given['name']}`, protocol `{results['protocol']}`, seed {results['seed']}, loss `{config.loss.name}`, "
-        f"{config.train.precision}; the weights of step {results['best_step']:,} of {results['num_steps']:,}{chosen}."
+        f"{config.train.precision}; {trained}."
     ]
     named = given["weights"] if "weights" in given else ""
     lines.append(f"- Training began from the weights `{named}`." if named else "- Training began from random weights.")

@@ -8,6 +8,7 @@ import jax
 from poster_jax import errors
 from poster_jax.models import body, cnn, families, pretrained
 from poster_jax.models.types import PosterModel
+from poster_jax.runtime import alive
 
 MODELS = {"cnn": cnn.CNN, **{name: family.network for name, family in families.FAMILIES.items()}}
 
@@ -19,7 +20,8 @@ def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretraine
     # Most runs start from random weights and need no reader of files.
     from poster_jax.models import weight_files
 
-    return weight_files.load(weights)
+    with alive.doing(f"reading the weights {weights}"):
+        return weight_files.load(weights)
 
 
 def build(

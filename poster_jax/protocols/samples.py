@@ -8,6 +8,7 @@ import numpy as np
 from poster_jax.data import input_pipeline, labels
 from poster_jax.models import grad_cam
 from poster_jax.models.types import PosterModel, Variables
+from poster_jax.runtime import alive
 from poster_jax.train import evaluate
 from poster_jax.train.run import Run
 from poster_jax.workdir import run_files
@@ -51,7 +52,8 @@ def save(run: Run, model: PosterModel, variables: Variables, scores: np.ndarray,
     chosen = part[positions]
     image = _images(run.loader, chosen)
     genre = scores[positions].argmax(1).astype(np.int32)
-    maps = evaluate.gather(grad_cam.make_grad_cam(model)(variables, image, genre))
+    with alive.doing(f"what {len(chosen)} posters were judged by"):
+        maps = evaluate.gather(grad_cam.make_grad_cam(model)(variables, image, genre))
     arrays = {"image": image, "id": rows.movie_id[chosen], "label": truth.astype(np.float32), "score": scores[positions]}
     run_files.write_samples(run.workdir, {**arrays, "genre": genre, "map": maps, "spread": spread})
 

@@ -12,7 +12,7 @@ from poster_jax.report import runs as runs_lib
 from poster_jax.report import template
 from poster_jax.report.figures import confusions, curves, distributions, histories, posters, style
 from poster_jax.report.tables import ablation_table, claims_table, page_tables, search_table
-from poster_jax.runtime import storage
+from poster_jax.runtime import alive, storage
 
 NO_SAMPLES = (
     "Posters, mistakes and Grad-CAM are not shown: this run has no samples.npz. Remove results.json from its workdir and run "
@@ -63,9 +63,10 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
         sections = []
         if reproduction is not None:
             sections = [_of_claims(reproduction.results)]
-        sections += [_of_many(each, figures) for each in many]
-        sections += [_together(runs, figures)] if runs else []
-        sections += [_of_run(run, figures) for run in runs]
+        with alive.doing(f"drawing the figures of {len(runs) + len(many)} runs"):
+            sections += [_of_many(each, figures) for each in many]
+            sections += [_together(runs, figures)] if runs else []
+            sections += [_of_run(run, figures) for run in runs]
         names = [*(each.name for each in many), *(run.name for run in runs)]
         storage.write_atomic(out, _render(names, sections))
     except OSError as error:
@@ -126,11 +127,13 @@ def _describe(run: runs_lib.FinishedRun) -> str:
     leak = f" {leaked:,} rows outside train show a movie that is also in train." if leaked else ""
     size = f"{results['num_parameters']:,} parameters, " if "num_parameters" in results else ""
     best = f"step {results['best_step']:,}" if "best_step" in results else "the last step"
+    trained = f"{results['num_steps']:,} steps, measured with the weights of {best}"
+    if results.get("best_step") == 0:  # of protocol transfer without fine-tuning
+        trained = "a head on a frozen body, which took no step"
     return (
-        f"{results['title']}: {size}{results['num_steps']:,} steps, measured with the weights of "
-        f"{best}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} catalog rows "
-        f"refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per row; "
-        f"rows: {rows}.{leak}"
+        f"{results['title']}: {size}{trained}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} "
+        f"catalog rows refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per "
+        f"row; rows: {rows}.{leak}"
     )
 
 

@@ -17,7 +17,7 @@ from poster_jax.data import cache, input_pipeline
 from poster_jax.models import body as body_lib
 from poster_jax.models import layers
 from poster_jax.models.types import PosterModel, Variables
-from poster_jax.runtime import multihost, storage
+from poster_jax.runtime import alive, multihost, storage
 from poster_jax.train import evaluate
 
 
@@ -51,9 +51,10 @@ def extract(
     pooled_of = jax.jit(
         lambda weights, image: model.apply(weights, layers.normalise(image, model.input_range), False, method="features")[1]
     )
-    rows = []
-    for batch in loader.row_batches(first_rows, batch_size):
-        rows.append(evaluate.gather(pooled_of(body, batch["image"]))[evaluate.gather(batch["mask"]) > 0])
+    rows: list[np.ndarray] = []
+    with alive.doing(lambda: f"features of the frozen body: {sum(map(len, rows)):,} of {len(posters):,} posters"):
+        for batch in loader.row_batches(first_rows, batch_size):
+            rows.append(evaluate.gather(pooled_of(body, batch["image"]))[evaluate.gather(batch["mask"]) > 0])
     array = np.concatenate(rows).astype(np.float32)
     buffer = io.BytesIO()
     np.save(buffer, array)

@@ -1,6 +1,8 @@
 """From a config to a network that trains: model, optimizer, loss, state and steps. The only place where they meet."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import optax
@@ -10,8 +12,12 @@ from poster_jax import models
 from poster_jax.data import dataset, labels
 from poster_jax.models import pretrained as pretrained_lib
 from poster_jax.models.types import PosterModel
+from poster_jax.runtime import alive
 from poster_jax.train import losses, optimizers, steps, train_state
 from poster_jax.train.run import Run
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+COMPILE_SECS = {"cnn": 5.0, "mobilenet_v2": 20.0}  # of a train step, on two CPU cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,18 +51,35 @@ def build(run: Run, *, pretrained: pretrained_lib.Pretrained | None = None, unfr
     optimizer = optimizers.build_optimizer(
         **config.optim, num_steps=run.cadence.total, first_steps=models.first_steps(model, unfreeze_steps)
     )
-    state = train_state.create(
-        model,
-        optimizer,
-        config.data.image_size,
-        run.seed,
-        run.loader.shardings.state,
-        keeps_average=config.train.average_decay > 0,
-        pretrained=pretrained,
-    )
+    with alive.doing("making the network"):
+        state = train_state.create(
+            model,
+            optimizer,
+            config.data.image_size,
+            run.seed,
+            run.loader.shardings.state,
+            keeps_average=config.train.average_decay > 0,
+            pretrained=pretrained,
+        )
     loss = build_loss(config, rows)
     train_step, eval_step = make_steps(model, optimizer, loss, config)
-    return Network(model, optimizer, loss, state, jax.jit(train_step, donate_argnums=0), jax.jit(eval_step))
+    secs = COMPILE_SECS[config.model.name]
+    compiled = announced(jax.jit(train_step, donate_argnums=0), "compiling the train step", secs)
+    return Network(model, optimizer, loss, state, compiled, jax.jit(eval_step))
+
+
+def announced(step: Step, what: str, about_secs: float) -> Step:
+    """The same function, whose first call, which compiles it, says so while it lasts."""
+    called: list[bool] = []
+
+    def call(*arguments: Any) -> Any:
+        if called:
+            return step(*arguments)
+        called.append(True)
+        with alive.doing(what, about_secs):
+            return jax.block_until_ready(step(*arguments))
+
+    return call  # type: ignore[return-value]
 
 
 def build_loss(config: config_lib.Config, rows: dataset.Dataset) -> losses.Loss:
