@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from flax import traverse_util
 from PIL import Image
 
 from poster_jax import cli, errors, models
@@ -31,7 +32,7 @@ from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import alive, devices, sharding, storage
 from poster_jax.train import losses, steps
-from poster_jax.workdir import checkpoint, checks, run_files
+from poster_jax.workdir import checkpoint, checks, half_weights, run_files
 
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
@@ -148,11 +149,17 @@ def read_body(workdir: pathlib.Path, results: dict[str, Any], known: dict[str, A
 
 
 def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
-    if not (folder / "checkpoints" / "best").is_dir():
+    released = (folder / half_weights.NAME).is_file()
+    if not released and not (folder / "checkpoints" / "best").is_dir():
         raise errors.UserError(f"{folder} has no checkpoints/best: copy the whole workdir, or run its command again.")
     one_device = sharding.make_shardings(jax.devices()[:1]).state
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
     abstract = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    if released:
+        wanted = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(abstract, sep="/").items()}
+        with checks.named(folder / half_weights.NAME, "install poster_jax again, or release the run again"):
+            flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
+        return {"batch_stats": {}} | jax.device_put(traverse_util.unflatten_dict(flat, sep="/"), one_device)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract)
     checkpoints = checkpoint.Checkpoints(folder)
     try:

@@ -23,7 +23,7 @@ from jax import export
 
 from poster_jax import cli, errors, predict
 from poster_jax.data import images
-from poster_jax.export import formats, model_card
+from poster_jax.export import formats, model_card, release
 from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 
@@ -86,6 +86,13 @@ def check_scores(call: Callable[[np.ndarray], Any], network: predict.Predictor, 
             raise RuntimeError(f"the program's probabilities differ from the checkpoint's by {difference}")
 
 
+def _read_origin(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(f"--release={path} is no text ({error}): name a file that says the licences.") from error
+
+
 def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.ndarray:
     """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones.
 
@@ -137,9 +144,7 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict
         config,
         results,
         thresholds=network.thresholds.tolist(),
-        platforms=PLATFORMS,
-        jax_version=jax.__version__,
-        others=tuple(others),
+        use=model_card.use_of_bundle(config, platforms=PLATFORMS, jax_version=jax.__version__, others=tuple(others)),
     )
     files = {
         PROGRAM: program,
@@ -169,14 +174,23 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--tflite", action="store_true", help="program.tflite too, one poster a call")
     parser.add_argument("--onnx", action="store_true", help="program.onnx too, any batch size")
+    parser.add_argument(
+        "--release", metavar="FILE", help="a run folder with half-precision weights instead; FILE: licences for the card"
+    )
     flags = parser.parse_args(argv)
     out = pathlib.Path(flags.out)
+    if flags.release and (flags.tflite or flags.onnx):
+        raise errors.UserError("--release writes no program: leave --tflite and --onnx out, or write a second folder.")
     # A link to nowhere is in the way too.
     if out.exists() or out.is_symlink():
         raise errors.UserError(f"{out} exists already: remove it or name another folder.")
     if not out.parent.is_dir():
         raise errors.UserError(f"the folder {out.parent} does not exist: make it first.")
-    files, failed = build_bundle(storage.as_path(flags.workdir), [kind for kind in formats.FILES if getattr(flags, kind)])
+    workdir, failed = storage.as_path(flags.workdir), []
+    if flags.release:
+        files = release.build(workdir, out.name, _read_origin(flags.release))
+    else:
+        files, failed = build_bundle(workdir, [kind for kind in formats.FILES if getattr(flags, kind)])
     try:
         storage.write_folder(out, files)
     except OSError as error:
