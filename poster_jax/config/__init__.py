@@ -19,6 +19,7 @@ from poster_jax.config.loading import to_json as to_json
 from poster_jax.config.loading import to_steps as to_steps
 from poster_jax.config.loading import to_tuples as to_tuples
 from poster_jax.config.networks import BODIES as BODIES
+from poster_jax.config.networks import CONFIGS as CONFIGS
 from poster_jax.config.networks import MODELS as MODELS
 from poster_jax.config.networks import TABLE_6_BLOCKS as TABLE_6_BLOCKS
 from poster_jax.config.networks import TABLE_6_DENSE as TABLE_6_DENSE
