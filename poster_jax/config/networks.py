@@ -62,3 +62,8 @@ CONFIGS = {
     "mobilenet_v2": "configs/finetune_mobilenet.py",
     "efficientnet_lite0": "configs/finetune_efficientnet.py",
 }
+
+
+def kind(name: str) -> str:
+    """ "body" or "cnn": the networks whose measured times stand for each other's."""
+    return "body" if name in BODIES else "cnn"
