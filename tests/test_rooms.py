@@ -22,6 +22,7 @@ GUESTS = {
     "tensorflow": "data.streaming bench.peers bench.keras_finetune export.formats",
     "keras": "bench.peers bench.keras_finetune models.weight_files",
     "torch": "bench.peers models.weight_files",
+    "efficientnet_lite_pytorch": "bench.peers",
     "jax2onnx": "export.formats",
     "onnxruntime": "export.formats",
     "ai_edge_litert": "export.formats",

@@ -19,9 +19,11 @@ from poster_jax.config.loading import to_json as to_json
 from poster_jax.config.loading import to_steps as to_steps
 from poster_jax.config.loading import to_tuples as to_tuples
 from poster_jax.config.networks import BODIES as BODIES
+from poster_jax.config.networks import CONFIGS as CONFIGS
 from poster_jax.config.networks import MODELS as MODELS
 from poster_jax.config.networks import TABLE_6_BLOCKS as TABLE_6_BLOCKS
 from poster_jax.config.networks import TABLE_6_DENSE as TABLE_6_DENSE
+from poster_jax.config.networks import kind as kind
 from poster_jax.config.resume import changes_outcome as changes_outcome
 from poster_jax.config.resume import refused_changes as refused_changes
 from poster_jax.config.types import Ablation as Ablation

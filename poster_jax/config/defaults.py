@@ -123,7 +123,7 @@ def make_smoke(config: types.Config) -> types.Config:
     config.data.image_size = (38, 26)
     if config.model.name == "cnn":
         config.model.blocks, config.model.dense = narrow(config.model.blocks, 4), narrow(config.model.dense, 8)
-    else:
+    if config.model.name in networks.BODIES:
         config.data.image_size = (40, 32)
         config.model.width, config.model.weights = 0.35, ""
         config.transfer.head_epochs = 2.0

@@ -41,22 +41,29 @@ MODELS = {
 
 @dataclasses.dataclass(frozen=True)
 class BodyFacts:
-    """A body's number of blocks, the sources of its weights as before the colon of `model.weights`, and its config file."""
+    """A body's number of blocks, and the sources of its weights as before the colon of `model.weights`."""
 
     num_blocks: int
     sources: tuple[str, ...]
-    config: str
 
-    def stage_names(self) -> tuple[str, ...]:
-        """What can be frozen, from the input on."""
-        return ("stem", *self.block_names(), "last", "head")
-
-    def block_names(self) -> tuple[str, ...]:
-        """block_0, block_1, .."""
-        return tuple(f"block_{index}" for index in range(self.num_blocks))
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """{dotted key: its values} of the keys that name a block: what can be frozen, and what has a style."""
+        blocks = tuple(f"block_{index}" for index in range(self.num_blocks))
+        return {"model.train_from": ("stem", *blocks, "last", "head"), "model.style_from": ("", *blocks)}
 
 
 BODIES = {
-    "mobilenet_v2": BodyFacts(17, ("keras", "torchvision", "poster_jax"), "configs/finetune_mobilenet.py"),
-    "efficientnet_lite0": BodyFacts(16, ("efficientnet", "poster_jax"), "configs/finetune_efficientnet.py"),
+    "mobilenet_v2": BodyFacts(17, ("keras", "torchvision", "poster_jax")),
+    "efficientnet_lite0": BodyFacts(16, ("efficientnet", "poster_jax")),
 }
+# The config file that a message sends to, for each network.
+CONFIGS = {
+    "cnn": "configs/cnn_onehot.py",
+    "mobilenet_v2": "configs/finetune_mobilenet.py",
+    "efficientnet_lite0": "configs/finetune_efficientnet.py",
+}
+
+
+def kind(name: str) -> str:
+    """ "body" or "cnn": the networks whose measured times stand for each other's."""
+    return "body" if name in BODIES else "cnn"

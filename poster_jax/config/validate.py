@@ -182,9 +182,12 @@ def fit(key: str, old: Any, value: Any) -> Any:
 
 def validate(flat: Mapping[str, Any]) -> None:
     """Raises `UserError` naming the first key of {dotted key: value} whose value cannot be used."""
-    for key, choices in CHOICES.items():
-        if key in flat:
-            _validate_choice(key, flat[key], choices)
+    body = networks.BODIES.get(flat["model.name"])
+    for key, choices in (CHOICES | (body.choices() if body else {})).items():
+        if key in flat and flat[key] not in choices:
+            raise errors.UserError(
+                f"config.{key}={flat[key]!r} is unknown{nearest(str(flat[key]), choices)}; it is one of {', '.join(choices)}."
+            )
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise errors.UserError(f"config.{key}={value} is not a finite number; give one.")
@@ -203,12 +206,6 @@ def validate(flat: Mapping[str, Any]) -> None:
     _validate_model(flat)
     if flat["protocol"] == "transfer":
         _validate_transfer(flat)
-
-
-def _validate_choice(key: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        known = ", ".join(choices)
-        raise errors.UserError(f"config.{key}={value!r} is unknown{nearest(str(value), choices)}; it is one of {known}.")
 
 
 def _validate_durations(flat: Mapping[str, Any]) -> None:
@@ -275,27 +272,29 @@ def _validate_range(key: str, low_high: Any, may_be_empty: bool) -> None:
 
 
 def _validate_model(flat: Mapping[str, Any]) -> None:
-    is_cnn = "model.blocks" in flat
-    if is_cnn != (flat["model.name"] == "cnn"):
-        file = networks.BODIES[flat["model.name"]].config if is_cnn else "configs/cnn_onehot.py"
+    name, is_body = flat["model.name"], flat["model.name"] in networks.BODIES
+    if {key for key in flat if key.startswith("model.")} != {f"model.{key}" for key in networks.MODELS[name]}:
         raise errors.UserError(
-            f"config.model.name={flat['model.name']} is another network than this config file's: take {file} for it."
+            f"config.model.name={name} is another network than this config file's: take {networks.CONFIGS[name]} for it."
         )
-    if is_cnn and flat["optim.head_factor"] != 1:
-        raise errors.UserError("config.optim.head_factor is for a pretrained network's head: leave it at 1 for model.name=cnn.")
-    if not is_cnn and flat["model.style_from"] and flat["protocol"] != "transfer":
+    _validate_range("model.input_range", flat["model.input_range"], may_be_empty=is_body)
+    for key in ROWS:
+        if key in flat:
+            validate_rows(key, flat[key])
+    if is_body:
+        _validate_body(flat, networks.BODIES[name])
+    elif flat["optim.head_factor"] != 1:
+        raise errors.UserError(
+            f"config.optim.head_factor is for a pretrained network's head: leave it at 1 for model.name={name}."
+        )
+
+
+def _validate_body(flat: Mapping[str, Any], body: networks.BodyFacts) -> None:
+    if flat["model.style_from"] and flat["protocol"] != "transfer":
         raise errors.UserError(
             "config.model.style_from needs features that are standardised over the training posters, "
-            "which protocol=transfer does: take configs/finetune_mobilenet.py."
+            f"which protocol=transfer does: take {networks.CONFIGS[flat['model.name']]}."
         )
-    _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
-    if is_cnn:
-        for key in ROWS:
-            validate_rows(key, flat[key])
-        return
-    body = networks.BODIES[flat["model.name"]]
-    _validate_choice("model.train_from", flat["model.train_from"], body.stage_names())
-    _validate_choice("model.style_from", flat["model.style_from"], ("", *body.block_names()))
     source, _, name = flat["model.weights"].partition(":")
     if flat["model.weights"] and (source not in body.sources or not name):
         known = ", ".join(f"{kind}:FILE" for kind in body.sources)

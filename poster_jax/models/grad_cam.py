@@ -24,7 +24,6 @@ def make_grad_cam(model: types.PosterModel) -> GradCam:
     h and w are those of the last map. The largest cell of a poster's map is 1; a map without evidence is 0 everywhere. Raises
     `UserError` for a network without a convolution.
     """
-    assert isinstance(model, (body.Body, cnn.CNN))
     backward = _make_pooled(model) if isinstance(model, body.Body) else _make_perturbed(model)
 
     def grad_cam(variables: types.Variables, image: jax.Array, genre: jax.Array) -> jax.Array:
@@ -42,9 +41,9 @@ def _chosen_sum(logits: jax.Array, genre: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, genre.reshape(-1, 1), axis=1).sum()
 
 
-def _make_perturbed(model: cnn.CNN) -> Backward:
+def _make_perturbed(model: types.PosterModel) -> Backward:
     """For a network that marks its last map with `perturb` and `sow`: zeros are added there, and their gradient is taken."""
-    if not model.blocks:
+    if isinstance(model, cnn.CNN) and not model.blocks:
         raise errors.UserError("config.model.blocks is empty: Grad-CAM needs a network with a convolution.")
 
     def backward(variables: types.Variables, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -24,7 +24,7 @@ from poster_jax.train.run import make_cadence
 Select = Callable[[config_lib.Data], dataset.Dataset]
 # Of the rate of a matrix product with 1,024 rows and columns, measured on two CPU cores: training and evaluation steps of each
 # kind of network. The recipe of MobileNetV2 took 43 to 50 minutes for 92e12 operations on a core of 92e9 a second.
-SHARES = {"cnn": (0.8, 1.0), "narrow cnn": (0.23, 0.2), "mobilenet_v2": (0.36, 0.36)}
+SHARES = {"cnn": (0.8, 1.0), "narrow cnn": (0.23, 0.2), "body": (0.36, 0.36)}
 WIDE = 32  # filters of some layer, from which a CNN is not narrow
 CPU_FACTOR = 2.5  # the estimate may be off by this factor, either way
 STATED_RATE = 5e12  # operations a second of an accelerator in float32, for small convolutions; a guess within STATED_FACTOR
@@ -74,7 +74,7 @@ def _single(config: config_lib.Config, select: Select) -> Cost:
         (f"steps: {steps}, {evaluations} evaluations, {config.num_seeds} seed(s), {jax.device_count()} device(s)",),
         f"{steps}, {config.num_seeds} seed(s)",
         {_kind(config): (config.num_seeds * train, config.num_seeds * evaluate)},
-        config.num_seeds * 2 * network.COMPILE_SECS[config.model.name],
+        config.num_seeds * 2 * network.COMPILE_SECS[config_lib.kind(config.model.name)],
         config.num_seeds * (2 * state_mb + params_mb),
         state_mb + params_mb,
     )
@@ -121,7 +121,7 @@ def _search(config: config_lib.Config, select: Select) -> Cost:
                 (epochs * scored + len(rows.poster)) / config.eval.batch_size * evaluate,
             )
         },
-        4 * network.COMPILE_SECS[config.model.name],
+        4 * network.COMPILE_SECS[config_lib.kind(config.model.name)],
         2 * one_mb * len(trials) * folds,
         2 * one_mb,
     )
@@ -158,8 +158,8 @@ _COUNTED: dict[str, operations.StepOperations] = {}
 
 
 def _kind(config: config_lib.Config) -> str:
-    is_narrow = config.model.name == "cnn" and max(filters for filters, *_ in config.model.blocks) < WIDE
-    return "narrow cnn" if is_narrow else config.model.name
+    is_narrow = "blocks" in config.model and max(filters for filters, *_ in config.model.blocks) < WIDE
+    return "narrow cnn" if is_narrow else config_lib.kind(config.model.name)
 
 
 def _count(config: config_lib.Config, rows: dataset.Dataset) -> operations.StepOperations:

@@ -249,13 +249,15 @@ def test_what_is_right_begins_the_run(path: str, key: str, text: str, out_of_rea
 def test_what_the_checks_list_is_what_the_models_know() -> None:
     assert config_lib.BODIES.keys() == families.FAMILIES.keys() == config_lib.MODELS.keys() - {"cnn"}
     assert validate.CHOICES["model.name"] == tuple(config_lib.MODELS) == tuple(models.MODELS)
+    for name, file in config_lib.CONFIGS.items():
+        assert config_lib.load(file).model.name == name
+    assert config_lib.CONFIGS.keys() == config_lib.MODELS.keys()
     for name, known in config_lib.BODIES.items():
         family = families.FAMILIES[name]
         assert known.sources == (*family.sources, weight_files.OURS)
-        assert config_lib.load(known.config).model.name == name
         for padding in body.PADDINGS:
             stages = family.plan(1.0, padding).stage_names()
-            assert known.stage_names() == stages and known.block_names() == stages[1:-2]
+            assert known.choices() == {"model.train_from": stages, "model.style_from": ("", *stages[1:-2])}
 
 
 @pytest.mark.parametrize("error", [KeyError("planted"), ValueError("planted"), TypeError("planted"), OSError("planted")])

@@ -28,6 +28,7 @@ def nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cnn_onehot:smoke", "steps: 12 of 16 rows (6 an epoch), 2 evaluations"),
         ("transfer_mobilenet:smoke", "2 input ranges, each 3 head(s) for"),
         ("finetune_mobilenet:smoke", "2 head(s) for "),
+        ("finetune_efficientnet:smoke", "2 head(s) for "),
         ("search_cnn:smoke", "search: 2 trials x 2 folds x 2 epochs of"),
         ("ablation_onehot:smoke", "ablation: "),
         ("reproduce:smoke", "one_hot_fast: "),
@@ -42,8 +43,8 @@ def test_every_protocol_has_a_plan_of_the_whole(name: str, words: str) -> None:
 
 def test_the_time_is_that_of_the_operations_at_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "measure_rate", lambda: 10e9)
-    monkeypatch.setattr(costs, "SHARES", {"cnn": (0.5, 0.25), "mobilenet_v2": (1.0, 1.0)})
-    cost = costs.Cost((), "", {"cnn": (600e9 * 5, 60e9 * 2.5), "mobilenet_v2": (0.0, 120e9 * 10)}, 60.0, 0, 0)
+    monkeypatch.setattr(costs, "SHARES", {"cnn": (0.5, 0.25), "body": (1.0, 1.0)})
+    cost = costs.Cost((), "", {"cnn": (600e9 * 5, 60e9 * 2.5), "body": (0.0, 120e9 * 10)}, 60.0, 0, 0)
     said = costs.time_line([cost, cost])
     # (600 + 60 + 120) s of work, twice, and two minutes of compilation.
     assert "about 28 minutes, from 10 minutes to 70 minutes" in said and "about 120 s of compilation" in said

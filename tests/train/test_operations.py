@@ -36,7 +36,7 @@ def test_what_is_inside_counts_as_often_as_it_runs() -> None:
     assert operations.count(lambda x: lax.cond(x[0] > 0, *branches, x), shape(10)) >= 20, "the longer branch"
 
 
-@pytest.mark.parametrize("name", ["cnn_onehot", "own_posters"])
+@pytest.mark.parametrize("name", ["cnn_onehot", "own_posters", "finetune_efficientnet"])
 def test_a_forward_pass_has_as_many_as_xla_counts(name: str) -> None:
     config = config_lib.load(f"{name}:smoke")
     model = models.build(**config.model, num_genres=6, precision="float32")
