@@ -132,18 +132,17 @@ def write_split(path: pathlib.Path, source: Source, rows: dataset.Dataset, paths
                 "the split puts rows of one picture into two parts, which a file with a row a picture cannot say: "
                 "set --config.data.split_grouped=True."
             )
-    table = source.table
-    texts = [table["genres"][row] for row, part in enumerate(part_of) if part]
+    ids, all_texts, groups = (source.table[name].tolist() for name in ("id", "genres", "group"))
+    texts = [text for text, part in zip(all_texts, part_of, strict=True) if part]
     # Written as lists where a reader could take a label for several.
     is_plain = not any(mark in text for text in texts for mark in label_texts.SEPARATORS[1:])
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in (row for row, part in enumerate(part_of) if part):
-        id_, text = int(table["id"][row]), table["genres"][row]
-        place = os.path.relpath(paths[id_], path.absolute().parent)
-        genres = text if is_plain else label_texts.as_list(text.split("|"))
-        writer.writerow([id_, place, part_of[row], genres, table["group"][row], source.pictures.content_hash[row]])
+        place = os.path.relpath(paths[ids[row]], path.absolute().parent)
+        genres = all_texts[row] if is_plain else label_texts.as_list(all_texts[row].split("|"))
+        writer.writerow([ids[row], place, part_of[row], genres, groups[row], source.pictures.content_hash[row]])
     content = buffer.getvalue().encode()
     if path.exists() and path.read_bytes() != content:
         raise errors.UserError(f"{path} exists already with another content: remove it or name another file.")

@@ -5,7 +5,7 @@ convolution counts as a plain one, whichever form the device takes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,18 +69,23 @@ def _of_equation(equation: core.JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
     if name == "conv_general_dilated":
         # Each output is a sum over the kernel's window and the input channels of its group.
-        kernel, numbers = equation.invars[1].aval.shape, params["dimension_numbers"]
-        return 2 * _size(equation) * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+        kernel, numbers = _shape(equation.invars[1]), params["dimension_numbers"]
+        return 2 * _size(equation.outvars) * math.prod(kernel) // kernel[numbers.rhs_spec[0]]
     if name == "dot_general":
-        contracted = params["dimension_numbers"][0][0]
-        return 2 * _size(equation) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        contracted, shape = params["dimension_numbers"][0][0], _shape(equation.invars[0])
+        return 2 * _size(equation.outvars) * math.prod(shape[axis] for axis in contracted)
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in params["branches"])
     inner = [_count(getattr(value, "jaxpr", value)) for value in params.values() if hasattr(value, "eqns")]
     if inner:
         return sum(inner) * params.get("length", 1)
-    return 0 if name in MOVES else max(_size(equation), sum(math.prod(var.aval.shape) for var in equation.invars[:1]))
+    return 0 if name in MOVES else max(_size(equation.outvars), _size(equation.invars[:1]))
 
 
-def _size(equation: core.JaxprEqn) -> int:
-    return sum(math.prod(getattr(var.aval, "shape", ())) for var in equation.outvars)
+def _shape(value: Any) -> tuple[int, ...]:
+    """Of an input or output of an equation; () for what is no array."""
+    return getattr(value.aval, "shape", ())
+
+
+def _size(values: Sequence[Any]) -> int:
+    return sum(math.prod(_shape(value)) for value in values)

@@ -25,7 +25,7 @@ def nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cnn_onehot:smoke", "steps: 12 of 16 rows (6 an epoch), 2 evaluations"),
+        ("cnn_onehot:smoke", " an epoch), 2 evaluations, 1 seed(s)"),
         ("transfer_mobilenet:smoke", "2 input ranges, each 3 head(s) for"),
         ("finetune_mobilenet:smoke", "2 head(s) for "),
         ("finetune_efficientnet:smoke", "2 head(s) for "),

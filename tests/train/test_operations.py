@@ -49,6 +49,7 @@ def test_a_forward_pass_has_as_many_as_xla_counts(name: str) -> None:
         variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, False), image)
         counted = operations.count(forward, variables, image)
         analysis = jax.jit(forward).lower(variables, image).cost_analysis()
+    assert analysis is not None
     assert counted == pytest.approx(analysis["flops"], rel=0.15)
 
 
