@@ -20,13 +20,13 @@ NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.
 GUESTS = {
     "tensorflow": "data.streaming bench.peers bench.keras_finetune export.formats",
-    "keras": "bench.peers bench.keras_finetune models.weight_files",
-    "torch": "bench.peers models.weight_files",
+    "keras": "bench.peers bench.keras_finetune",
+    "torch": "bench.peers models.files.torch_files",
     "efficientnet_lite_pytorch": "bench.peers",
     "jax2onnx": "export.formats",
     "onnxruntime": "export.formats",
     "ai_edge_litert": "export.formats",
-    "h5py": "models.keras_files",
+    "h5py": "models.files.keras_files",
     "matplotlib": "report.figures.style report.figures.overlay report.figures.confusions",
     "jinja2": "report.page",
     "tensorboardX": "workdir.logbook",

@@ -29,6 +29,7 @@ ADDED_KEYS: dict[str, Any] = {
     "data.movie_column": "",
     "data.split_column": "",
     "data.label_separator": "",
+    "model.weights_sha256": "",
     "transfer.start_rate": 0.0,
     "transfer.tune": True,
     "train.log_accuracy": False,

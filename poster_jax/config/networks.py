@@ -9,6 +9,7 @@ TABLE_6_DENSE = ((128, False, 0.5),)
 
 # The keys that all bodies with pretrained weights share.
 BODY = {
+    "weights_sha256": "",  # what the file of weights must hash to; empty: any
     "width": 1.0,  # multiplier of the channels
     "input_range": (),  # what black and white are mapped to; empty: what the weights were made with
     "pooling": "max",  # max | avg
@@ -28,7 +29,7 @@ MODELS = {
     },
     "mobilenet_v2": {
         "name": "mobilenet_v2",
-        "weights": "keras:imagenet",  # or keras:FILE, torchvision:FILE, poster_jax:FILE; empty: none
+        "weights": "keras:imagenet",  # or keras:, torchvision:, timm:, huggingface: or poster_jax:FILE; empty: none
         **BODY,
     },
     "efficientnet_lite0": {
@@ -53,7 +54,7 @@ class BodyFacts:
 
 
 BODIES = {
-    "mobilenet_v2": BodyFacts(17, ("keras", "torchvision", "poster_jax")),
+    "mobilenet_v2": BodyFacts(17, ("keras", "torchvision", "timm", "huggingface", "poster_jax")),
     "efficientnet_lite0": BodyFacts(16, ("efficientnet", "poster_jax")),
 }
 # The config file that a message sends to, for each network.

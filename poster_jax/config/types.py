@@ -65,6 +65,7 @@ class Model(Section, Protocol):
     dense: Dense
     # bodies with pretrained weights
     weights: str
+    weights_sha256: str
     width: float
     pooling: str
     style_from: str

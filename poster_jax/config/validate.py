@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import math
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -302,6 +303,8 @@ def _validate_body(flat: Mapping[str, Any], body: networks.BodyFacts) -> None:
             f"config.model.weights={flat['model.weights']!r} is unknown for model.name={flat['model.name']}; it is one of "
             f"{known}, {body.sources[0]}:imagenet, or empty."
         )
+    if not re.fullmatch("([0-9a-f]{64})?", flat["model.weights_sha256"]):
+        raise errors.UserError("config.model.weights_sha256 is no sha256: give 64 of 0-9 and a-f in lower case.")
 
 
 def _validate_transfer(flat: Mapping[str, Any]) -> None:

@@ -52,8 +52,46 @@ def _torchvision_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
     return (stage, f"features.{index + 1}.conv.{place + 1}") if part == "project" else (f"{stage}.0", f"{stage}.1")
 
 
+def _timm_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
+    block, _, part = unit.partition("/")
+    if not part:
+        return {"stem": ("conv_stem", "bn1"), "last": ("conv_head", "bn2")}[unit]
+    index = int(block.removeprefix("block_"))
+    # Blocks are numbered within the rows of the table, and a block that does not expand calls its layers otherwise.
+    row, place = [(row, place) for row, (_, _, repeats, _) in enumerate(TABLE) for place in range(repeats)][index]
+    names = ("conv_pw", "conv_dw", "conv_pwl") if plan.blocks[index].expansion > 1 else ("", "conv_dw", "conv_pw")
+    layer = ("expand", "depthwise", "project").index(part)
+    norm = layer + (names[0] != "")
+    return f"blocks.{row}.{place}.{names[layer]}", f"blocks.{row}.{place}.bn{norm}"
+
+
+def _huggingface_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
+    block, _, part = unit.partition("/")
+    if unit == "stem":
+        layer = "conv_stem.first_conv"
+    elif unit == "last":
+        layer = "conv_1x1"
+    else:
+        index = int(block.removeprefix("block_"))
+        # The first block is part of what they call the stem.
+        stage = f"layer.{index - 1}" if index else "conv_stem"
+        layer = f"{stage}.{ {'expand': 'expand_1x1', 'depthwise': 'conv_3x3', 'project': 'reduce_1x1'}[part] }"
+    return f"{layer}.convolution", f"{layer}.normalization"
+
+
 # keras/src/applications/mobilenet_v2.py; torchvision/models/mobilenetv2.py with torch's BatchNorm2d, whose momentum is the
-# share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py).
+# share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py),
+# and so do timm/models/efficientnet.py's mobilenetv2_*. Hugging Face converted TensorFlow's weights, of slim's batch_norm with
+# a decay of 0.997 (research/slim/nets/mobilenet/mobilenet.py); its torch module gives that number to torch, which takes it for
+# the share of the new.
+TORCHVISION_FIELDS = {
+    "padding": "torchvision",
+    "epsilon": 1e-5,
+    "momentum": 0.9,
+    "input_range": (0.0, 1.0),
+    "input_mean": (0.485, 0.456, 0.406),
+    "input_std": (0.229, 0.224, 0.225),
+}
 SOURCES = {
     "keras": body_plan.Source(
         layout="keras",
@@ -67,17 +105,18 @@ SOURCES = {
         },
         name_layers=_keras_layers,
     ),
-    "torchvision": body_plan.Source(
+    "torchvision": body_plan.Source(layout="torch", fields=TORCHVISION_FIELDS, name_layers=_torchvision_layers),
+    "timm": body_plan.Source(layout="torch", fields=TORCHVISION_FIELDS, name_layers=_timm_layers),
+    "huggingface": body_plan.Source(
         layout="torch",
         fields={
-            "padding": "torchvision",
-            "epsilon": 1e-5,
-            "momentum": 0.9,
-            "input_range": (0.0, 1.0),
-            "input_mean": (0.485, 0.456, 0.406),
-            "input_std": (0.229, 0.224, 0.225),
+            "padding": "keras",
+            "epsilon": 1e-3,
+            "momentum": 0.997,
+            "input_range": (-1.0, 1.0),
+            "input_mean": (0.0, 0.0, 0.0),
+            "input_std": (1.0, 1.0, 1.0),
         },
-        name_layers=_torchvision_layers,
-        head=("classifier.1.weight", "classifier.1.bias"),
+        name_layers=_huggingface_layers,
     ),
 }

@@ -13,7 +13,7 @@ from poster_jax.runtime import alive
 MODELS = {"cnn": cnn.CNN, **{name: family.network for name, family in families.FAMILIES.items()}}
 
 
-def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretrained.Pretrained | None:
+def load_pretrained(name: str, *, weights: str = "", weights_sha256: str = "", **fields: Any) -> pretrained.Pretrained | None:
     """`load_pretrained(**config.model)`: the weights that `model.weights` names, or None if it is empty."""
     if not weights:
         return None
@@ -21,7 +21,7 @@ def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretraine
     from poster_jax.models import weight_files
 
     with alive.doing(f"reading the weights {weights}"):
-        return weight_files.load(weights)
+        return weight_files.load(weights, weights_sha256)
 
 
 def build(
@@ -30,6 +30,7 @@ def build(
     num_genres: int,
     precision: str,
     weights: str = "",
+    weights_sha256: str = "",
     loaded: pretrained.Pretrained | None = None,
     **fields: Any,
 ) -> PosterModel:

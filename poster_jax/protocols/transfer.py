@@ -42,7 +42,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         return done
 
     config = run.config
-    loaded = models.load_pretrained(**config.model)
+    loaded = stages.load_weights(run)
     branches, tuned = [], None
     for index, input_range in enumerate(config.transfer.input_ranges):
         folder = run.workdir if len(config.transfer.input_ranges) == 1 else run.workdir / f"range_{index}"
@@ -68,7 +68,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         "body": models.body_fields(tuned.model),
         "numerics": devices.numerics(),
         "train_loss": run_files.read_train_loss(folder),
-        "weights": loaded.provenance if loaded else None,
+        "weights": loaded.origin() if loaded else None,
         "data": run.loader.rows.summary,
         "splits": branches[-1]["tuned"]["splits"],
         **simple,

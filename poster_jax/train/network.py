@@ -28,6 +28,7 @@ class Network:
         state: at step 0, placed by the run's shardings.
         train_step: jitted; it donates the state that it is given.
         eval_step: jitted, in inference mode.
+        pretrained: what the state began with; None for drawn weights.
     """
 
     model: PosterModel
@@ -36,6 +37,12 @@ class Network:
     state: train_state.TrainState
     train_step: steps.TrainStep
     eval_step: steps.EvalStep
+    pretrained: pretrained_lib.Pretrained | None = None
+
+    def origin(self) -> dict[str, Any]:
+        """What results.json says of the start: the settings that came with the weights, and where they came from."""
+        weights = self.pretrained.origin() if self.pretrained else None
+        return {"body": models.body_fields(self.model), "weights": weights}
 
 
 def build(run: Run, *, pretrained: pretrained_lib.Pretrained | None = None, unfreeze_steps: int = 0) -> Network:
@@ -65,7 +72,7 @@ def build(run: Run, *, pretrained: pretrained_lib.Pretrained | None = None, unfr
     train_step, eval_step = make_steps(model, optimizer, loss, config)
     secs = COMPILE_SECS[config_lib.kind(config.model.name)]
     compiled = announced(jax.jit(train_step, donate_argnums=0), "compiling the train step", secs)
-    return Network(model, optimizer, loss, state, compiled, jax.jit(eval_step))
+    return Network(model, optimizer, loss, state, compiled, jax.jit(eval_step), pretrained)
 
 
 def announced(step: Step, what: str, about_secs: float) -> Step:

@@ -2,9 +2,6 @@
 
 import functools
 import pathlib
-import pickle
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -14,7 +11,7 @@ import pytest
 from poster_jax import errors, models
 from poster_jax.models import body, convert, efficientnet_lite, layers, pretrained, weight_files
 from tests.helpers import make_efficientnet_golden, make_torch_golden
-from tests.models.test_convert import Tensor, load_as_torch, refusal
+from tests.helpers.made_weights import Tensor, refusal, stand_in_for_torch, write_pth
 from tests.models.test_mobilenet_v2 import distance
 from tests.models.test_mobilenet_v2_parity import outputs, write_safetensors
 
@@ -162,9 +159,9 @@ def test_imagenet_is_the_file_of_the_installed_package(tmp_path: pathlib.Path, m
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise RuntimeError('nothing in the package is run')\n")
     arrays = {name: array.view(Tensor) for name, array in state_dict(0.35).items()}
-    (folder / "efficientnet-lite0-57934424.pth").write_bytes(pickle.dumps(arrays))
+    write_pth(folder / "efficientnet-lite0-57934424.pth", arrays)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load_as_torch, Tensor=Tensor))
+    stand_in_for_torch(monkeypatch)
     loaded = weight_files.load("efficientnet:imagenet")
     kernel = np.asarray(arrays["_conv_head.weight"]).transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(loaded.variables["params"]["last"]["kernel"], kernel)
@@ -185,8 +182,12 @@ def test_stages_below_the_first_trainable_block_get_no_gradient() -> None:
 
 
 def test_a_body_is_named_in_its_own_file_and_two_others_alone() -> None:
-    """The benchmark's peers name it too, to be timed beside PyTorch: no run needs them."""
+    """The benchmark's peers name it too, and what is told of a file that is refused: no run needs them."""
     named = {
         path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if "efficientnet" in path.read_text().lower()
     }
-    assert named - {"bench/peers.py"} == {"models/efficientnet_lite.py", "models/families.py", "config/networks.py"}
+    assert named - {"bench/peers.py", "models/files/foreign.py"} == {
+        "models/efficientnet_lite.py",
+        "models/families.py",
+        "config/networks.py",
+    }
