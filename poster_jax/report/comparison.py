@@ -105,10 +105,8 @@ def equal_curves(runs: Sequence[FinishedRun]) -> list[Any]:
             groups.append([run])
         else:
             home.append(run)
-    told = [
-        f"{', '.join(run.name for run in group)} have the same test scores: one curve covers the others." for group in groups if group[1:]
-    ]
-    return [blocks.Note(text) for text in told]
+    alike = [", ".join(run.name for run in group) for group in groups if len(group) > 1]
+    return [blocks.Note(f"{names} have the same test scores: one curve covers the others.") for names in alike]
 
 
 def _same(one: FinishedRun, other: FinishedRun) -> bool:
