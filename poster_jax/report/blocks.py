@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Claims:
     claims: Sequence[Claim]
 
 
-Item = "str | Table | Headline | Dots | Gallery | Shown | Plain | Note | Shades | Strip | Claims | Fold"
+Item: TypeAlias = "str | Table | Headline | Dots | Gallery | Shown | Plain | Note | Shades | Strip | Claims | Fold"
 
 
 @dataclasses.dataclass(frozen=True)

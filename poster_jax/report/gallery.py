@@ -24,10 +24,10 @@ def galleries(run: FinishedRun, limit: int = NUM_SHOWN) -> list[blocks.Gallery]:
     """Hits of the fair sample, the most confident mistakes, then what else the fair sample holds; none without samples.npz."""
     if not run.samples:
         return []
-    spread = np.flatnonzero(run.samples["spread"])
+    spread = np.flatnonzero(run.samples["spread"]).tolist()
     hits = [index for index in spread if not posters.is_wrong(run, index)]
     misses = [index for index in spread if posters.is_wrong(run, index)]
-    mistakes = list(np.flatnonzero(~run.samples["spread"]))
+    mistakes = np.flatnonzero(~run.samples["spread"]).tolist()
     share = f"Of {len(spread)} posters evenly spaced over the test part, {len(hits)} have the genre that is scored highest."
     worst = "Posters whose highest-scored genre is not theirs, the highest score first."
     found = [

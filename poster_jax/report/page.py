@@ -23,6 +23,7 @@ NO_SAMPLES = (
     "its command again: the network is kept, only measuring is repeated, and the file is written."
 )
 MOST_NAMES = 3  # in the title
+CLAIMS_TITLE = "The report's claims, measured"
 POSTERS_EACH = 3  # hits, and mistakes, of every run of a reproduction, whose page stays under 3 MB
 CELLS_ARE_RUNS = "Every cell is a run in the folder cells/CELL/seed_N of the workdir: give that for a page of its own."
 
@@ -63,11 +64,9 @@ def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.
     title = f"Movie genres from posters: {', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} runs'}"
     try:
         writer.figures.mkdir(parents=True, exist_ok=True)
-        if reproduction is not None:
-            title = "The report's claims, measured"
         with alive.doing(f"drawing the figures of {len(runs) + len(many)} runs"):
             if reproduction is not None:
-                sections = _of_reproduction(reproduction, many, recipes, writer)
+                title, sections = CLAIMS_TITLE, _of_reproduction(reproduction, many, recipes, writer)
             else:
                 sections = [_of_many(each, writer) for each in many]
                 several = len(recipes) != 1
@@ -137,7 +136,7 @@ def _of_one(seeds: Recipe, writer: _Writer, num_posters: int = gallery.NUM_SHOWN
     """One network, or the seeds of one recipe together: the answer, posters, genres, scores, and the rest folded."""
     first, stem = seeds[0], _slug(seeds[0].name)
     several = len(seeds) > 1
-    scores = [page_tables.side_by_side(seeds) if several else page_tables.test_scores(first)]
+    scores: list[Any] = [page_tables.side_by_side(seeds) if several else page_tables.test_scores(first)]
     suffix = f"-{stem}" if writer.about_paper else ""
     scores += [writer.show(picture) for picture in curves.learning(seeds, suffix)]
     scores += [writer.show(picture) for picture in histories.transfer_pictures(first, stem)]
