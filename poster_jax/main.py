@@ -7,6 +7,7 @@ import argparse
 import importlib
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -88,7 +89,7 @@ def _run(argv: list[str]) -> int:
     distributed.initialize()
     devices.require()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        with provenance.recorded(workdir):
+        with provenance.recorded(workdir, shlex.join(["python", "-m", "poster_jax.main", *argv])):
             results = protocol.run(config, workdir, stop)
         from poster_jax.report import terminal
 

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "ai_edge_litert": "ai-edge-litert",
+    "axe_selenium_python": "axe-selenium-python",
     "gcp_storage_emulator": "gcp-storage-emulator",
     "ml_collections": "ml-collections",
     "orbax": "orbax-checkpoint",

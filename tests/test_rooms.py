@@ -27,8 +27,8 @@ GUESTS = {
     "onnxruntime": "export.formats",
     "ai_edge_litert": "export.formats",
     "h5py": "models.files.keras_files",
-    "matplotlib": "report.figures.style report.figures.overlay report.figures.confusions",
-    "jinja2": "report.page",
+    "matplotlib": "report.figures.style report.figures.curves report.figures.overlay report.figures.confusions",
+    "jinja2": "report.render",
     "tensorboardX": "workdir.logbook",
 }
 CODE = {

@@ -37,7 +37,7 @@ def closing_text(seeds: Sequence[Mapping[str, Any]]) -> str:
     ]
     for metric, name in ROWS.items():
         entries = [test["metrics"][metric] for test in tests]
-        line = f"{name:<23}{_value(entries):<24}{cells.mean(entries, 'best_floor'):>7}{cells.mean(entries, 'chance'):>8}"
+        line = f"{name:<23}{value(entries):<24}{cells.mean(entries, 'best_floor'):>7}{cells.mean(entries, 'chance'):>8}"
         if with_colours:
             colours = [one["baselines"][COLOURS]["test"]["metrics"][metric] for one in seeds]
             line += f"{cells.mean(colours, 'value'):>9}"
@@ -51,7 +51,7 @@ def _rows(test: Mapping[str, Any]) -> str:
     return f"{cells.counted(test['num_rows'], 'row')} of {cells.counted(test['num_movies'], 'movie')}"
 
 
-def _value(entries: Sequence[Mapping[str, Any]]) -> str:
+def value(entries: Sequence[Mapping[str, Any]]) -> str:
     if len(entries) == 1:
         return cells.value(entries[0])
     values = cells.defined(entries, "value")
