@@ -134,7 +134,7 @@ def _find_torch_body(path: pathlib.Path, arrays: Mapping[str, stored.Stored]) ->
             names = [*their_names(origin).values()]
             found = torch_files.find_body(path, arrays, stem, names)
             if found:
-                _check_network(path, found.arrays, names)
+                _check_network(path, [*found.arrays, *found.left_out], names)
                 return origin, found
     _check_network(path, arrays, ())
     raise errors.UserError(
