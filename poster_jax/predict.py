@@ -34,6 +34,7 @@ from poster_jax.runtime import alive, devices, sharding, storage
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, checks, half_weights, run_files
 
+DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
 
