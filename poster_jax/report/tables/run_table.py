@@ -14,7 +14,7 @@ def results_table(results: Mapping) -> str:
 
     results: {"title", "data": {"name", "genres"}, "splits": {"train" | "validation" | "test":
     metrics.score(...)}, "baselines": {name: {"test": metrics.score(...)}}, "num_seeds"}; only
-    splits["test"] has to be there. Ends in a newline.
+    splits["test"] has to be there, and "num_seeds" may be missing. Ends in a newline.
     """
     test = results["splits"]["test"]
     head = [results["title"], _data_line(results, test), "test value [95 % interval, bootstrap over movies]"]
@@ -65,9 +65,11 @@ def seeds_table(results: Sequence[Mapping]) -> str:
 def _data_line(results: Mapping, test: Mapping) -> str:
     data = results["data"]
     rows, movies = cells.counted(test["num_rows"], "row"), cells.counted(test["num_movies"], "movie")
+    # The predictions of others do not say.
+    seeds = f"; {cells.counted(results['num_seeds'], 'seed')}" if "num_seeds" in results else ""
     return (
         f"data: {data['name']}; {cells.counted(len(data['genres']), 'genre')}; test: {rows} of {movies}, "
-        f"{test['labels_per_row']:.2f} labels per row; {cells.counted(results['num_seeds'], 'seed')}"
+        f"{test['labels_per_row']:.2f} labels per row{seeds}"
     )
 
 
