@@ -28,11 +28,12 @@ from poster_jax import config as config_lib
 from poster_jax.data import catalog, images, listing
 from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
+from poster_jax.models.files import half_weights
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import alive, devices, sharding, storage
 from poster_jax.train import losses, steps
-from poster_jax.workdir import checkpoint, checks, half_weights, run_files
+from poster_jax.workdir import checkpoint, checks, run_files
 
 DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
 NUM_SHOWN = 3  # genres of a picture in the table
@@ -172,7 +173,10 @@ def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, 
     if released:
         wanted = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(abstract, sep="/").items()}
         with checks.named(folder / half_weights.NAME, "install poster_jax again, or release the run again"):
-            flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
+            try:
+                flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
+            except ValueError as error:
+                raise checks.Damaged(str(error)) from error
         return {"batch_stats": {}} | jax.device_put(traverse_util.unflatten_dict(flat, sep="/"), one_device)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract)
     checkpoints = checkpoint.Checkpoints(folder)
