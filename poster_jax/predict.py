@@ -170,8 +170,8 @@ def list_pictures(given: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], Co
     for path in given:
         below = [path]
         if path.is_dir():
-            files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
-            below = sorted(file for file in files if file.suffix.lower() in listing.SUFFIXES)
+            files = listing.files_below(path)
+            below = [file for file in files if listing.is_picture(file)]
             if not below:
                 raise errors.UserError(f"the folder {path} holds no picture ({', '.join(listing.SUFFIXES)}): give another.")
             others.update(file.suffix.lower() or "without a suffix" for file in {*files} - {*below})
@@ -292,10 +292,7 @@ def _predict(argv: list[str]) -> int:
     flags = parser.parse_args(argv)
     paths, others = list_pictures([pathlib.Path(path) for path in flags.pictures])
     if others:
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(4))
-        print(
-            f"poster_jax: {others.total():,} files are left out, as their names are none of pictures: {kinds}", file=sys.stderr
-        )
+        print(f"poster_jax: {listing.left_out(others)}", file=sys.stderr)
     network = load_network(storage.as_path(flags.workdir))
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)

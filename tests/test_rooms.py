@@ -19,7 +19,7 @@ JAX = {"jax", "flax", "optax", "orbax"}
 NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.
 GUESTS = {
-    "tensorflow": "data.streaming bench.peers bench.keras_finetune export.formats",
+    "tensorflow": "data.streaming bench.peers bench.keras_finetune bench.mutations export.formats",
     "keras": "bench.peers bench.keras_finetune models.weight_files",
     "torch": "bench.peers models.weight_files",
     "jax2onnx": "export.formats",

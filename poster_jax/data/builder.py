@@ -20,11 +20,12 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from poster_jax import config as config_lib
-from poster_jax.data import cache, catalog, listing, synthetic
+from poster_jax.data import cache, catalog, listing, picture_files, synthetic
 from poster_jax.data.source import ENCODED, SPLIT, Records, Source
 
-# Part of every cache name. Raise it when the written format changes.
-FORMAT = "1"
+# Parts of cache names. Raise the first when the written format changes, and the second, which is of variants that read files,
+# when a picture or a row gets another verdict.
+FORMAT, RULES = "1", "2"
 NAMES = {
     "synthetic": "synthetic posters",
     "kaggle": "Kaggle posters",
@@ -138,6 +139,7 @@ def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> s
     if variant == "synthetic":
         digest.update(f"{num_posters} {seed}".encode())
         return digest.hexdigest()
+    digest.update(f" rules {RULES}".encode())
     listed = read_listing(variant, place)
     for movie in listed.movies:
         digest.update(repr((movie.id, os.path.basename(movie.path), movie.genres, movie.split, movie.tie, movie.rows)).encode())
@@ -149,7 +151,7 @@ def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> s
 def _digest_file(path: str) -> bytes:
     """SHA-256 of a file's bytes; of its error's number where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with picture_files.open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except (OSError, ValueError) as error:
         return hashlib.sha256(f"error {getattr(error, 'errno', 0)}".encode()).digest()

@@ -18,7 +18,7 @@ import pandas as pd
 import tqdm
 
 from poster_jax import errors
-from poster_jax.data import csv_files, images, listing
+from poster_jax.data import csv_files, images, listing, picture_files
 from poster_jax.runtime import storage
 
 Item = TypeVar("Item")
@@ -63,13 +63,7 @@ def split_genres(text: str) -> list[str]:
 
 def load_checked(path: str | os.PathLike) -> images.CheckedImage:
     """Reads and checks one picture; raises `images.BadImage`."""
-    try:
-        encoded = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise images.BadImage("missing_file", f"there is no {path}") from error
-    except (OSError, ValueError) as error:  # a folder, no permission, a name with a NUL
-        raise images.BadImage("unreadable_file", f"{type(error).__name__}: {error}") from error
-    return images.check(encoded)
+    return images.check(picture_files.read(path))
 
 
 def load_encoded(path: str | os.PathLike) -> bytes:
@@ -181,7 +175,8 @@ def _table(kept: list[tuple[listing.Movie, str, int, bytes]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": np.array([movie.id for movie in movies], np.int64),
-            "path": [movie.path for movie in movies],
+            # Strings of pandas are UTF-8, which a file's name need not be.
+            "path": pd.Series([movie.path for movie in movies], dtype=object),
             "genres": ["|".join(movie.genres) for movie in movies],
             "group": _groups(kept),
             "split": [movie.split for movie in movies],

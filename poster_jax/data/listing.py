@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from poster_jax import errors
-from poster_jax.data import csv_files, label_texts
+from poster_jax.data import csv_files, label_texts, picture_files
 
 MAX_ID = 2**31 - 1  # ids are int32 in a batch
+# Files that are called so are pictures; any other is one if its first bytes say so.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".jfif")
 # Where copies of the Kaggle set have their pictures, below the folder of its CSV; the first that holds some is taken.
 POSTER_FOLDERS = ("posters", "posters/posters", "SampleMoviePosters", "SampleMoviePosters/SampleMoviePosters", "images", ".")
@@ -108,17 +109,41 @@ def _find_pictures(folder: pathlib.Path) -> tuple[dict[int, str], pathlib.Path]:
         if not place.is_dir():
             continue
         with os.scandir(place) as entries:
-            named = {entry.name: parse_id(pathlib.PurePath(entry.name).stem) for entry in entries if _is_picture(entry.name)}
+            named = {entry.name: parse_id(pathlib.PurePath(entry.name).stem) for entry in entries}
+        named = {name: id_ for name, id_ in named.items() if id_ is not None and is_picture(place / name)}
         # Of several pictures of one movie the one with the plain name is taken.
         in_order = sorted(named.items(), key=lambda item: (item[0] == f"{item[1]}.jpg", item[0]))
-        by_id = {id_: str(place / file) for file, id_ in in_order if id_ is not None}
+        by_id = {id_: str(place / file) for file, id_ in in_order}
         if by_id:
             return by_id, place
     return {}, folder / "posters" if (folder / "posters").is_dir() else folder
 
 
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+def is_picture(path: pathlib.Path) -> bool:
+    """Whether a file is meant as a picture, by its name or its first bytes; also one of a format that is not read."""
+    if path.name.lower().endswith(SUFFIXES):
+        return not path.name.startswith(".")
+    try:
+        with picture_files.open_regular(path) as file:
+            start = file.read(picture_files.NUM_START_BYTES)
+    except (OSError, ValueError):
+        return False
+    known = picture_files.find_format(start) or picture_files.is_unread_picture(start)
+    return bool(known) and not path.name.startswith(".")
+
+
+def files_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder and below it in order of their paths, also in linked folders, each folder once; no hidden ones."""
+    found: list[pathlib.Path] = []
+    seen: set[str] = set()
+    for place, names, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        found += [pathlib.Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
 
 
 def read_csv(path: pathlib.Path, columns: Mapping[str, str], separator: str = "") -> Listing:
@@ -254,8 +279,12 @@ def read_folder(folder: pathlib.Path) -> Listing:
     given = bool(below) and all(parts.values()) and any(_folders(place) for place in below)
     places = [(part if given else "", label) for top, part in parts.items() for label in (_folders(top) if given else [top])]
     movies, texts = [], []
+    others: Counter[str] = Counter()
     for part, place in places:
-        for file in sorted(path for path in place.rglob("*") if _is_picture(path.name)):
+        for file in files_below(place):
+            if not is_picture(file):
+                others[file.suffix.lower() or "without a suffix"] += 1
+                continue
             row = len(movies)
             movies.append(Movie(row + 1, str(file), [place.name], part, None, [row]))
             texts.append(label_texts.join([place.name]))
@@ -265,8 +294,20 @@ def read_folder(folder: pathlib.Path) -> Listing:
             "or give a CSV with --config.data.variant=csv --config.data.csv=FILE."
         )
     notes = [f"labels are the names of {len({place.name for _, place in places})} folders"]
+    notes += [left_out(others)] if others else []
     notes += check_columns(movies, ["split"] if given else [], folder)
     return Listing(folder, [str(movie.id) for movie in movies], texts, movies, {}, tuple(notes))
+
+
+def left_out(others: Counter[str]) -> str:
+    """The sentence on files that are no pictures, counted by suffix."""
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(4))
+    files = (
+        "1 file is left out, as it is no picture"
+        if others.total() == 1
+        else f"{others.total():,} files are left out, as they are no pictures"
+    )
+    return f"{files}: {kinds}"
 
 
 def _folders(place: pathlib.Path) -> list[pathlib.Path]:
