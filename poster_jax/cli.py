@@ -1,6 +1,7 @@
 """What all commands share: one parser, their exit codes, and one sentence for a user's mistake."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -28,14 +29,31 @@ def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None)
 
     A reader of the output that has seen enough, as `| head`, ends the command with 0.
     """
+    speak_any_name()
     try:
         code = command(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
+        print(one_line(f"poster_jax: {error}"), file=sys.stderr)
+        return EXIT_MISTAKE
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        print(one_line(f"poster_jax: the memory of this machine is too small for this{reason}: ask for less."), file=sys.stderr)
         return EXIT_MISTAKE
     except BrokenPipeError:
         # Python flushes once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def speak_any_name() -> None:
+    """Lets the output name any file: bytes that are no UTF-8, and letters that the terminal lacks, are printed as `\\udcff`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """The text with its line ends and other control characters written as escapes, as `\\n`."""
+    return "".join(letter if letter.isprintable() or letter == " " else ascii(letter)[1:-1] for letter in text)

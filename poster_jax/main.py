@@ -21,6 +21,7 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one config and returns the exit code."""
+    cli.speak_any_name()
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except errors.UserError as error:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _end(message: str, code: int, alone: bool = True) -> int:
     """Prints the message and returns the code; with `alone` ends this process, as others of the run may not know of it."""
     name = "poster_jax" if multihost.is_main() else f"poster_jax, process {multihost.index()} of {multihost.count()}"
-    print(f"{name}: {message}", file=sys.stderr)
+    print(cli.one_line(f"{name}: {message}"), file=sys.stderr)
     if alone and multihost.count() > 1:
         from poster_jax.runtime import distributed
 

@@ -6,11 +6,11 @@ done, 2 a mistake in what was asked or no picture that could be read.
 """
 
 import concurrent.futures
-import csv
 import dataclasses
 import io
 import json
 import pathlib
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,12 +29,13 @@ from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
-from poster_jax.runtime import sharding, storage
+from poster_jax.runtime import sharding, storage, tables
 from poster_jax.train import losses, steps
 from poster_jax.workdir import checkpoint, checks, run_files
 
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
+MAX_NAME_BYTES = 200  # of the 255 that disks allow, so that a number and a suffix have room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +225,7 @@ def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) 
     pixels = images.decode(checked.encoded, (checked.height, checked.width))
     if picture.heat is None:
         raise ValueError(f"{picture.path} was predicted without maps")
-    stem = f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}"
+    stem = _file_name(f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}")
     numbers = ("", *(f"-{number}" for number in range(2, 10**6)))
     target = next(target for number in numbers if not (target := folder / f"{stem}{number}.png").exists())
     buffer = io.BytesIO()
@@ -233,15 +234,19 @@ def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) 
     return target
 
 
+def _file_name(text: str) -> str:
+    """The text without what no file's name may hold somewhere, and of a length that every disk takes."""
+    name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "_", text)
+    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+
+
 def to_csv(network: Predictor, pictures: Sequence[Prediction]) -> str:
     """Columns path, one probability per genre, decision ("Drama|Crime", or nothing)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", *network.genres, "decision"])
-    for picture in pictures:
-        probabilities = [f"{score:.6f}" for score in picture.scores]
-        writer.writerow([picture.path, *probabilities, "|".join(decide(network, picture.scores))])
-    return buffer.getvalue()
+    rows = [
+        [picture.path, *(f"{score:.6f}" for score in picture.scores), "|".join(decide(network, picture.scores))]
+        for picture in pictures
+    ]
+    return tables.csv_text(["path", *network.genres, "decision"], rows)
 
 
 def to_json(network: Predictor, pictures: Sequence[Prediction], unreadable: Sequence[Unreadable]) -> str:
@@ -263,7 +268,7 @@ def to_json(network: Predictor, pictures: Sequence[Prediction], unreadable: Sequ
 
 def table_line(network: Predictor, picture: Prediction) -> str:
     """Path, the most probable genres, and the decision."""
-    path = str(picture.path)
+    path = cli.one_line(str(picture.path))
     path = path if len(path) <= PATH_WIDTH else f"...{path[3 - PATH_WIDTH :]}"
     top = np.argsort(-picture.scores, kind="stable")[:NUM_SHOWN]
     genres = ", ".join(f"{network.genres[k]} {picture.scores[k]:.2f}" for k in top)
@@ -301,7 +306,8 @@ def _predict(argv: list[str]) -> int:
     unreadable: list[Unreadable] = []
     for each in predict(network, paths, with_maps=bool(flags.explain)):
         if isinstance(each, Unreadable):
-            print(f"poster_jax: {each.path} is left out: {each.reason.replace('_', ' ')} ({each.detail})", file=sys.stderr)
+            reason = f"{each.reason.replace('_', ' ')} ({each.detail})"
+            print(cli.one_line(f"poster_jax: {each.path} is left out: {reason}"), file=sys.stderr)
             unreadable.append(each)
             continue
         if flags.explain:

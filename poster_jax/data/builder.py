@@ -20,8 +20,9 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from poster_jax import config as config_lib
+from poster_jax import errors
 from poster_jax.data import cache, catalog, listing, picture_files, synthetic
-from poster_jax.data.source import ENCODED, SPLIT, Records, Source
+from poster_jax.data.source import ENCODED, SPLIT, Records, Source, read_tables, write_table
 
 # Parts of cache names. Raise the first when the written format changes, and the second, which is of variants that read files,
 # when a picture or a row gets another verdict.
@@ -176,8 +177,10 @@ def load_source(data: config_lib.Data) -> Source:
         )
         _build(config, directory, manual_dir=data.dir if data.variant == "kaggle" else "")
     [info] = directory.glob("movie_posters/*/*/dataset_info.json")
-    table = pd.read_csv(directory / "table.csv", dtype={"genres": str, "split": str}, keep_default_na=False)
-    refused = pd.read_csv(directory / "refused.csv", dtype=str, keep_default_na=False)
+    try:
+        table, refused = read_tables(directory)
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"the cache {directory} is damaged ({error}): remove it, and it is made anew.") from error
     repaired = json.loads((directory / "repaired.json").read_text())
     noted = directory / "notes.json"
     notes = tuple(json.loads(noted.read_text())) if noted.exists() else ()
@@ -214,6 +217,6 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
             raise RuntimeError(
                 f"TFDS wrote {len(table)} of {builder.info.splits[SPLIT].num_examples} posters, or reordered them"
             )
-        table.to_csv(unfinished / "table.csv", index=False)
+        write_table(table, unfinished)
         for name in ("refused.csv", "repaired.json", "notes.json"):
             os.replace(built / name, unfinished / name)

@@ -19,7 +19,7 @@ import tqdm
 
 from poster_jax import errors
 from poster_jax.data import csv_files, images, listing, picture_files
-from poster_jax.runtime import storage
+from poster_jax.runtime import storage, tables
 
 Item = TypeVar("Item")
 NUM_THREADS = 4  # Pillow releases the interpreter's lock; more threads were not faster on the machines tried
@@ -92,12 +92,14 @@ def checked(paths: Iterable[str]) -> Iterator[images.CheckedImage | images.BadIm
 
 def write_refused(refused: pd.DataFrame, path: Path) -> None:
     """Writes the refused rows as UTF-8 CSV; an existing file is replaced atomically."""
+    text = tables.csv_text(list(refused.columns), refused.to_numpy().tolist())
     if storage.is_remote(path):
-        path.write_text(refused.to_csv(index=False))
+        path.write_text(text)
         return
+    # Not `storage.write_atomic`: every process writes its own cache.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        refused.to_csv(partial, index=False, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

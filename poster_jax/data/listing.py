@@ -286,8 +286,9 @@ def read_folder(folder: pathlib.Path) -> Listing:
                 others[file.suffix.lower() or "without a suffix"] += 1
                 continue
             row = len(movies)
-            movies.append(Movie(row + 1, str(file), [place.name], part, None, [row]))
-            texts.append(label_texts.join([place.name]))
+            label = label_texts.tidy_name(place.name)
+            movies.append(Movie(row + 1, str(file), [label], part, None, [row]))
+            texts.append(label_texts.join([label]))
     if not movies:
         raise errors.UserError(
             f"the folder {folder} has no folder with pictures in it: make one for each label, as {folder / 'Drama' / '1.jpg'}, "

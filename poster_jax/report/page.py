@@ -108,7 +108,9 @@ def _together(runs: Sequence[runs_lib.FinishedRun], figures: pathlib.Path) -> Se
 
 def _of_run(run: runs_lib.FinishedRun, figures: pathlib.Path) -> Section:
     stem = _slug(run.name)
-    items: list[Any] = [_describe(run), page_tables.metrics(run), page_tables.per_genre(run)]
+    boxed = style.boxed([run.name, *run.genres, *run.results["data"].get("genre_mentions", {})])
+    told = [f"Figures draw a box for each of these letters, which their font {style.FONT} lacks: {boxed}"] if boxed else []
+    items: list[Any] = [_describe(run), *told, page_tables.metrics(run), page_tables.per_genre(run)]
     items += [
         _show(picture, figures) for picture in (*histories.transfer_pictures(run, stem), *distributions.pictures(run, stem))
     ]

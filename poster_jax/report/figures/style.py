@@ -2,7 +2,8 @@
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FONT = "DejaVu Sans"  # comes with matplotlib
 DOTS_PER_INCH = 150
 WEBP_QUALITY = 85
 FULL_WIDTH_IN = 9.0
@@ -93,13 +95,21 @@ def widen(axes: "Axes") -> None:
     axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
+def boxed(texts: Iterable[str]) -> str:
+    """The letters of the texts that the font lacks, each once: a figure shows a box for each."""
+    from matplotlib import font_manager
+
+    known = font_manager.get_font(font_manager.findfont(FONT)).get_charmap()
+    return "".join(dict.fromkeys(letter for text in texts for letter in text if ord(letter) not in known))
+
+
 @contextmanager
 def _applied(theme: Theme) -> Iterator[None]:
     import matplotlib
 
     settings: Any = {
         "font.size": 10,
-        "font.family": "DejaVu Sans",  # comes with matplotlib
+        "font.family": FONT,
         "axes.titlesize": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -108,6 +118,7 @@ def _applied(theme: Theme) -> Iterator[None]:
         "legend.frameon": False,
         "lines.linewidth": 1.8,
         "svg.hashsalt": "poster_jax",
+        "text.parse_math": False,  # a genre may hold dollars
         "grid.color": theme.grid,
         "grid.linewidth": 0.6,
         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), theme.foreground),
@@ -119,7 +130,9 @@ def _applied(theme: Theme) -> Iterator[None]:
 
 def render(picture: Picture, theme: Theme, kind: str) -> bytes:
     """The picture as "png", "webp" or "svg"; equal pictures give equal bytes."""
-    with _applied(theme):
+    # What the font lacks is told by `boxed`.
+    with _applied(theme), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ |Matplotlib currently does not support", UserWarning)
         figure = picture.draw(theme)
         buffer = io.BytesIO()
         options: dict[str, Any] = {"pil_kwargs": {"quality": WEBP_QUALITY}} if kind == "webp" else {}
