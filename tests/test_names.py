@@ -184,9 +184,8 @@ def test_numbers_paths_and_what_is_no_utf_8_in_a_table() -> None:
 
 def test_a_cache_gives_labels_back_as_they_are(tmp_path: pathlib.Path) -> None:
     table = pd.DataFrame({"id": [1, 2], "genres": ["=1+1|'=2", '"q", 日本'], "group": [1, 1], "split": ["", "train"]})
-    refused = pd.DataFrame(
-        {"id": ["-3", "=4"], "reason": "x", "genres": ["@a", "'b"], "detail": ["no \udcff", "a\nb"]}, dtype=object
-    )
+    columns = {"id": ["-3", "=4"], "reason": ["x", "x"], "genres": ["@a", "'b"], "detail": ["no \udcff", "a\nb"]}
+    refused = pd.DataFrame(columns, dtype=object)
     source.write_table(table, tmp_path)
     catalog.write_refused(refused, tmp_path / "refused.csv")
     held, gone = source.read_tables(tmp_path)

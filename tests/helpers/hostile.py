@@ -85,11 +85,11 @@ def pipe(name: str) -> Spoil:
     return spoil
 
 
-def change_json(name: str, **values: Any) -> Spoil:
+def change_json(file: str, /, **values: Any) -> Spoil:
     def make(content: bytes) -> bytes:
         return json.dumps({**json.loads(content), **values}).encode()
 
-    return change(name, make)
+    return change(file, make)
 
 
 def change_rows(make: Callable[[list[str]], list[str]]) -> Spoil:
