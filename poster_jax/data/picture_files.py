@@ -3,12 +3,12 @@
 What stands beside a picture in its file (text, profiles, a video behind the end) is no reason to refuse the picture.
 """
 
+import io
 import os
 import re
 import stat
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
 
 MAX_FILE_BYTES = 256 << 20  # more than the largest picture that is accepted takes without compression
 NUM_START_BYTES = 512  # of a file, enough to know its format
@@ -69,7 +69,7 @@ def read(path: str | os.PathLike) -> bytes:
     return encoded
 
 
-def open_regular(path: str | os.PathLike) -> BinaryIO:
+def open_regular(path: str | os.PathLike) -> io.BufferedReader:
     """Opens a regular file to read its bytes; raises OSError for any other, without waiting for its other end."""
     kind = os.stat(path).st_mode
     if not stat.S_ISREG(kind):

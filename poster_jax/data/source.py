@@ -5,7 +5,7 @@ import functools
 import io
 import pathlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,15 +82,14 @@ def read_tables(directory: pathlib.Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Raises ValueError, or OSError, for what no cache holds.
     """
-    kinds = {"genres": str, "split": str}
+    kinds: dict[Hashable, type] = {"genres": str, "split": str}
     table = pd.read_csv(io.BytesIO(read_part(directory / "table.csv")), dtype=kinds, keep_default_na=False)
     refused = pd.read_csv(io.BytesIO(read_part(directory / "refused.csv")), dtype=str, keep_default_na=False)
     if [*table.columns] != ["id", "genres", "group", "split"] or [*refused.columns] != ["id", "reason", "genres", "detail"]:
         raise ValueError("table.csv or refused.csv has other columns")
-    table, refused = (
-        frame.assign(**{name: [*map(tables.restore, frame[name])] for name in names})
-        for frame, names in ((table, kinds), (refused, refused.columns))
-    )
+    for frame, names in ((table, ("genres", "split")), (refused, refused.columns)):
+        for name in names:
+            frame[name] = [*map(tables.restore, frame[name])]
     ids = table["id"]
     if not len(table) or any(table[name].dtype.kind != "i" for name in ("id", "group")):
         raise ValueError("table.csv has no posters, or ids that are no numbers")
