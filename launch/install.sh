@@ -25,12 +25,10 @@ fits() { dry || "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/de
 if [ ! -x "$venv/bin/python" ]; then
   chosen="${PYTHON:-}"
   why="as PYTHON says"
-  for version in 3.13 3.12 3.11; do
-    if [ -z "$chosen" ]; then
-      chosen="$(find_python "$version")"
-      why="the newest of 3.13, 3.12 and 3.11 that starts here"
-    fi
-  done
+  if [ -z "$chosen" ]; then
+    chosen="$(newest_python)"
+    why="the newest of 3.13, 3.12 and 3.11 that starts here"
+  fi
   if [ -z "$chosen" ] && fits python3; then
     chosen=python3
     why="as none of 3.13, 3.12 and 3.11 was found"
@@ -57,5 +55,9 @@ if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
     installer=(uv pip install "${quiet[@]}" --python "$venv/bin/python")
   fi
   run "${installer[@]}" --constraint launch/constraints.txt --editable ".${extras:+[$extras]}"
+  if [[ ",$extras," == *,onnx,* ]]; then
+    # It asks for an older orbax than ours, which it does not need for this.
+    run "${installer[@]}" --constraint launch/constraints.txt --no-deps jax2onnx
+  fi
   dry || echo "$wanted" >"$venv/.installed"
 fi

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Sourced by install.sh and .ci/run: finds interpreters, also those that PATH does not offer.
+# Sourced by install.sh, worker.sh and .ci/run: finds interpreters, also those that PATH does not offer.
 set -euo pipefail
 
-# A dry run starts nothing, and takes the first that is there.
+# Whether it starts and can make an environment; a dry run starts nothing, and takes the first that is there.
 _starts() {
   if [ "${DRY_RUN:-}" = 1 ]; then
     command -v "$1" >/dev/null
   else
-    "$1" -c '' 2>/dev/null
+    "$1" -c 'import ensurepip' 2>/dev/null
   fi
 }
 
@@ -22,6 +22,18 @@ find_python() {
     # pyenv's shims lie on PATH for versions that are not chosen, and do not start.
     if [ -n "$candidate" ] && _starts "$candidate"; then
       echo "$candidate"
+      return
+    fi
+  done
+}
+
+# Prints the first of 3.13, 3.12 and 3.11 that starts; nothing where none does.
+newest_python() {
+  local version found
+  for version in 3.13 3.12 3.11; do
+    found="$(find_python "$version")"
+    if [ -n "$found" ]; then
+      echo "$found"
       return
     fi
   done

@@ -17,7 +17,7 @@ if [ "${1:-}" = "--help" ]; then
   usage
 fi
 VENV="${VENV:-.venv}"
-bash launch/install.sh "$VENV" streaming,test
+bash launch/install.sh "$VENV" streaming,test,onnx
 run "$VENV/bin/ruff" check .
 run "$VENV/bin/ruff" format --check .
 run "$VENV/bin/shellcheck" --external-sources .ci/run launch/*.bash launch/*.sbatch launch/*.sh tests/launch/*.sh

@@ -15,6 +15,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/say.bash
 . launch/say.bash
+# shellcheck source=launch/python.bash
+. launch/python.bash
 
 VENV="${VENV:-$HOME/poster_jax_venv}"
 STATE="${STATE:-$HOME/poster_jax_run}"
@@ -33,13 +35,8 @@ wait_for_end() {
 }
 
 setup() {
-  local candidate chosen=""
-  for candidate in python3.12 python3.13 python3.11; do
-    if "$candidate" -c 'import ensurepip' 2>/dev/null; then
-      chosen="$candidate"
-      break
-    fi
-  done
+  local chosen
+  chosen="$(newest_python)"
   if [ -z "$chosen" ] && [ ! -x "$VENV/bin/python" ]; then
     run sudo apt-get -qq update
     run sudo apt-get -qq install --yes python3.11 python3.11-venv

@@ -17,7 +17,7 @@ from poster_jax import cli, errors
 # {command: (the module whose main runs, what it does)}.
 COMMANDS = {
     "train": ("main", "run a config: train, measure, compare with floors"),
-    "plan": ("main", "what a config would do and how long it takes; starts nothing"),
+    "plan": ("main", "the data: copies, leaks, floors; what a config would do and how long it takes"),
     "report": ("report.__main__", "one offline page of finished runs"),
     "predict": ("predict", "genres of pictures, by a finished run"),
     "compare": ("compare", "which run is better? a paired bootstrap"),

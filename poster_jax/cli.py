@@ -1,6 +1,7 @@
 """What all commands share: one parser, their exit codes, and one sentence for a user's mistake."""
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -11,6 +12,10 @@ from poster_jax import errors
 
 # 75 is EX_TEMPFAIL of sysexits.h: not finished, the same command goes on.
 EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
+
+# Errors of the machine or of where a file was to lie, not of our code.
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EMFILE, errno.ENFILE)
+REFUSALS += (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +34,7 @@ def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None)
 
     A reader of the output that has seen enough, as `| head`, ends the command with 0.
     """
-    speak_any_name()
+    print_any_text()
     try:
         code = command(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -44,14 +49,41 @@ def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None)
         # Python flushes once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        refusal = machine_refusal(error)
+        if not refusal:
+            raise
+        print(f"poster_jax: {refusal}: make room, or name another place.", file=sys.stderr)
+        return EXIT_MISTAKE
     return code
 
 
-def speak_any_name() -> None:
-    """Lets the output name any file: bytes that are no UTF-8, and letters that the terminal lacks, are printed as `\\udcff`."""
+def machine_refusal(error: Exception) -> str:
+    """The refusal of a full, read-only or forbidden disk, or of another limit of the machine, in one line; else "".
+
+    TFDS and orbax wrap a full disk in errors of their own, which keep its text.
+    """
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return f"{error.strerror}: {shown(os.fsdecode(error.filename)) if error.filename else 'the disk'}"
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else ""
+
+
+def print_any_text() -> None:
+    """Lets this process print what its terminal cannot show, as backslashes: names of files may be any bytes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name from the command line is UTF-8, not other bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def shown(name: str) -> str:
+    """A name with backslashes for what is not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def one_line(text: str) -> str:

@@ -4,24 +4,23 @@ Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped
 """
 
 import argparse
-import errno
 import importlib
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
 from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax.runtime import hugepages, multihost, storage
-
-# Errors of the machine, not of our code.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+from poster_jax.data import own
+from poster_jax.runtime import alive, hugepages, multihost, storage
+from poster_jax.workdir import run_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one config and returns the exit code."""
-    cli.speak_any_name()
+    cli.print_any_text()
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except errors.UserError as error:
@@ -30,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"stopped by {error}; what was done is saved: run the same command to go on."
         return _end(message, cli.EXIT_UNFINISHED, alone=error.alone)
     except Exception as error:
-        refusal = _machine_refusal(error)
+        refusal = cli.machine_refusal(error)
         if not refusal:
             raise
         return _end(
-            f"{refusal}; make room, or name other folders with --workdir and --config.data.cache_dir.", cli.EXIT_MISTAKE
+            f"{refusal}: make room, or name other folders with --workdir and --config.data.cache_dir.", cli.EXIT_MISTAKE
         )
 
 
@@ -49,17 +48,6 @@ def _end(message: str, code: int, alone: bool = True) -> int:
     return code
 
 
-def _machine_refusal(error: Exception) -> str:
-    """The refusal of a full, read-only or forbidden disk, in one line; empty for every other error.
-
-    TFDS and orbax wrap a full disk in errors of their own, which keep its text.
-    """
-    if isinstance(error, OSError) and error.errno in REFUSALS:
-        return f"{error.strerror}: {error.filename or 'the disk'}"
-    full = os.strerror(errno.ENOSPC)
-    return full if full in str(error) else ""
-
-
 def _run(argv: list[str]) -> int:
     # TensorFlow and oneDNN speak of themselves when they load; errors are still raised.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -67,11 +55,15 @@ def _run(argv: list[str]) -> int:
     unset = next((at for at, argument in enumerate(argv) if argument in overrides and "=" not in argument), len(argv))
     config_lib.parse_overrides(argv[unset:])
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
-    config = config_lib.load(flags.config, config_lib.parse_overrides(overrides))
-    if "auto" in (config.data.encoding, config.loss.name):
-        from poster_jax.data import own
-
-        config = own.settle(config)
+    if not cli.is_text(flags.workdir):
+        raise errors.UserError(
+            f"--workdir={cli.shown(flags.workdir)} is not UTF-8, which JSON and checkpoints need: name another."
+        )
+    pairs = config_lib.parse_overrides(overrides)
+    config = config_lib.load(flags.config, pairs)
+    default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
+    workdir = storage.as_path(flags.workdir) if flags.workdir else default
+    config = own.settle(config, [key for key, _ in pairs], run_folder.begun_config(workdir))
 
     # Imports wait for what needs them: a mistyped key is answered before jax loads, and no protocol loads another's modules.
     if flags.summary:
@@ -82,20 +74,22 @@ def _run(argv: list[str]) -> int:
     if flags.plan:
         from poster_jax.protocols import plan
 
-        print(plan.describe(config))
+        for line in plan.describe(config, flags.write_split):
+            print(line, flush=True)
         return 0
-    from poster_jax.runtime import compile_cache, distributed, preemption
-    from poster_jax.workdir import logbook, provenance
+    if flags.write_split:
+        raise errors.UserError("--write-split writes the split of a plan: add --plan, or use poster-jax plan.")
+    with alive.doing("loading jax"):
+        from poster_jax.runtime import compile_cache, devices, distributed, preemption
+        from poster_jax.workdir import logbook, provenance
 
+        # config.validate knows the names.
+        protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
     logbook.Logbook.verbose = flags.verbose
-
-    # config.validate knows the names.
-    protocol = importlib.import_module(f"poster_jax.protocols.{config.protocol}")
-    default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem
-    workdir = storage.as_path(flags.workdir) if flags.workdir else default
     distributed.initialize()
+    devices.require()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        with provenance.recorded(workdir):
+        with provenance.recorded(workdir, shlex.join(["python", "-m", "poster_jax.main", *argv])):
             results = protocol.run(config, workdir, stop)
         from poster_jax.report import terminal
 
@@ -121,6 +115,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a config file, as configs/cnn_onehot.py:smoke")
     parser.add_argument("--workdir", default="", help="run folder; runs/<config file's name> when not given")
     parser.add_argument("--plan", action="store_true", help="print what would be done and how long it takes, and stop")
+    parser.add_argument("--write-split", default="", metavar="FILE", help="with --plan: write which picture is in which part")
     parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
     parser.add_argument("--verbose", action="store_true", help="print every metric, at each evaluation and at the end")
     return parser.parse_args(argv)

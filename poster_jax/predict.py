@@ -20,18 +20,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from flax import traverse_util
 from PIL import Image
 
 from poster_jax import cli, errors, models
 from poster_jax import config as config_lib
-from poster_jax.data import catalog, images, listing
+from poster_jax.data import catalog, images, picture_files
 from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
-from poster_jax.runtime import sharding, storage, tables
+from poster_jax.runtime import alive, devices, sharding, storage, tables
 from poster_jax.train import losses, steps
-from poster_jax.workdir import checkpoint, checks, run_files
+from poster_jax.workdir import checkpoint, checks, half_weights, run_files
 
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
@@ -102,6 +103,7 @@ class Unreadable:
 def load_network(workdir: pathlib.Path) -> Predictor:
     """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
     config, results, genres = run_files.read_run(workdir)
+    devices.require()
     fields, folder = config.model.to_dict(), workdir
     if run_files.find_protocol(results) == "transfer":
         # A transfer run: its result is the last branch, which has a folder of its own where there are several.
@@ -148,11 +150,17 @@ def read_body(workdir: pathlib.Path, results: dict[str, Any], known: dict[str, A
 
 
 def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, int]) -> dict[str, Any]:
-    if not (folder / "checkpoints" / "best").is_dir():
+    released = (folder / half_weights.NAME).is_file()
+    if not released and not (folder / "checkpoints" / "best").is_dir():
         raise errors.UserError(f"{folder} has no checkpoints/best: copy the whole workdir, or run its command again.")
     one_device = sharding.make_shardings(jax.devices()[:1]).state
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
     abstract = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    if released:
+        wanted = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(abstract, sep="/").items()}
+        with checks.named(folder / half_weights.NAME, "install poster_jax again, or release the run again"):
+            flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
+        return {"batch_stats": {}} | jax.device_put(traverse_util.unflatten_dict(flat, sep="/"), one_device)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract)
     checkpoints = checkpoint.Checkpoints(folder)
     try:
@@ -171,10 +179,12 @@ def list_pictures(given: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], Co
     for path in given:
         below = [path]
         if path.is_dir():
-            files = listing.files_below(path)
-            below = [file for file in files if listing.is_picture(file)]
+            files = picture_files.files_below(path)
+            below = [file for file in files if picture_files.is_picture(file)]
             if not below:
-                raise errors.UserError(f"the folder {path} holds no picture ({', '.join(listing.SUFFIXES)}): give another.")
+                raise errors.UserError(
+                    f"the folder {path} holds no picture ({', '.join(picture_files.SUFFIXES)}): give another."
+                )
             others.update(file.suffix.lower() or "without a suffix" for file in {*files} - {*below})
         found += below
     return found, others
@@ -297,25 +307,27 @@ def _predict(argv: list[str]) -> int:
     flags = parser.parse_args(argv)
     paths, others = list_pictures([pathlib.Path(path) for path in flags.pictures])
     if others:
-        print(f"poster_jax: {listing.left_out(others)}", file=sys.stderr)
-    network = load_network(storage.as_path(flags.workdir))
+        print(f"poster_jax: {picture_files.left_out(others)}", file=sys.stderr)
+    with alive.doing("reading the network"):
+        network = load_network(storage.as_path(flags.workdir))
     if flags.explain:
         pathlib.Path(flags.explain).mkdir(parents=True, exist_ok=True)
 
     pictures: list[Prediction] = []
     unreadable: list[Unreadable] = []
-    for each in predict(network, paths, with_maps=bool(flags.explain)):
-        if isinstance(each, Unreadable):
-            reason = f"{each.reason.replace('_', ' ')} ({each.detail})"
-            print(cli.one_line(f"poster_jax: {each.path} is left out: {reason}"), file=sys.stderr)
-            unreadable.append(each)
-            continue
-        if flags.explain:
-            save_overlay(network, each, pathlib.Path(flags.explain))
-        if not flags.csv and not flags.json:
-            print(table_line(network, each), flush=True)
-        # The picture itself is not kept.
-        pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
+    with alive.doing(lambda: f"predicting: {len(pictures) + len(unreadable):,} of {len(paths):,} pictures"):
+        for each in predict(network, paths, with_maps=bool(flags.explain)):
+            if isinstance(each, Unreadable):
+                reason = f"{each.reason.replace('_', ' ')} ({each.detail})"
+                print(cli.one_line(f"poster_jax: {each.path} is left out: {reason}"), file=sys.stderr)
+                unreadable.append(each)
+                continue
+            if flags.explain:
+                save_overlay(network, each, pathlib.Path(flags.explain))
+            if not flags.csv and not flags.json:
+                print(table_line(network, each), flush=True)
+            # The picture itself is not kept.
+            pictures.append(dataclasses.replace(each, checked=dataclasses.replace(each.checked, encoded=b""), heat=None))
     for file, content in ((flags.csv, to_csv(network, pictures)), (flags.json, to_json(network, pictures, unreadable))):
         if file:
             storage.write_atomic(pathlib.Path(file), content)

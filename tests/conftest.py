@@ -8,9 +8,12 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from poster_jax.runtime import alive
 from tests.helpers import suite_cache, written_run
 from tests.helpers.skips import SHARED_DIR, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 
+# On a slow machine signs of life would come between the lines that tests read.
+alive.FIRST_SECS = 3600.0
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -88,11 +88,15 @@ def test_all_configs_and_keys_are_listed() -> None:
     names = [line.split()[0] for line in listing.config_lines()]
     assert names == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
     lines = listing.key_lines([])
-    for model in ("cnn", "mobilenet_v2"):
+    for model in config_lib.MODELS:
         for key in loading.flatten(config_lib.base(model)):
             assert any(line.startswith(f"{key} = ") for line in lines), key
     assert "train.augment.flip = False  # mirror half of the posters" in lines
-    assert "model.pooling = 'max'  # mobilenet_v2 only; max | avg" in lines
+    assert "model.pooling = 'max'  # mobilenet_v2 and efficientnet_lite0 only; max | avg" in lines
+    assert (
+        "model.weights = 'keras:imagenet'  # mobilenet_v2 only; or keras:FILE, torchvision:FILE, poster_jax:FILE; empty: none"
+        in lines
+    )
     assert "search.memory_mb = 0  # for networks in one program; 0 is 0.8 of what the device has" in lines
     chosen = listing.key_lines(["LEARNING", "search"])
     assert chosen and all("learning" in line and "search" in line for line in chosen) and len(chosen) < len(lines)

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "ai_edge_litert": "ai-edge-litert",
+    "axe_selenium_python": "axe-selenium-python",
     "gcp_storage_emulator": "gcp-storage-emulator",
     "ml_collections": "ml-collections",
     "orbax": "orbax-checkpoint",
@@ -23,7 +24,7 @@ DISTRIBUTIONS = {
     "tensorflow_datasets": "tensorflow-datasets",
     "yaml": "pyyaml",
 }
-# jax2onnx asks for an orbax older than ours: it is installed with --no-deps, which no extra can say.
+# jax2onnx asks for an orbax older than ours: launch/install.sh adds it with --no-deps, which no extra can say.
 UNDECLARED = {"jax2onnx"}
 OURS = {"poster_jax", "configs", "tests", "launcher"}
 

@@ -136,9 +136,9 @@ def test_the_exported_run_predicts_what_predict_does(
 ) -> None:
     assert export.main([str(workdir), str(tmp_path / "bundle")]) == 0
     assert "checked against the checkpoint" in capsys.readouterr().out
-    score, labels = bundle.load(tmp_path / "bundle")
+    score, labels, pictures = bundle.load(tmp_path / "bundle")
     names = [posters / f"{number}.jpg" for number in predictions(workdir)["test_id"].tolist()]
-    scores = np.asarray(score(np.stack([bundle.read(str(path), labels["image_size"]) for path in names])))
+    scores = np.asarray(score(np.stack([bundle.read(str(path), labels["image_size"], pictures) for path in names])))
     np.testing.assert_allclose(scores, predictions(workdir)["test_score"], atol=1e-6)
     assert "**Trained on posters that a program drew" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
 

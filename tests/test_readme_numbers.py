@@ -11,7 +11,7 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import models
 from poster_jax.bench import scaling
-from poster_jax.data import builder, dataset, labels
+from poster_jax.data import builder, dataset, labels, preview
 from poster_jax.metrics import floors
 from poster_jax.models import layers
 from poster_jax.paper import claims, facts, label_floor
@@ -35,7 +35,7 @@ def check(page: pathlib.Path, *texts: str) -> None:
 
 def select(file: str, given: list[tuple[str, str]]) -> dataset.Dataset:
     data = config_lib.load(str(ROOT / "configs" / file), given).data
-    return dataset.select(dataset.open_source(data, builder.preview_source), data)
+    return dataset.select(builder.open_source(data, preview.preview_source), data)
 
 
 def floors_of(rows: dataset.Dataset, part: str = "test") -> dict[str, str]:
@@ -134,7 +134,7 @@ def test_the_rows_and_floors_of_the_synthetic_posters() -> None:
 def test_the_rows_and_floors_of_the_shared_posters(shared_dir: pathlib.Path) -> None:
     given = [("data.variant", "kaggle"), ("data.dir", str(shared_dir / "data" / "posters"))]
     # The catalog checks every picture, so it is read once.
-    source: Any = builder.preview_source(config_lib.load(str(ROOT / "configs" / "cnn_onehot.py"), given).data)
+    source: Any = preview.preview_source(config_lib.load(str(ROOT / "configs" / "cnn_onehot.py"), given).data)
     check(CONFIGS, f"{len(source.table):,} of the Kaggle set", f"{len(source.refused)} of 9,305 catalog rows refused")
 
     def chosen(file: str) -> dataset.Dataset:

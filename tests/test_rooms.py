@@ -14,20 +14,21 @@ NEVER = {("models", "data"), ("report", "train"), ("protocols", "report")}  # wh
 WITHOUT_JAX = "errors cli metrics config paper compare report workdir.run_folder workdir.run_files workdir.logbook".split()
 WITHOUT_JAX += "runtime.multihost runtime.storage runtime.hugepages data.download data.catalog data.images data.labels".split()
 WITHOUT_JAX += "data.splits data.synthetic data.sampler data.cache search.space search.snapshots search.summary".split()
-WITHOUT_JAX += "protocols.ablation_cells export.model_card".split()
+WITHOUT_JAX += "data.own data.places data.dataset data.source protocols.ablation_cells export.model_card".split()
 JAX = {"jax", "flax", "optax", "orbax"}
 NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.
 GUESTS = {
     "tensorflow": "data.streaming bench.peers bench.keras_finetune bench.mutations export.formats",
-    "keras": "bench.peers bench.keras_finetune models.weight_files",
-    "torch": "bench.peers models.weight_files",
+    "keras": "bench.peers bench.keras_finetune",
+    "torch": "bench.peers models.files.torch_files",
+    "efficientnet_lite_pytorch": "bench.peers",
     "jax2onnx": "export.formats",
     "onnxruntime": "export.formats",
     "ai_edge_litert": "export.formats",
-    "h5py": "models.keras_files",
-    "matplotlib": "report.figures.style report.figures.overlay report.figures.confusions",
-    "jinja2": "report.page",
+    "h5py": "models.files.keras_files",
+    "matplotlib": "report.figures.style report.figures.curves report.figures.overlay report.figures.confusions",
+    "jinja2": "report.render",
     "tensorboardX": "workdir.logbook",
 }
 CODE = {

@@ -18,7 +18,7 @@ from poster_jax import config as config_lib
 from poster_jax.bench import peers
 from poster_jax.data import builder, dataset, resident
 from poster_jax.metrics import scoring
-from poster_jax.models import keras_files
+from poster_jax.models.files import keras_files
 from poster_jax.protocols import measure
 from poster_jax.report.tables import run_table
 from poster_jax.workdir import run_files
@@ -90,21 +90,22 @@ def build_body(weights: pathlib.Path, image_size: tuple[int, int]) -> peers.Kera
     body = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(*image_size, 3))
     required = {f"{layer.name}/{array.name}": array for layer in body.layers for array in layer.weights}
     try:
-        stored = keras_files.read(weights, [layer.name for layer in body.layers if layer.weights]).arrays
+        with keras_files.opened(weights, [layer.name for layer in body.layers if layer.weights]) as found:
+            stored = found.arrays
+            wrong = sorted(
+                name
+                for name in required.keys() | stored.keys()
+                if name not in required or name not in stored or required[name].shape != stored[name].shape
+            )
+            if wrong:
+                raise errors.UserError(
+                    f"the weights file {weights} does not hold MobileNetV2 of alpha 1: "
+                    f"{len(wrong)} arrays are missing, extra or of another shape, as {wrong[0]}."
+                )
+            for name, variable in required.items():
+                variable.assign(stored[name].read(weights, name))
     except OSError as error:
         raise errors.UserError(f"the weights file {weights} cannot be read ({error}): give a Keras .h5 or .keras.") from error
-    wrong = sorted(
-        name
-        for name in required.keys() | stored.keys()
-        if name not in required or name not in stored or required[name].shape != stored[name].shape
-    )
-    if wrong:
-        raise errors.UserError(
-            f"the weights file {weights} does not hold MobileNetV2 of alpha 1: "
-            f"{len(wrong)} arrays are missing, extra or of another shape, as {wrong[0]}."
-        )
-    for name, variable in required.items():
-        variable.assign(stored[name])
     return body
 
 

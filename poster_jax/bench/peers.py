@@ -1,4 +1,4 @@
-"""Our networks in other frameworks, to be timed beside ours: Table 6 in Keras and PyTorch, MobileNetV2 in Keras.
+"""Our networks in other frameworks, to be timed beside ours: Table 6 in Keras and PyTorch, the bodies in one of them each.
 
 Each peer is built and compiled as its users would. It runs on one fixed batch that is already on the device, so that only the
 step is timed.
@@ -18,10 +18,13 @@ from poster_jax import errors
 LEARNING_RATE = 1e-4  # Adam's, in the paper's section on Table 6
 CONV_PARAMETERS = 896 + 18_496 + 73_856 + 73_792  # 3x3 kernels and biases: 3 -> 32 -> 64 -> 128 -> 64 channels
 MOBILENET_PARAMETERS = 2_257_984  # MobileNetV2 without its head, batch statistics included: the movie paper's Figure 5
-MOBILENET_FEATURES = 1280
+MOBILENET_FEATURES = 1280  # EfficientNet-Lite0 has as many
+EFFICIENTNET_PARAMETERS = 3_371_008  # EfficientNet-Lite0 without its head and without batch statistics
 
-# Keras is optional and imported when a benchmark runs, so its types are not available to a type checker.
+# Keras and torch are optional and imported when a benchmark runs, so their types are not available to a type checker.
 KerasModel: TypeAlias = Any
+TorchModule: TypeAlias = Any
+TorchTensor: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +145,43 @@ def keras_mobilenet(num_genres: int = 6, image_size: tuple[int, int] = (128, 128
     return keras_peer(model, fixed_batch(num_genres, image_size, batch_size), expected)
 
 
+def torch_peer(
+    model: TorchModule,
+    batch: tuple[np.ndarray, np.ndarray],
+    normalise: Callable[[TorchTensor], TorchTensor],
+    expected: int,
+    channels_last: bool,
+) -> Peer:
+    """A peer from an eager PyTorch module that gives logits, with Adam and binary cross-entropy; `normalise` maps 0..255."""
+    import torch
+
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.to(memory_format=memory_format)
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
+    loss_of = torch.nn.BCEWithLogitsLoss()
+    image, label = batch
+    x, y = torch.from_numpy(image.transpose(0, 3, 1, 2).copy()), torch.from_numpy(label)
+
+    def scaled() -> TorchTensor:
+        return normalise(x.float()).contiguous(memory_format=memory_format)
+
+    def run_train() -> float:
+        model.train()
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(model(scaled()), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def run_forward() -> np.ndarray:
+        model.eval()
+        with torch.inference_mode():
+            return torch.sigmoid(model(scaled())).numpy()
+
+    name = "pytorch-channels-last" if channels_last else "pytorch"
+    return checked(Peer(name, sum(p.numel() for p in model.parameters()), run_train, run_forward), expected)
+
+
 def torch_cnn(
     num_genres: int = 6,
     image_size: tuple[int, int] = (150, 101),
@@ -163,36 +203,40 @@ def torch_cnn(
         *(nn.Dropout(0.25), nn.Flatten(), nn.Linear(flat_features(image_size), 128), nn.ReLU()),
         *(nn.Dropout(0.5), nn.Linear(128, num_genres)),
     )
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    model = model.to(memory_format=memory_format)
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
-    loss_of = nn.BCEWithLogitsLoss()
-    image, label = fixed_batch(num_genres, image_size, batch_size)
-    x, y = torch.from_numpy(image.transpose(0, 3, 1, 2).copy()), torch.from_numpy(label)
+    batch = fixed_batch(num_genres, image_size, batch_size)
+    return torch_peer(model, batch, lambda x: x / 255, cnn_parameters(num_genres, image_size), channels_last)
 
-    def scaled() -> "torch.Tensor":
-        return (x.float() / 255).contiguous(memory_format=memory_format)
 
-    def run_train() -> float:
-        model.train()
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(model(scaled()), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+def torch_efficientnet(
+    num_genres: int = 6,
+    image_size: tuple[int, int] = (256, 176),
+    batch_size: int = 32,
+    channels_last: bool = True,
+) -> Peer:
+    """EfficientNet-Lite0 of `efficientnet-lite-pytorch`, mean pooling; all weights train and BatchNorm uses the batch.
 
-    def run_forward() -> np.ndarray:
-        model.eval()
-        with torch.inference_mode():
-            return torch.sigmoid(model(scaled())).numpy()
-
-    name = "pytorch-channels-last" if channels_last else "pytorch"
-    peer = Peer(name, sum(p.numel() for p in model.parameters()), run_train, run_forward)
-    return checked(peer, cnn_parameters(num_genres, image_size))
+    Blocks are not dropped, as in ours. Raises `errors.UserError` when torch or the package is missing.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise errors.UserError(
+            "EfficientNet-Lite0 in PyTorch is not installed: pip install torch efficientnet-lite-pytorch"
+        ) from error
+    size = {"image_size": image_size, "num_classes": num_genres}
+    model = EfficientNet.from_name("efficientnet-lite0", drop_connect_rate=0.0, **size)
+    expected = EFFICIENTNET_PARAMETERS + (MOBILENET_FEATURES + 1) * num_genres
+    batch = fixed_batch(num_genres, image_size, batch_size)
+    return torch_peer(model, batch, lambda x: (x - 127) / 128, expected, channels_last)
 
 
 # By framework and `config.model.name`.
-PEERS = {("keras", "cnn"): keras_cnn, ("torch", "cnn"): torch_cnn, ("keras", "mobilenet_v2"): keras_mobilenet}
+PEERS = {
+    ("keras", "cnn"): keras_cnn,
+    ("torch", "cnn"): torch_cnn,
+    ("keras", "mobilenet_v2"): keras_mobilenet,
+    ("torch", "efficientnet_lite0"): torch_efficientnet,
+}
 
 
 def start(

@@ -1,9 +1,6 @@
 """The config of a run: every key with its type and default, the checks, and loading from a file to a checked config."""
 
 from poster_jax.config.defaults import DEFAULTS as DEFAULTS
-from poster_jax.config.defaults import MODELS as MODELS
-from poster_jax.config.defaults import TABLE_6_BLOCKS as TABLE_6_BLOCKS
-from poster_jax.config.defaults import TABLE_6_DENSE as TABLE_6_DENSE
 from poster_jax.config.defaults import base as base
 from poster_jax.config.defaults import make_smoke as make_smoke
 from poster_jax.config.defaults import narrow as narrow
@@ -21,6 +18,12 @@ from poster_jax.config.loading import parse_overrides as parse_overrides
 from poster_jax.config.loading import to_json as to_json
 from poster_jax.config.loading import to_steps as to_steps
 from poster_jax.config.loading import to_tuples as to_tuples
+from poster_jax.config.networks import BODIES as BODIES
+from poster_jax.config.networks import CONFIGS as CONFIGS
+from poster_jax.config.networks import MODELS as MODELS
+from poster_jax.config.networks import TABLE_6_BLOCKS as TABLE_6_BLOCKS
+from poster_jax.config.networks import TABLE_6_DENSE as TABLE_6_DENSE
+from poster_jax.config.networks import kind as kind
 from poster_jax.config.resume import changes_outcome as changes_outcome
 from poster_jax.config.resume import refused_changes as refused_changes
 from poster_jax.config.types import Ablation as Ablation

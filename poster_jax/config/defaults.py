@@ -2,34 +2,7 @@
 
 import copy
 
-from poster_jax.config import grid, types, validate_search
-
-# Paper, Table 6: four 3 x 3 convolutions; (filters, kernel, pool, batch norm, dropout) per block.
-TABLE_6_BLOCKS = ((32, 3, 1, False, 0.0), (64, 3, 2, False, 0.0), (128, 3, 1, False, 0.0), (64, 3, 2, False, 0.25))
-# (units, batch norm, dropout) per dense layer.
-TABLE_6_DENSE = ((128, False, 0.5),)
-
-# `config.model` of each network; the values of the CNN are Table 6.
-MODELS = {
-    "cnn": {
-        "name": "cnn",
-        "blocks": TABLE_6_BLOCKS,
-        "dense": TABLE_6_DENSE,
-        "input_range": (0.0, 1.0),
-    },
-    "mobilenet_v2": {
-        "name": "mobilenet_v2",
-        "weights": "keras:imagenet",  # or keras:FILE, torchvision:FILE, poster_jax:FILE; empty: none
-        "width": 1.0,  # multiplier of the channels
-        "input_range": (),  # what black and white are mapped to; empty: what the weights were made with
-        "pooling": "max",  # max | avg
-        "style_from": "",  # block_0 .. block_16: from it on, mean and deviation of each map are features too; empty: none
-        "dropout": 0.0,  # before the head
-        "bn_mode": "frozen",  # frozen | frozen_moving | training
-        "train_from": "stem",  # stem, block_0 .. block_16, last, head: the stages before it are frozen
-    },
-}
-
+from poster_jax.config import grid, networks, types, validate_search
 
 # Every key there is. The values are the paper's one-hot CNN (section III-C, Table 6).
 DEFAULTS = {
@@ -42,6 +15,9 @@ DEFAULTS = {
         "csv": "",  # csv: file with the columns path and genres
         "path_column": "",  # csv: the column of pictures where it is not path or file_name
         "label_column": "",  # csv: the column of labels where it is not genres
+        "id_column": "",  # csv: the column of ids where it is not id
+        "movie_column": "",  # csv: the column that ties rows of one movie together where it is not movie
+        "split_column": "",  # csv: the column of train, validation and test where it is not split
         "label_separator": "",  # of the labels in a cell: a character, comma, slash, comma+slash, ...; none; empty: found
         "num_posters": 1500,  # synthetic only
         "seed": 0,  # drawing of the synthetic posters, balancing, splits
@@ -61,7 +37,7 @@ DEFAULTS = {
         "train_share": 1.0,  # share of the training part that is used; a smaller share is part of every larger one
         "path": "auto",  # auto | resident | streaming
     },
-    "model": MODELS["cnn"],
+    "model": networks.MODELS["cnn"],
     "optim": {
         "name": "adam",  # adam | adamw | sgd (momentum 0.9)
         "learning_rate": 1e-4,
@@ -135,8 +111,8 @@ DEFAULTS = {
 
 
 def base(model: str = "cnn") -> types.Config:
-    """A fresh copy of every key with its default, for a network of `MODELS`."""
-    return types.make(copy.deepcopy({**DEFAULTS, "model": MODELS[model]}))
+    """A fresh copy of every key with its default, for a network of `networks.MODELS`."""
+    return types.make(copy.deepcopy({**DEFAULTS, "model": networks.MODELS[model]}))
 
 
 def make_smoke(config: types.Config) -> types.Config:
@@ -147,7 +123,7 @@ def make_smoke(config: types.Config) -> types.Config:
     config.data.image_size = (38, 26)
     if config.model.name == "cnn":
         config.model.blocks, config.model.dense = narrow(config.model.blocks, 4), narrow(config.model.dense, 8)
-    else:
+    if config.model.name in networks.BODIES:
         config.data.image_size = (40, 32)
         config.model.width, config.model.weights = 0.35, ""
         config.transfer.head_epochs = 2.0

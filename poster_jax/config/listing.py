@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from poster_jax import errors
-from poster_jax.config import defaults, grid, loading, validate_search
+from poster_jax.config import defaults, grid, loading, networks, validate_search
 
 COMMENT = re.compile(r'"(\w+)": .*?#\s*(.*)$')
-WITH_DEFAULTS = (defaults, grid, validate_search)
+WITH_DEFAULTS = (defaults, networks, grid, validate_search)
 
 
 def config_lines() -> list[str]:
@@ -33,11 +33,13 @@ def key_lines(words: Sequence[str]) -> list[str]:
     """
     found = []
     comments = _comments()
-    for model, section in defaults.MODELS.items():
+    for model, section in networks.MODELS.items():
         for key, value in loading.flatten({**defaults.DEFAULTS, "model": section}).items():
-            of_model = key.startswith("model.") and key != "model.name"
-            comment = comments.get(key.rpartition(".")[2], {}).get(model if of_model else _section(key), "")
-            comment = "; ".join(filter(None, (f"{model} only" if of_model else "", comment)))
+            leaf, of_model = key.rpartition(".")[2], key.startswith("model.") and key != "model.name"
+            known = comments.get(leaf, {})
+            comment = known.get(model, known.get("body", "")) if of_model else known.get(_section(key), "")
+            owners = [name for name, other in networks.MODELS.items() if other.get(leaf) == value]
+            comment = "; ".join(filter(None, (f"{' and '.join(owners)} only" if of_model else "", comment)))
             line = f"{key} = {_shortened(value)}" + (f"  # {comment}" if comment else "")
             if line not in found and all(word.lower() in line.lower() for word in words):
                 found.append(line)

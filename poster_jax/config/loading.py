@@ -16,7 +16,7 @@ from typing import Any
 import ml_collections
 
 from poster_jax import errors
-from poster_jax.config import defaults, grid, types, validate, validate_search
+from poster_jax.config import defaults, grid, networks, types, validate, validate_search
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
@@ -25,7 +25,11 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 ADDED_KEYS: dict[str, Any] = {
     "data.path_column": "",
     "data.label_column": "",
+    "data.id_column": "",
+    "data.movie_column": "",
+    "data.split_column": "",
     "data.label_separator": "",
+    "model.weights_sha256": "",
     "transfer.start_rate": 0.0,
     "transfer.tune": True,
     "train.log_accuracy": False,
@@ -195,7 +199,7 @@ def from_tree(tree: Any) -> types.Config:
         raise errors.UserError("it is no mapping of keys: put a copy of the file in its place.")
     nested = to_tuples(tree)
     flat = flatten(nested)
-    known = {key for model in defaults.MODELS for key in flatten(defaults.base(model))}
+    known = {key for model in networks.MODELS for key in flatten(defaults.base(model))}
     for key in flat:
         if key not in known:
             raise errors.UserError(
@@ -203,7 +207,7 @@ def from_tree(tree: Any) -> types.Config:
                 "use the version that wrote it."
             )
     name = flat.get("model.name")
-    config = defaults.base(name if isinstance(name, str) and name in defaults.MODELS else "cnn")
+    config = defaults.base(name if isinstance(name, str) and name in networks.MODELS else "cnn")
     expected = flatten(config)
     for key, default in expected.items():
         if key not in flat and key not in ADDED_KEYS:

@@ -10,7 +10,7 @@ from typing import Any
 from poster_jax.config import grid, loading, types
 
 # These change nothing that a run computes.
-HARMLESS = ("data.cache_dir", "train.tensorboard")
+HARMLESS = ("data.cache_dir", "model.weights_sha256", "train.tensorboard")
 LENGTH = ("train.num_epochs", "train.num_steps")
 TRIALS = ("search.num_trials", "search.trials")
 

@@ -32,6 +32,9 @@ class Data(Section, Protocol):
     csv: str
     path_column: str
     label_column: str
+    id_column: str
+    movie_column: str
+    split_column: str
     label_separator: str
     num_posters: int
     seed: int
@@ -53,15 +56,16 @@ class Data(Section, Protocol):
 
 
 class Model(Section, Protocol):
-    """The keys of all networks; a config has those of its own network, see `defaults.MODELS`."""
+    """The keys of all networks; a config has those of its own network, see `networks.MODELS`."""
 
     name: str
     input_range: Range
     # cnn
     blocks: Blocks
     dense: Dense
-    # mobilenet_v2
+    # bodies with pretrained weights
     weights: str
+    weights_sha256: str
     width: float
     pooling: str
     style_from: str

@@ -3,11 +3,13 @@
 import contextlib
 import difflib
 import math
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poster_jax import errors
+from poster_jax.config import networks
 
 CHOICES = {
     "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
@@ -16,10 +18,8 @@ CHOICES = {
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot", "auto"),
     "data.balance": ("none", "cap", "equal"),
     "data.path": ("auto", "resident", "streaming"),
-    "model.name": ("cnn", "mobilenet_v2"),
+    "model.name": tuple(networks.MODELS),
     "model.pooling": ("max", "avg"),
-    "model.train_from": ("stem", *(f"block_{index}" for index in range(17)), "last", "head"),
-    "model.style_from": ("", *(f"block_{index}" for index in range(17))),
     "model.bn_mode": ("frozen", "frozen_moving", "training"),
     "optim.name": ("adam", "adamw", "sgd"),
     "optim.schedule": ("constant", "cosine"),
@@ -28,8 +28,6 @@ CHOICES = {
     "eval.best_metric": ("mean_average_precision", "macro_auc", "binary_accuracy", "top1_accuracy", "macro_f1"),
     "transfer.bn_mode": ("frozen", "frozen_moving"),
 }
-# Before the colon of `model.weights`.
-WEIGHTS = ("keras", "torchvision", "poster_jax")
 # Seeds and steps are 32 bits wide on a device, and so are floats.
 LARGEST, LARGEST_FLOAT = 2**31 - 1, 3e38
 # Of the exponents of focal and asymmetric loss: beyond it only probabilities within 0.1 of 1 have any weight in
@@ -185,7 +183,8 @@ def fit(key: str, old: Any, value: Any) -> Any:
 
 def validate(flat: Mapping[str, Any]) -> None:
     """Raises `UserError` naming the first key of {dotted key: value} whose value cannot be used."""
-    for key, choices in CHOICES.items():
+    body = networks.BODIES.get(flat["model.name"])
+    for key, choices in (CHOICES | (body.choices() if body else {})).items():
         if key in flat and flat[key] not in choices:
             raise errors.UserError(
                 f"config.{key}={flat[key]!r} is unknown{nearest(str(flat[key]), choices)}; it is one of {', '.join(choices)}."
@@ -274,34 +273,42 @@ def _validate_range(key: str, low_high: Any, may_be_empty: bool) -> None:
 
 
 def _validate_model(flat: Mapping[str, Any]) -> None:
-    is_cnn = "model.blocks" in flat
-    if is_cnn != (flat["model.name"] == "cnn"):
+    name, is_body = flat["model.name"], flat["model.name"] in networks.BODIES
+    if {key for key in flat if key.startswith("model.")} != {f"model.{key}" for key in networks.MODELS[name]}:
         raise errors.UserError(
-            f"config.model.name={flat['model.name']} is another network than this config file's: "
-            "take configs/cnn_onehot.py for cnn and configs/finetune_mobilenet.py for mobilenet_v2."
+            f"config.model.name={name} is another network than this config file's: take {networks.CONFIGS[name]} for it."
         )
-    if is_cnn and flat["optim.head_factor"] != 1:
-        raise errors.UserError("config.optim.head_factor is for a pretrained network's head: leave it at 1 for model.name=cnn.")
-    if not is_cnn and flat["model.style_from"] and flat["protocol"] != "transfer":
+    _validate_range("model.input_range", flat["model.input_range"], may_be_empty=is_body)
+    for key in ROWS:
+        if key in flat:
+            validate_rows(key, flat[key])
+    if is_body:
+        _validate_body(flat, networks.BODIES[name])
+    elif flat["optim.head_factor"] != 1:
+        raise errors.UserError(
+            f"config.optim.head_factor is for a pretrained network's head: leave it at 1 for model.name={name}."
+        )
+
+
+def _validate_body(flat: Mapping[str, Any], body: networks.BodyFacts) -> None:
+    if flat["model.style_from"] and flat["protocol"] != "transfer":
         raise errors.UserError(
             "config.model.style_from needs features that are standardised over the training posters, "
-            "which protocol=transfer does: take configs/finetune_mobilenet.py."
+            f"which protocol=transfer does: take {networks.CONFIGS[flat['model.name']]}."
         )
-    _validate_range("model.input_range", flat["model.input_range"], may_be_empty=not is_cnn)
-    if is_cnn:
-        for key in ROWS:
-            validate_rows(key, flat[key])
-        return
     source, _, name = flat["model.weights"].partition(":")
-    if flat["model.weights"] and (source not in WEIGHTS or not name):
-        known = ", ".join(f"{kind}:FILE" for kind in WEIGHTS)
+    if flat["model.weights"] and (source not in body.sources or not name):
+        known = ", ".join(f"{kind}:FILE" for kind in body.sources)
         raise errors.UserError(
-            f"config.model.weights={flat['model.weights']!r} is unknown; it is one of {known}, keras:imagenet, or empty."
+            f"config.model.weights={flat['model.weights']!r} is unknown for model.name={flat['model.name']}; it is one of "
+            f"{known}, {body.sources[0]}:imagenet, or empty."
         )
+    if not re.fullmatch("([0-9a-f]{64})?", flat["model.weights_sha256"]):
+        raise errors.UserError("config.model.weights_sha256 is no sha256: give 64 of 0-9 and a-f in lower case.")
 
 
 def _validate_transfer(flat: Mapping[str, Any]) -> None:
-    if flat["model.name"] != "mobilenet_v2":
+    if flat["model.name"] not in networks.BODIES:
         raise errors.UserError("config.protocol=transfer needs a body to transfer: use configs/transfer_mobilenet.py.")
     if not flat["transfer.input_ranges"]:
         raise errors.UserError("config.transfer.input_ranges=() must be one or more (low, high), or () inside it, as ((),).")

@@ -6,12 +6,11 @@ parquet: `file_adapters._batched` skips ever longer stretches, and 700 of 2,997 
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,37 +19,9 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
 from poster_jax import config as config_lib
-from poster_jax import errors
-from poster_jax.data import cache, catalog, listing, picture_files, synthetic
-from poster_jax.data.source import ENCODED, SPLIT, Records, Source, read_tables, write_table
-
-# Parts of cache names. Raise the first when the written format changes, and the second, which is of variants that read files,
-# when a picture or a row gets another verdict.
-FORMAT, RULES = "1", "2"
-NAMES = {
-    "synthetic": "synthetic posters",
-    "kaggle": "Kaggle posters",
-    "csv": "own posters",
-    "folder": "own posters",
-    "own": "own posters",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where posters and labels are: `config.data` without what is drawn from them."""
-
-    folder: str = ""
-    csv: str = ""
-    path_column: str = ""
-    label_column: str = ""
-    label_separator: str = ""
-
-
-def find_place(data: config_lib.Data) -> Place:
-    """The place of `config.data`, with absolute paths."""
-    folder, csv = (os.path.abspath(path) if path else "" for path in (data.dir, data.csv))
-    return Place(folder, csv, data.path_column, data.label_column, data.label_separator)
+from poster_jax.data import cache, catalog, places, preview, resident, synthetic
+from poster_jax.data.source import SPLIT, Source, encoded_decoders, write_table
+from poster_jax.runtime import storage
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,7 +31,7 @@ class PosterConfig(tfds.core.BuilderConfig):
     variant: str = "synthetic"
     num_posters: int = 1500
     seed: int = 0
-    place: Place = Place()
+    place: places.Place = places.Place()
 
 
 class MoviePosters(tfds.core.GeneratorBasedBuilder):
@@ -89,8 +60,8 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         config = self._config()
         place = config.place
         if config.variant == "kaggle" and not place.folder:
-            place = Place(os.fspath(dl_manager.manual_dir))
-        posters = read_catalog(config.variant, place, config.num_posters, config.seed)
+            place = places.Place(os.fspath(dl_manager.manual_dir))
+        posters = preview.read_catalog(config.variant, place, config.num_posters, config.seed)
         return {SPLIT: self._generate_examples(posters)}
 
     def _generate_examples(self, posters: catalog.Catalog) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -99,6 +70,8 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         repaired = pathlib.Path(os.fspath(self.data_path)) / "repaired.json"
         repaired.write_text(json.dumps(posters.repaired))
         (repaired.parent / "notes.json").write_text(json.dumps(posters.notes))
+        if posters.pictures is not None:
+            posters.pictures.save(repaired.parent / preview.PICTURES)
         config = self._config()
         rows = posters.table.to_dict("records")
         for row in catalog.show_progress(rows, len(rows), "writing records"):
@@ -114,87 +87,28 @@ class MoviePosters(tfds.core.GeneratorBasedBuilder):
         return self.builder_config
 
 
-def read_catalog(variant: str, place: Place, num_posters: int, seed: int) -> catalog.Catalog:
-    """The checked table of a variant; builds nothing. The synthetic variant refuses no poster."""
-    if variant != "synthetic":
-        return catalog.check(read_listing(variant, place))
-    table = pd.DataFrame(synthetic.draw_table(num_posters, seed))[["id", "genres"]]
-    table = table.assign(path="", group=table["id"], split="")
-    refused = pd.DataFrame({"id": [], "reason": [], "genres": [], "detail": []}, dtype=str)
-    return catalog.Catalog(table=table, refused=refused, repaired={})
-
-
-def read_listing(variant: str, place: Place) -> listing.Listing:
-    """The rows of a variant that reads files, before any picture is opened."""
-    columns = {"path": place.path_column, "genres": place.label_column}
-    return listing.read(variant, folder=place.folder, csv=place.csv, columns=columns, separator=place.label_separator)
-
-
-def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> str:
-    """SHA-256 hex digest of the settings, of every listed row, and of the bytes of every listed picture.
-
-    The rows are those of the one reader of CSVs, so that a picture under any name is among them. Raises UserError when the
-    folder or the file does not exist, as `listing.read` does.
-    """
-    digest = hashlib.sha256(f"{FORMAT} {variant}".encode())
-    if variant == "synthetic":
-        digest.update(f"{num_posters} {seed}".encode())
-        return digest.hexdigest()
-    digest.update(f" rules {RULES}".encode())
-    listed = read_listing(variant, place)
-    for movie in listed.movies:
-        digest.update(repr((movie.id, os.path.basename(movie.path), movie.genres, movie.split, movie.tie, movie.rows)).encode())
-        digest.update(_digest_file(movie.path))
-    digest.update(repr((listed.id_texts, listed.genre_texts, sorted(listed.refusals.items()))).encode())
-    return digest.hexdigest()
-
-
-def _digest_file(path: str) -> bytes:
-    """SHA-256 of a file's bytes; of its error's number where it cannot be read."""
-    try:
-        with picture_files.open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except (OSError, ValueError) as error:
-        return hashlib.sha256(f"error {getattr(error, 'errno', 0)}".encode()).digest()
-
-
-def _directory(data: config_lib.Data) -> tuple[pathlib.Path, str]:
-    key = fingerprint(data.variant, find_place(data), num_posters=data.num_posters, seed=data.seed)
-    return cache.disk_root(data.cache_dir) / f"{data.variant}-{key[:16]}", key
-
-
 def load_source(data: config_lib.Data) -> Source:
     """Builds the set of `config.data` on the first call and reads it afterwards; the cache is never half-written.
 
     Raises UserError for a missing folder or a catalog without a usable poster.
     """
-    directory, key = _directory(data)
+    directory, key = preview.cache_directory(data)
     if not directory.exists():
         # TFDS requires a unique name for every config that is not in BUILDER_CONFIGS.
         name = f"{data.variant}_{key[:16]}"
         config = PosterConfig(
-            name=name, variant=data.variant, num_posters=data.num_posters, seed=data.seed, place=find_place(data)
+            name=name, variant=data.variant, num_posters=data.num_posters, seed=data.seed, place=places.find_place(data)
         )
         _build(config, directory, manual_dir=data.dir if data.variant == "kaggle" else "")
-    [info] = directory.glob("movie_posters/*/*/dataset_info.json")
-    try:
-        table, refused = read_tables(directory)
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"the cache {directory} is damaged ({error}): remove it, and it is made anew.") from error
-    repaired = json.loads((directory / "repaired.json").read_text())
-    noted = directory / "notes.json"
-    notes = tuple(json.loads(noted.read_text())) if noted.exists() else ()
-    return Source(NAMES[data.variant], key, table, refused, repaired, Records(info.parent), notes)
+    return preview.read_prepared(data, directory, key)
 
 
-def preview_source(data: config_lib.Data) -> Source:
-    """The same table without building anything. Its records can be read only if an earlier run has built them."""
-    directory, key = _directory(data)
-    if directory.exists():
-        return load_source(data)
-    posters = read_catalog(data.variant, find_place(data), data.num_posters, data.seed)
-    records = Records(directory)
-    return Source(NAMES[data.variant], key, posters.table, posters.refused, posters.repaired, records, posters.notes)
+def open_source(data: config_lib.Data, load: Callable[[config_lib.Data], Source] = load_source) -> Source:
+    """The source of `config.data`; `load` is called for every variant but `packed`.
+
+    Raises UserError as `load` and `resident.load_packed` do.
+    """
+    return resident.load_packed(storage.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
 
 
 def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> None:
@@ -208,7 +122,7 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=download)
         built = pathlib.Path(os.fspath(builder.data_path))
-        records = builder.as_data_source(SPLIT, decoders=ENCODED)
+        records = builder.as_data_source(SPLIT, decoders=encoded_decoders())
         table = pd.DataFrame(
             [(r["id"], r["genres"].decode(), r["group"], r["split"].decode()) for r in records],
             columns=["id", "genres", "group", "split"],
@@ -218,5 +132,6 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
                 f"TFDS wrote {len(table)} of {builder.info.splits[SPLIT].num_examples} posters, or reordered them"
             )
         write_table(table, unfinished)
-        for name in ("refused.csv", "repaired.json", "notes.json"):
-            os.replace(built / name, unfinished / name)
+        for name in ("refused.csv", "repaired.json", "notes.json", preview.PICTURES):
+            if (built / name).exists():
+                os.replace(built / name, unfinished / name)

@@ -8,19 +8,34 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from poster_jax import cli, errors
 from poster_jax.runtime import storage
 
 
 def cache_root(cache_dir: str) -> pathlib.Path:
     """`cache_dir`, or $POSTER_JAX_CACHE, or ~/.cache/poster_jax."""
     chosen = cache_dir or os.environ.get("POSTER_JAX_CACHE", "")
-    return storage.as_path(chosen) if chosen else pathlib.Path.home() / ".cache" / "poster_jax"
+    return storage.as_path(chosen) if chosen else _home_root()
 
 
 def disk_root(cache_dir: str) -> pathlib.Path:
     """`cache_root`, or ~/.cache/poster_jax if that is in a bucket: for files read by position or written in place."""
     root = cache_root(cache_dir)
-    return pathlib.Path.home() / ".cache" / "poster_jax" if storage.is_remote(root) else root
+    return _home_root() if storage.is_remote(root) else root
+
+
+def _home_root() -> pathlib.Path:
+    """~/.cache/poster_jax; raises UserError where there is no home folder."""
+    try:
+        home = pathlib.Path.home()
+    except RuntimeError:
+        home = pathlib.Path()
+    if not home.is_dir() or not home.is_absolute():
+        raise errors.UserError(
+            f"prepared posters go below the home folder, and {cli.shown(str(home))} is no folder: set HOME, POSTER_JAX_CACHE "
+            "or --config.data.cache_dir to one that can be written."
+        )
+    return home / ".cache" / "poster_jax"
 
 
 @contextlib.contextmanager

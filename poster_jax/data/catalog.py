@@ -24,7 +24,30 @@ from poster_jax.runtime import storage, tables
 Item = TypeVar("Item")
 NUM_THREADS = 4  # Pillow releases the interpreter's lock; more threads were not faster on the machines tried
 LOOK_AHEAD = 64  # pictures decoded ahead of the caller; bounds the memory to 64 posters of 20 KB
-NO_COLUMNS = {"path": "", "genres": ""}  # the usual names
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What tells pictures apart, a row for each: SHA-256 of the pixels, dHash uint64, thumbnail uint8 [12, 8, 3].
+
+    `content_hash` is an array of text.
+    """
+
+    content_hash: np.ndarray
+    dhash: np.ndarray
+    thumbnail: np.ndarray
+
+    def near_duplicates(self) -> np.ndarray:
+        """int64 [P, 2], as `images.near_duplicates`; equal pictures are among them where they are not flat."""
+        return images.near_duplicates(self.dhash, self.thumbnail)
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(path, content_hash=self.content_hash, dhash=self.dhash, thumbnail=self.thumbnail)
+
+    @staticmethod
+    def load(path: Path) -> "Pictures":
+        with np.load(path, allow_pickle=False) as file:
+            return Pictures(file["content_hash"], file["dhash"], file["thumbnail"])
 
 
 @dataclass(frozen=True)
@@ -38,12 +61,14 @@ class Catalog:
         refused: columns id, reason, genres, detail, all str, in the order of the file.
         repaired: name of a repair, from `images.CheckedImage` -> number of pictures in the table.
         notes: sentences on what was found or assumed in the CSV.
+        pictures: of the rows of the table; None for drawn ones.
     """
 
     table: pd.DataFrame
     refused: pd.DataFrame
     repaired: dict[str, int]
     notes: tuple[str, ...] = ()
+    pictures: Pictures | None = None
 
 
 def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
@@ -53,7 +78,7 @@ def read_kaggle(data_dir: str | os.PathLike) -> Catalog:
 
 def read_csv(csv_path: str | os.PathLike) -> Catalog:
     """The checked rows of `listing.read_csv`; raises `UserError` as it does, and if no row is usable."""
-    return check(listing.read_csv(Path(csv_path), NO_COLUMNS))
+    return check(listing.read_csv(Path(csv_path)))
 
 
 def split_genres(text: str) -> list[str]:
@@ -136,21 +161,25 @@ def check(listed: listing.Listing) -> Catalog:
         if isinstance(result, images.BadImage):
             refusals.update((row, (result.reason, result.detail)) for row in movie.rows)
             continue
+        if movie.content_hash and movie.content_hash != result.content_hash:
+            detail = f"its pixels are not those of the column {listing.HASH_COLUMN}"
+            refusals.update((row, ("other_picture", detail)) for row in movie.rows)
+            continue
         repaired.update(result.repairs)
         kept.append((movie, result.content_hash, result.dhash, result.thumbnail))
         detail = f"the same movie as row {movie.rows[0] + 1}, where its genres are listed too"
         refusals.update((row, ("repeated_row", detail)) for row in movie.rows[1:])
     if not kept:
         raise errors.UserError(_nothing_usable(listed, refusals))
-    return Catalog(
-        _table(kept), _refused(listed.id_texts, listed.genre_texts, refusals), _falling(repaired), notes=listed.notes
-    )
+    pictures = _pictures(kept)
+    refused = _refused(listed.id_texts, listed.genre_texts, refusals)
+    return Catalog(_table(kept, pictures), refused, _falling(repaired), listed.notes, pictures)
 
 
 def show_progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """The items, with a bar on stderr once they take longer than two seconds; elsewhere than on a terminal every ten."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    yield from tqdm.tqdm(items, what, total, unit="", delay=2.0, mininterval=interval, maxinterval=max(10.0, interval))
+    """The items, with a bar on stderr once they take longer than two seconds; elsewhere than on a terminal every eight."""
+    interval = 0.1 if sys.stderr.isatty() else 8.0
+    yield from tqdm.tqdm(items, what, total, unit="", delay=2.0, mininterval=interval, maxinterval=10.0)
 
 
 def _nothing_usable(listed: listing.Listing, refusals: dict[int, tuple[str, str]]) -> str:
@@ -164,7 +193,7 @@ def _nothing_usable(listed: listing.Listing, refusals: dict[int, tuple[str, str]
     if counts[0][0] == "bad_id":
         return f"{message}: {example}; write ids as 1 or tt0000001, or leave the column out."
     if counts[0][0] == "no_genre":
-        return f"{message}; give each row a label."
+        return f"{message}; give each row a label (an empty cell, N/A, nan, none and null are none)."
     if counts[0][0] == "missing_file":
         wanted = next((movie.path for movie in listed.movies if not os.path.lexists(movie.path)), "")
         where = f"; it looked for {wanted}{csv_files.nearest_existing(Path(wanted))}" if wanted else ""
@@ -172,7 +201,14 @@ def _nothing_usable(listed: listing.Listing, refusals: dict[int, tuple[str, str]
     return f"{message}: {example}; check the pictures."
 
 
-def _table(kept: list[tuple[listing.Movie, str, int, bytes]]) -> pd.DataFrame:
+def _pictures(kept: list[tuple[listing.Movie, str, int, bytes]]) -> Pictures:
+    width, height = images.THUMBNAIL_SIZE
+    thumbnails = np.frombuffer(b"".join(thumbnail for *_, thumbnail in kept), np.uint8).reshape(-1, height, width, 3)
+    hashes = np.array([content_hash for _, content_hash, _, _ in kept])
+    return Pictures(hashes, np.array([dhash for _, _, dhash, _ in kept], np.uint64), thumbnails)
+
+
+def _table(kept: list[tuple[listing.Movie, str, int, bytes]], pictures: Pictures) -> pd.DataFrame:
     movies = [movie for movie, *_ in kept]
     return pd.DataFrame(
         {
@@ -180,7 +216,7 @@ def _table(kept: list[tuple[listing.Movie, str, int, bytes]]) -> pd.DataFrame:
             # Strings of pandas are UTF-8, which a file's name need not be.
             "path": pd.Series([movie.path for movie in movies], dtype=object),
             "genres": ["|".join(movie.genres) for movie in movies],
-            "group": _groups(kept),
+            "group": _groups(movies, pictures),
             "split": [movie.split for movie in movies],
         }
     )
@@ -199,9 +235,9 @@ def _refused(id_texts: list[str], genre_texts: list[str], refusals: dict[int, tu
     )
 
 
-def _groups(kept: list[tuple[listing.Movie, str, int, bytes]]) -> np.ndarray:
-    """Group id int64 per kept movie: union-find over equal pictures, near duplicates and equal ties."""
-    root = list(range(len(kept)))
+def _groups(movies: list[listing.Movie], pictures: Pictures) -> np.ndarray:
+    """Group id int64 per movie: union-find over equal pictures, near duplicates and equal ties."""
+    root = list(range(len(movies)))
 
     def find(row: int) -> int:
         while root[row] != row:
@@ -214,15 +250,10 @@ def _groups(kept: list[tuple[listing.Movie, str, int, bytes]]) -> np.ndarray:
         root[high] = low  # rows are sorted by id, so the root of a group is its smallest id
 
     seen: dict[Hashable, int] = {}
-    for row, (movie, content_hash, _, _) in enumerate(kept):
+    for row, (movie, content_hash) in enumerate(zip(movies, pictures.content_hash.tolist(), strict=True)):
         join(row, seen.setdefault(("picture", content_hash), row))
         if movie.tie is not None:
             join(row, seen.setdefault(("tie", movie.tie), row))
-    thumbnails = np.frombuffer(b"".join(thumbnail for *_, thumbnail in kept), np.uint8)
-    width, height = images.THUMBNAIL_SIZE
-    pairs = images.near_duplicates(
-        np.array([dhash for _, _, dhash, _ in kept], np.uint64), thumbnails.reshape(-1, height, width, 3)
-    )
-    for one, other in pairs:
+    for one, other in pictures.near_duplicates():
         join(int(one), int(other))
-    return np.array([kept[find(row)][0].id for row in range(len(kept))], np.int64)
+    return np.array([movies[find(row)].id for row in range(len(movies))], np.int64)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poster_jax import errors
+from poster_jax.runtime import tables
 
 DELIMITERS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -44,44 +45,60 @@ class Table:
         assert position is not None, name
         return [row[position] for row in self.rows]
 
-    def require(self, names: Sequence[str], flags: Sequence[str] = ()) -> None:
-        """Raises `UserError` that names the missing columns; `flags` are the keys that give another name, one for each."""
-        missing = [name for name in names if self.find(name) is None]
+    def require(self, names: Sequence[str], uses: Sequence[str] = ()) -> None:
+        """Raises `UserError` that names the missing columns, with a guess at those that are meant.
+
+        uses: words of COLUMN_KEYS, what each column is for; without them no other name can be given.
+        """
+        missing = [(name, use) for name, use in zip(names, uses or names, strict=True) if self.find(name) is None]
         if not missing:
             return
-        message = f"{self.path} needs the columns {', '.join(names)}; {', '.join(missing)} is not among those found: "
-        message += ", ".join(self.columns)
-        if flags:
+        message = f"{self.path} needs the columns {', '.join(names)}; {', '.join(name for name, _ in missing)} is not among "
+        message += f"those found: {', '.join(self.columns)}"
+        if uses:
             free = [column for column in self.columns if column.casefold() not in map(str.casefold, names)]
-            guesses = []
-            for name in missing:
-                flag = flags[names.index(name)]
-                guesses.append(f"--config.{flag}={_guess('path' if 'path' in flag else 'genres', free)}")
-                free = [column for column in free if not guesses[-1].endswith(f"={column}")]
-            message += f"; if they are there under other names, add {' '.join(guesses)}"
+            flags = []
+            for name, use in missing:
+                guess = _guess(use, name, free)
+                flags.append(f"--config.data.{COLUMN_KEYS[use]}={guess}")
+                free = [column for column in free if column != guess]
+            message += f"; if they are there under other names, add {' '.join(flags)}"
         raise errors.UserError(message)
 
 
-# What people call a column of pictures and one of labels.
+# {what a column of a person's own CSV is for: the key of `config.data` that gives its name}.
+COLUMN_KEYS = {
+    "path": "path_column",
+    "genres": "label_column",
+    "id": "id_column",
+    "movie": "movie_column",
+    "split": "split_column",
+}
+# What people call them.
 ALIASES = {
     "path": "file_name filename file filepath path image image_path image_name img picture poster poster_path name".split(),
     "genres": "label labels genre genres class classes class_name category categories target targets tag tags".split(),
+    "id": "imdbid imdb_id movie_id film_id tmdb_id number no nr key index".split(),
+    "movie": "movie_id film title group group_id imdbid imdb_id series name".split(),
+    "split": "subset part partition set fold phase usage dataset".split(),
 }
 
 
-def _guess(name: str, columns: Sequence[str]) -> str:
+def _guess(use: str, name: str, columns: Sequence[str]) -> str:
+    """The column that is meant by a name that is none: one like it, one of a usual name for its use, or NAME."""
     folded = {column.casefold(): column for column in columns}
-    known = next((folded[alias] for alias in ALIASES.get(name, ()) if alias in folded), None)
-    close = difflib.get_close_matches(name, list(folded), n=1, cutoff=0.5)
-    return known or (folded[close[0]] if close else "NAME")
+    like = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    known = [alias for alias in ALIASES[use] if alias in folded]
+    close = difflib.get_close_matches(use, folded, n=1, cutoff=0.5)
+    return folded[found[0]] if (found := (name != use and like) or known or close) else "NAME"
 
 
 def read(path: pathlib.Path) -> Table:
     """A CSV, or JSON lines where the name ends so.
 
     UTF-8 with or without a byte order mark, UTF-16, else Windows-1252. The delimiter is the one of comma, semicolon and tab
-    that makes most columns, or that a first line `sep=;` of a spreadsheet names. Raises `UserError` for a file that is missing,
-    empty, or whose rows have more cells than the header.
+    that makes most columns, or that a first line `sep=;` of a spreadsheet names. What `tables.csv_text` has put in front of a
+    cell is taken off. Raises `UserError` for a file that is missing, empty, or whose rows have more cells than the header.
     """
     text = decode(_read_bytes(path))
     if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -103,7 +120,8 @@ def read(path: pathlib.Path) -> Table:
                 f"{path}, row {number}: {len(row)} cells, more cells than its header has columns ({len(header)}); {advice}."
             )
     width = len(header)
-    return Table(path, tuple(name.strip() for name in header), [(row + [""] * width)[:width] for row in rows])
+    rows = [[*map(tables.restore, row + [""] * width)][:width] for row in rows]
+    return Table(path, tuple(tables.restore(name.strip()) for name in header), rows)
 
 
 def _parse(lines: list[str], delimiter: str, path: pathlib.Path) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """Source -> examples: `select` chooses genres, movies, labels and split, in this order."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,8 @@ import pandas as pd
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.data import builder, catalog, describe, labels, resident, splits
+from poster_jax.data import catalog, describe, labels, splits
 from poster_jax.data.source import Source
-from poster_jax.runtime import storage
 
 PARTS = splits.PARTS
 
@@ -55,14 +54,6 @@ class Dataset:
     def describe(self) -> list[str]:
         """Lines of text on the selection: counts of kept, refused, balanced and leaked rows, and what was left out."""
         return describe.lines(self.name, self.genres, self.parts, self.summary)
-
-
-def open_source(data: config_lib.Data, load: Callable[[config_lib.Data], Source] = builder.load_source) -> Source:
-    """The source of `config.data`; `load` is called for every variant but `packed`.
-
-    Raises UserError as `load` and `resident.load_packed` do.
-    """
-    return resident.load_packed(storage.as_path(data.dir), data.image_size) if data.variant == "packed" else load(data)
 
 
 def select(source: Source, data: config_lib.Data) -> Dataset:

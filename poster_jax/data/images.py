@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from poster_jax.data import picture_files
-from poster_jax.data.picture_files import BadImage
 
+BadImage = picture_files.BadImage
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 POSTER_SIZE = (182, 268)  # width and height of the Kaggle set's posters
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; Pillow only warns, and only above 89 million

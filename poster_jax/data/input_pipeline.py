@@ -134,7 +134,7 @@ def open_loader(data: config_lib.Data, shardings: sharding.Shardings, chosen: tu
     Args:
         chosen: (path, reason) of an earlier start of the same run, which is used again; None to choose now.
     """
-    source = dataset.open_source(data, lambda data: multihost.main_first(lambda: builder.load_source(data)))
+    source = builder.open_source(data, lambda data: multihost.main_first(lambda: builder.load_source(data)))
     if data.variant == "packed":
         path, why = "resident", "the data set is a packed cache"
     else:

@@ -49,6 +49,9 @@ def split_cells(cells: Sequence[str], separator: str = "") -> tuple[list[list[st
         _refuse_combinations(found, marks, is_certain=bool(listed) or marks == ("|",))
     chosen = marks[0] if marks else ""
     notes = []
+    words = collections.Counter(text for cell in cells if (text := cell.strip()) and text.casefold() in NO_LABEL)
+    if words:
+        notes.append(f"no label in {words.total():,} of {len(cells):,} cells: {', '.join(list(words)[:NUM_TOLD])}")
     if listed:
         notes.append(f"labels are lists in {len(listed):,} of {len(cells):,} cells")
     num_split = sum(any(mark in cell for mark in marks) for cell in plain)
@@ -201,6 +204,11 @@ def from_columns(table: csv_files.Table, others: Sequence[str]) -> tuple[list[li
     rows = [[name for name in hot if cells[name][row] in TRUE] for row in range(len(table.rows))]
     shown = ", ".join(hot[:NUM_TOLD]) + (" ..." if len(hot) > NUM_TOLD else "")
     return rows, [f"labels are the {len(hot)} columns of zeros and ones: {shown}"]
+
+
+def as_list(labels: Sequence[str]) -> str:
+    """A cell that `split_cells` reads as exactly these labels, whatever they hold."""
+    return json.dumps(list(labels), ensure_ascii=False)
 
 
 def join(labels: Sequence[str]) -> str:

@@ -15,8 +15,10 @@ from poster_jax import errors
 from poster_jax.data import csv_files, label_texts, picture_files
 
 MAX_ID = 2**31 - 1  # ids are int32 in a batch
-# Files that are called so are pictures; any other is one if its first bytes say so.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".jfif")
+OPTIONAL = ("id", "movie", "split")
+KAGGLE_TABLE = "MovieGenre.csv"
+HUB_TABLES = ("metadata.csv", "metadata.jsonl")  # of a folder of Hugging Face
+HASH_COLUMN = "picture_sha256"  # of the pixels, as `audit` writes it
 # Where copies of the Kaggle set have their pictures, below the folder of its CSV; the first that holds some is taken.
 POSTER_FOLDERS = ("posters", "posters/posters", "SampleMoviePosters", "SampleMoviePosters/SampleMoviePosters", "images", ".")
 SPLIT_NAMES = {
@@ -41,6 +43,7 @@ class Movie:
     split: str
     tie: Hashable  # movies with an equal tie form one group; None ties to nothing
     rows: list[int]
+    content_hash: str = ""  # that the picture must have; "" for any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,28 +66,13 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def read(variant: str, *, folder: str, csv: str, columns: Mapping[str, str], separator: str = "") -> Listing:
-    """The rows of `config.data`: variant kaggle or folder with its folder, csv with its file, own with the one that is given.
-
-    Args:
-        columns: {"path": ..., "genres": ...}, the names of these columns in a CSV where they have others; "" for the usual.
-        separator: of labels in a cell; "" to find it.
-    Raises `UserError` for a missing file or column.
-    """
-    if variant == "kaggle":
-        return read_kaggle(pathlib.Path(folder), separator)
-    if variant == "folder" or (variant == "own" and not csv):
-        return read_folder(pathlib.Path(folder))
-    return read_csv(pathlib.Path(csv), columns, separator)
-
-
 def read_kaggle(folder: pathlib.Path, separator: str = "") -> Listing:
     """DIR/MovieGenre.csv (columns imdbId, Genre) and the pictures by imdbId in DIR/posters or another of POSTER_FOLDERS.
 
-    Ids may be written 1, 0000001, tt0000001 or 1.0, pictures likewise with any suffix of SUFFIXES. Rows that repeat an imdbId
+    Ids may be written 1, 0000001, tt0000001 or 1.0, pictures likewise with any suffix of a picture. Rows that repeat an imdbId
     are merged: the genres are the union in listed order.
     """
-    table = csv_files.read(folder / "MovieGenre.csv")
+    table = csv_files.read(folder / KAGGLE_TABLE)
     table.require(("imdbId", "Genre"))
     ids = table.column("imdbId")
     genres, notes = label_texts.split_cells(table.column("Genre"), separator)
@@ -110,7 +98,7 @@ def _find_pictures(folder: pathlib.Path) -> tuple[dict[int, str], pathlib.Path]:
             continue
         with os.scandir(place) as entries:
             named = {entry.name: parse_id(pathlib.PurePath(entry.name).stem) for entry in entries}
-        named = {name: id_ for name, id_ in named.items() if id_ is not None and is_picture(place / name)}
+        named = {name: id_ for name, id_ in named.items() if id_ is not None and picture_files.is_picture(place / name)}
         # Of several pictures of one movie the one with the plain name is taken.
         in_order = sorted(named.items(), key=lambda item: (item[0] == f"{item[1]}.jpg", item[0]))
         by_id = {id_: str(place / file) for file, id_ in in_order}
@@ -119,79 +107,78 @@ def _find_pictures(folder: pathlib.Path) -> tuple[dict[int, str], pathlib.Path]:
     return {}, folder / "posters" if (folder / "posters").is_dir() else folder
 
 
-def is_picture(path: pathlib.Path) -> bool:
-    """Whether a file is meant as a picture, by its name or its first bytes; also one of a format that is not read."""
-    if path.name.lower().endswith(SUFFIXES):
-        return not path.name.startswith(".")
-    try:
-        with picture_files.open_regular(path) as file:
-            start = file.read(picture_files.NUM_START_BYTES)
-    except (OSError, ValueError):
-        return False
-    known = picture_files.find_format(start) or picture_files.is_unread_picture(start)
-    return bool(known) and not path.name.startswith(".")
-
-
-def files_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files in a folder and below it in order of their paths, also in linked folders, each folder once; no hidden ones."""
-    found: list[pathlib.Path] = []
-    seen: set[str] = set()
-    for place, names, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            names.clear()
-            continue
-        seen.add(real)
-        found += [pathlib.Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(found)
-
-
-def read_csv(path: pathlib.Path, columns: Mapping[str, str], separator: str = "") -> Listing:
+def read_csv(path: pathlib.Path, columns: Mapping[str, str] | None = None, separator: str = "") -> Listing:
     """A person's own CSV: columns path (relative to its folder, or absolute) and genres, in any order and case.
 
     `file_name` stands for path, and then `label` or `labels` for genres, as in the metadata of Hugging Face; a column of zeros
     and ones for each label takes the place of genres. Optional columns: id; split (words of SPLIT_NAMES); movie (rows with an
-    equal text stay on one side of a split). Without ids the row number from 1 is the id. Rows that repeat an id, or without
-    ids a path, are merged.
+    equal text stay on one side of a split); HASH_COLUMN. Without ids the row number from 1 is the id. Rows that repeat an id,
+    or without ids a path, are merged.
+
+    Args:
+        columns: {a word of `csv_files.COLUMN_KEYS`: the name of its column} where it has another; "" is the usual one.
+        separator: of labels in a cell; "" to find it.
+    Raises `UserError` for a missing file or column.
     """
     if path.is_dir():
         path = _table_in(path)
     table = csv_files.read(path)
-    is_hub = table.find("path") is None and table.find("file_name") is not None
-    path_column = columns["path"] or ("file_name" if is_hub else "path")
-    genre_column = columns["genres"] or _label_column(table, path_column)
-    optional = [name for name in ("id", "split", "movie") if table.find(name) is not None]
+    names = _column_names(table, columns or {})
+    optional = [use for use in OPTIONAL if use in names]
     hot = None
-    if table.find(genre_column) is None:
-        hot = label_texts.from_columns(table, (path_column, *optional))
-    wanted = (path_column,) if hot else (path_column, genre_column)
-    table.require(wanted, ("data.path_column", "data.label_column"))
-    genres, notes = hot or label_texts.split_cells(table.column(genre_column), separator)
-    ids = table.column("id") if "id" in optional else [str(row + 1) for row in range(len(table.rows))]
-    paths, parts, ties = (
-        [cell.strip() for cell in table.column(name)] if name in (path_column, *optional) else [""] * len(ids)
-        for name in (path_column, "split", "movie")
-    )
+    if table.find(names["genres"]) is None:
+        hot = label_texts.from_columns(table, [*(names[use] for use in ("path", *optional)), HASH_COLUMN])
+    needed = ["path", *([] if hot else ["genres"]), *optional]
+    table.require([names[use] for use in needed], needed)
+    genres, notes = hot or label_texts.split_cells(table.column(names["genres"]), separator)
+    cells = {use: [cell.strip() for cell in table.column(names[use])] for use in ("path", *optional)}
+    nothing = [""] * len(table.rows)
+    ids = table.column(names["id"]) if "id" in names else [str(row + 1) for row in range(len(table.rows))]
+    parts, ties = cells.get("split", nothing), cells.get("movie", nothing)
+    hashes = table.column(HASH_COLUMN) if table.find(HASH_COLUMN) is not None else nothing
     find = _path_finder(path.parent)
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, Movie] = {}
     for row, text in enumerate(ids):
         id_ = parse_id(text)
         if id_ is None:
-            refusals[row] = ("bad_id", f"id {text!r} is no whole number from 1 to {MAX_ID}")
-        elif not paths[row]:
+            refusals[row] = ("bad_id", f"{names['id']} {text!r} is no whole number from 1 to {MAX_ID}")
+        elif not cells["path"][row]:
             refusals[row] = ("missing_file", "the path is empty")
         else:
-            movie = Movie(id_, find(paths[row]), genres[row], _parse_split(parts[row], row, path), ties[row] or None, [row])
-            _merge(movies, id_ if "id" in optional else movie.path, movie)
+            part, place = _parse_split(parts[row], row, path), find(cells["path"][row])
+            movie = Movie(id_, place, genres[row], part, ties[row] or None, [row], hashes[row].strip().lower())
+            _merge(movies, id_ if "id" in names else movie.path, movie)
     found = list(movies.values())
-    notes += check_columns(found, optional, path)
+    notes += check_columns(found, names, path)
+    if "split" not in names:
+        notes += _like_a_split(table)
     return Listing(path, ids, _joined(genres), found, refusals, tuple(notes))
+
+
+def _column_names(table: csv_files.Table, given: Mapping[str, str]) -> dict[str, str]:
+    """{what it is for: name} of path, genres, and of the optional columns that are given or have the usual name."""
+    is_hub = table.find("path") is None and table.find("file_name") is not None
+    path_column = given.get("path") or ("file_name" if is_hub else "path")
+    names = {"path": path_column, "genres": given.get("genres") or _label_column(table, path_column)}
+    for use in OPTIONAL:
+        if given.get(use) or table.find(use) is not None:
+            names[use] = given.get(use) or use
+    return names
+
+
+def _like_a_split(table: csv_files.Table) -> list[str]:
+    """A sentence on a column under another name whose words are those of parts."""
+    for name in table.columns:
+        words = {SPLIT_NAMES.get(cell.strip().lower()) for cell in table.column(name)}
+        if {"train", "test"} <= words and None not in words:
+            return [f"the column {name} names parts and is not used: --config.data.split_column={name} takes them"]
+    return []
 
 
 def _table_in(folder: pathlib.Path) -> pathlib.Path:
     """The metadata of a folder of Hugging Face; raises `UserError` that names what can be given in place of another folder."""
-    for name in ("metadata.csv", "metadata.jsonl"):
+    for name in HUB_TABLES:
         if (folder / name).is_file():
             return folder / name
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".jsonl"))
@@ -238,16 +225,19 @@ def _path_finder(folder: pathlib.Path) -> Callable[[str], str]:
     return find
 
 
-def check_columns(movies: Sequence[Movie], optional: Sequence[str], path: pathlib.Path) -> list[str]:
-    """Sentences on the columns split and movie; raises `UserError` where they cannot be meant, naming the column."""
-    if "movie" in optional and len(movies) > 1:
+def check_columns(movies: Sequence[Movie], names: Mapping[str, str], path: pathlib.Path) -> list[str]:
+    """Sentences on the columns of parts and movies; raises `UserError` where they cannot be meant, naming the column.
+
+    names: {"split": ..., "movie": ...} of those that there are.
+    """
+    if "movie" in names and len(movies) > 1:
         ties = {movie.tie for movie in movies}
         if len(ties) == 1 and None not in ties:
             raise errors.UserError(
-                f"{path}: the column movie has the same text in every row, so that all pictures would be of one movie and none "
-                "could be held back: give each movie its own text, or leave the column out."
+                f"{path}: the column {names['movie']} has the same text in every row, so that all pictures would be of one "
+                "movie and none could be held back: give each movie its own text, or leave the column out."
             )
-    if "split" not in optional or not any(movie.split for movie in movies):
+    if "split" not in names or not any(movie.split for movie in movies):
         return []
     counts = Counter(movie.split for movie in movies)
     missing = [part for part in ("train", "validation", "test") if not counts[part]]
@@ -256,59 +246,53 @@ def check_columns(movies: Sequence[Movie], optional: Sequence[str], path: pathli
             f"{path}: the folders hold no {' and no '.join(missing)} picture: make such a folder, or give a folder "
             "without parts and --config.data.split draws them."
             if path.is_dir()
-            else f"{path}: the column split names no {' and no '.join(missing)} row: name some, or leave the column out and "
-            "--config.data.split draws the parts."
+            else f"{path}: the column {names['split']} names no {' and no '.join(missing)} row: name some, or leave the column "
+            "out and --config.data.split draws the parts."
         )
     parts_of: dict[Hashable, set[str]] = {}
     for movie in movies:
         parts_of.setdefault(movie.tie, set()).add(movie.split)
     across = [tie for tie, parts in parts_of.items() if tie is not None and len(parts) > 1]
-    notes = ["the parts are those of the column split"]
+    notes = ["the parts are those of the folders" if path.is_dir() else f"the parts are those of the column {names['split']}"]
     if across:
         shown = ", ".join(sorted(map(str, across))[:3])
-        notes.append(f"LEAK: the column split puts {len(across):,} movies of the column movie into two parts: {shown}")
+        notes.append(
+            f"LEAK: the column {names['split']} puts {len(across):,} movies of the column {names['movie']} into two parts: "
+            f"{shown}"
+        )
     return notes
 
 
-def read_folder(folder: pathlib.Path) -> Listing:
-    """A folder with a folder of pictures for each label, or with those in folders train, validation and test."""
+def read_folder(folder: pathlib.Path, separator: str = "") -> Listing:
+    """A folder with a folder of pictures for each label, or with those in folders train, validation and test.
+
+    The name of a folder is read as a cell of labels: `Drama, Crime` beside `Drama` and `Crime` has both.
+    """
     if not folder.is_dir():
         raise errors.UserError(f"there is no folder {folder}{csv_files.nearest_existing(folder)}; name a folder of folders.")
     below = _folders(folder)
     parts = {place: SPLIT_NAMES.get(place.name.lower(), "") for place in below}
     given = bool(below) and all(parts.values()) and any(_folders(place) for place in below)
     places = [(part if given else "", label) for top, part in parts.items() for label in (_folders(top) if given else [top])]
-    movies, texts = [], []
+    files: list[tuple[pathlib.Path, str, str]] = []
     others: Counter[str] = Counter()
     for part, place in places:
-        for file in files_below(place):
-            if not is_picture(file):
+        for file in picture_files.files_below(place):
+            if picture_files.is_picture(file):
+                files.append((file, part, place.name))
+            else:
                 others[file.suffix.lower() or "without a suffix"] += 1
-                continue
-            row = len(movies)
-            label = label_texts.tidy_name(place.name)
-            movies.append(Movie(row + 1, str(file), [label], part, None, [row]))
-            texts.append(label_texts.join([label]))
-    if not movies:
+    if not files:
         raise errors.UserError(
             f"the folder {folder} has no folder with pictures in it: make one for each label, as {folder / 'Drama' / '1.jpg'}, "
             "or give a CSV with --config.data.variant=csv --config.data.csv=FILE."
         )
-    notes = [f"labels are the names of {len({place.name for _, place in places})} folders"]
-    notes += [left_out(others)] if others else []
-    notes += check_columns(movies, ["split"] if given else [], folder)
-    return Listing(folder, [str(movie.id) for movie in movies], texts, movies, {}, tuple(notes))
-
-
-def left_out(others: Counter[str]) -> str:
-    """The sentence on files that are no pictures, counted by suffix."""
-    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(4))
-    files = (
-        "1 file is left out, as it is no picture"
-        if others.total() == 1
-        else f"{others.total():,} files are left out, as they are no pictures"
-    )
-    return f"{files}: {kinds}"
+    genres, found = label_texts.split_cells([name for *_, name in files], separator)
+    movies = [Movie(row + 1, str(file), genres[row], part, None, [row]) for row, (file, part, _) in enumerate(files)]
+    notes = [f"labels are the names of {len({place.name for _, place in places})} folders", *found]
+    notes += [picture_files.left_out(others)] if others else []
+    notes += check_columns(movies, {"split": ""} if given else {}, folder)
+    return Listing(folder, [str(movie.id) for movie in movies], _joined(genres), movies, {}, tuple(notes))
 
 
 def _folders(place: pathlib.Path) -> list[pathlib.Path]:

@@ -5,12 +5,16 @@ What stands beside a picture in its file (text, profiles, a video behind the end
 
 import io
 import os
+import pathlib
 import re
 import stat
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 
 MAX_FILE_BYTES = 256 << 20  # more than the largest picture that is accepted takes without compression
+# Files that are called so are pictures; any other is one if its first bytes say so.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".jfif")
 NUM_START_BYTES = 512  # of a file, enough to know its format
 SAVE_AS = "save it as JPEG or PNG"
 
@@ -117,6 +121,44 @@ def find_unread_format(start: bytes) -> str:
 def is_unread_picture(start: bytes) -> bool:
     """Whether a file is a picture to its owner, but of a format that is not read."""
     return find_unread_format(start).endswith(("picture", "drawing"))
+
+
+def is_picture(path: pathlib.Path) -> bool:
+    """Whether a file is meant as a picture, by its name or its first bytes; also one of a format that is not read."""
+    if path.name.lower().endswith(SUFFIXES):
+        return not path.name.startswith(".")
+    try:
+        with open_regular(path) as file:
+            start = file.read(NUM_START_BYTES)
+    except (OSError, ValueError):
+        return False
+    known = find_format(start) or is_unread_picture(start)
+    return bool(known) and not path.name.startswith(".")
+
+
+def files_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files in a folder and below it in order of their paths, also in linked folders, each folder once; no hidden ones."""
+    found: list[pathlib.Path] = []
+    seen: set[str] = set()
+    for place, names, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        found += [pathlib.Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def left_out(others: Counter[str]) -> str:
+    """The sentence on files that are no pictures, counted by suffix."""
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(4))
+    files = (
+        "1 file is left out, as it is no picture"
+        if others.total() == 1
+        else f"{others.total():,} files are left out, as they are no pictures"
+    )
+    return f"{files}: {kinds}"
 
 
 def find_jpeg_end(encoded: bytes) -> int:

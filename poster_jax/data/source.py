@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow_datasets as tfds
 
-from poster_jax.data import picture_files
+from poster_jax.data import catalog, picture_files
 from poster_jax.runtime import storage, tables
 
 SPLIT = "posters"
-# Reads records as JPEG or PNG bytes.
-ENCODED = {"image": tfds.decode.SkipDecoding()}
+
+
+def encoded_decoders() -> dict[str, Any]:
+    """What makes TFDS give a record's picture as JPEG or PNG bytes."""
+    import tensorflow_datasets as tfds
+
+    return {"image": tfds.decode.SkipDecoding()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,10 @@ class Records:
 
     @functools.cached_property
     def _data_source(self) -> Any:
+        import tensorflow_datasets as tfds
+
         builder: Any = tfds.builder_from_directory(self.directory)
-        return builder.as_data_source(SPLIT, decoders=ENCODED)
+        return builder.as_data_source(SPLIT, decoders=encoded_decoders())
 
     def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
         """JPEG or PNG bytes of the given rows."""
@@ -48,6 +54,7 @@ class Source:
         repaired: how many posters were repaired, by kind.
         images: the posters as encoded records, or as the pixels uint8 [N, H, W, 3] of a packed cache.
         notes: sentences on what was found or assumed when the table was read.
+        pictures: what tells the pictures apart, in the order of the table; None where it is not known.
     """
 
     name: str
@@ -57,6 +64,7 @@ class Source:
     repaired: dict[str, int]
     images: Records | np.ndarray
     notes: tuple[str, ...] = ()
+    pictures: catalog.Pictures | None = None
 
     def encoded(self, posters: Sequence[int] | np.ndarray) -> list[bytes]:
         """JPEG or PNG bytes of the given rows of `table`; raises TypeError for a packed source."""

@@ -1,10 +1,11 @@
 """`python -m poster_jax.export WORKDIR OUT [--tflite] [--onnx]`: a finished run as a folder that predicts without poster_jax.
 
 OUT holds `program.jax_export` (StableHLO with the weights in it, by jax.export), `labels.json` (genres, thresholds and the
-size of a poster), `MODEL_CARD.md`, `predict.py` (uses the folder; needs jax, numpy and Pillow) and `manifest.json` (SHA-256 of
-the others); `program.tflite` and `program.onnx` where asked for. Programs are held against the checkpoint first, each by its
-own runtime, then OUT appears by one rename. An OUT that exists is refused,
-whatever it holds: a bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked.
+size of a poster), `MODEL_CARD.md`, `predict.py` with MODULES (use the folder; need jax, numpy and Pillow) and
+`manifest.json` (SHA-256 of the others); `program.tflite` and `program.onnx` where asked for. Programs are held against the
+checkpoint first, each by its own runtime, then OUT appears by one rename. An OUT that exists is refused, whatever it holds: a
+bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked, or a format whose
+converter failed: the others are written.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import hashlib
 import json
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,14 +23,17 @@ import numpy as np
 from jax import export
 
 from poster_jax import cli, errors, predict
-from poster_jax.export import formats, model_card
-from poster_jax.runtime import storage
+from poster_jax.data import images, picture_files
+from poster_jax.export import formats, model_card, release
+from poster_jax.runtime import storage, tables
 from poster_jax.workdir import run_files
 
 FORMAT = "poster_jax bundle 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM = "program.jax_export"
 LOADER = pathlib.Path(__file__).with_name("bundle.py")
+# Modules of ours that lie beside the loader, by the name of their file there; they need numpy and Pillow only.
+MODULES = {"pictures.py": images, "picture_files.py": picture_files, "csv_tables.py": tables}
 
 NUM_CHECKED = 3  # posters that program and checkpoint must agree on, together and the first one alone
 # Largest difference of a probability, by precision: 100 roundings of float32, 2 of bfloat16's 8 bits.
@@ -83,6 +88,13 @@ def check_scores(call: Callable[[np.ndarray], Any], network: predict.Predictor, 
             raise RuntimeError(f"the program's probabilities differ from the checkpoint's by {difference}")
 
 
+def _read_origin(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(f"--release={path} is no text ({error}): name a file that says the licences.") from error
+
+
 def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.ndarray:
     """uint8 [NUM_CHECKED, H, W, 3]: posters of samples.npz where the run has kept some, and noise for the last ones.
 
@@ -102,21 +114,35 @@ def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.nda
     return image
 
 
-def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, bytes]:
-    """{file name: content} of a finished run's bundle, its programs checked; `kinds` are further ones of formats.FILES.
+def module_source(module: types.ModuleType) -> bytes:
+    """The source of a module of MODULES, which imports others as files beside it."""
+    assert module.__file__ is not None
+    text = pathlib.Path(module.__file__).read_text(encoding="utf-8")
+    return text.replace("from poster_jax.data import picture_files\n", "import picture_files\n").encode()
 
-    Raises UserError for what `predict.load_network` and `formats.build` refuse, and RuntimeError when a program is not
-    the checkpoint.
+
+def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict[str, bytes], list[str]]:
+    """({file name: content} of a finished run's bundle, its programs checked; one sentence for each format that failed).
+
+    `kinds` are further programs of formats.FILES. Raises UserError for what `predict.load_network` and `formats.require`
+    refuse, and RuntimeError when a program is not the checkpoint.
     """
     config, results, genres = run_files.read_run(workdir)
+    for kind in kinds:
+        formats.require(kind, config.train.precision)
     network = predict.load_network(workdir)
     program = build_program(network)
     posters = choose_posters(workdir, network.image_size)
     check_program(program, network, posters, config.train.precision)
-    others = {}
+    others, failed = {}, []
     for kind in kinds:
-        others[formats.FILES[kind]] = built = formats.build(kind, network, config.train.precision)
+        try:
+            built = formats.build(kind, network)
+        except formats.ConversionError as error:
+            failed.append(str(error))
+            continue
         check_scores(functools.partial(formats.run, kind, built), network, posters, config.train.precision)
+        others[formats.FILES[kind]] = built
     labels = {
         "genres": genres,
         "thresholds": network.thresholds.tolist(),
@@ -127,9 +153,7 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, 
         config,
         results,
         thresholds=network.thresholds.tolist(),
-        platforms=PLATFORMS,
-        jax_version=jax.__version__,
-        others=tuple(others),
+        use=model_card.use_of_bundle(config, platforms=PLATFORMS, jax_version=jax.__version__, others=tuple(others)),
     )
     files = {
         PROGRAM: program,
@@ -137,6 +161,7 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, 
         "labels.json": (json.dumps(labels, indent=2) + "\n").encode(),
         "MODEL_CARD.md": card.encode(),
         "predict.py": LOADER.read_bytes(),
+        **{name: module_source(module) for name, module in MODULES.items()},
     }
     manifest = {
         "format": FORMAT,
@@ -144,7 +169,7 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> dict[str, 
         "platforms": PLATFORMS,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-    return {**files, "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()}
+    return {**files, "manifest.json": (json.dumps(manifest, indent=2) + "\n").encode()}, failed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,20 +183,31 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--tflite", action="store_true", help="program.tflite too, one poster a call")
     parser.add_argument("--onnx", action="store_true", help="program.onnx too, any batch size")
+    parser.add_argument(
+        "--release", metavar="FILE", help="a run folder with half-precision weights instead; FILE: licences for the card"
+    )
     flags = parser.parse_args(argv)
     out = pathlib.Path(flags.out)
+    if flags.release and (flags.tflite or flags.onnx):
+        raise errors.UserError("--release writes no program: leave --tflite and --onnx out, or write a second folder.")
     # A link to nowhere is in the way too.
     if out.exists() or out.is_symlink():
         raise errors.UserError(f"{out} exists already: remove it or name another folder.")
     if not out.parent.is_dir():
         raise errors.UserError(f"the folder {out.parent} does not exist: make it first.")
-    files = build_bundle(storage.as_path(flags.workdir), [kind for kind in formats.FILES if getattr(flags, kind)])
+    workdir, failed = storage.as_path(flags.workdir), []
+    if flags.release:
+        files = release.build(workdir, out.name, _read_origin(flags.release))
+    else:
+        files, failed = build_bundle(workdir, [kind for kind in formats.FILES if getattr(flags, kind)])
     try:
         storage.write_folder(out, files)
     except OSError as error:
         raise errors.UserError(f"{out} cannot be written ({error.strerror}): name another place.") from error
     size_mb = sum(map(len, files.values())) / 1e6
     print(f"{out}: {', '.join(files)}; {size_mb:.1f} MB, checked against the checkpoint on {jax.default_backend()}")
+    if failed:
+        raise errors.UserError(f"{'; '.join(failed)}: the rest of {out} is written and checked.")
     return 0
 
 

@@ -4,9 +4,10 @@ Both converters read a trace without our CPU forms (`dispatch.portable`), in flo
 batch of any size does not pass from jax to this TensorFlow. ONNX takes any number.
 """
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,14 +21,27 @@ FILES = {"tflite": "program.tflite", "onnx": "program.onnx"}
 ONNX_OPSET = 21
 
 
-def build(kind: str, network: predict.Predictor, precision: str) -> bytes:
-    """The network as `kind` of FILES: uint8 [B, H, W, 3] -> float32 [B, K] in [0, 1], B = 1 for TFLite.
+class ConversionError(Exception):
+    """A converter that failed on a network: one sentence without its full stop."""
 
-    Raises UserError where the converter is not installed, and for a network that computes in bfloat16, which neither has.
-    """
+
+def require(kind: str, precision: str) -> None:
+    """Raises UserError where what makes or runs `kind` is not installed, and for bfloat16, which neither format has."""
     if precision != "float32":
         raise errors.UserError(f"a network of config.train.precision={precision!r} has no form in {kind}: leave --{kind} out.")
-    return BUILDERS[kind](_posters_to_genres(network), network.image_size)
+    GUESTS[kind]()
+
+
+def build(kind: str, network: predict.Predictor) -> bytes:
+    """The network as `kind` of FILES: uint8 [B, H, W, 3] -> float32 [B, K] in [0, 1], B = 1 for TFLite.
+
+    Raises ConversionError where the converter cannot do this network with this jax.
+    """
+    try:
+        return BUILDERS[kind](_posters_to_genres(network), network.image_size)
+    except Exception as error:  # the converters raise anything
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConversionError(f"{FILES[kind]} could not be made ({told})") from error
 
 
 def run(kind: str, program: bytes, image: np.ndarray) -> np.ndarray:
@@ -47,29 +61,41 @@ def _posters_to_genres(network: predict.Predictor) -> Callable[[jax.Array], jax.
     return posters_to_genres
 
 
-def _import(kind: str, load: Callable[[], Any]) -> Any:
+@contextlib.contextmanager
+def _installed(kind: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the guests' own
-            return load()
+            yield
     except ImportError as error:
         raise errors.UserError(f"--{kind} needs {error.name}: {INSTALL[kind]}.") from error
 
 
+def _tflite_guests() -> tuple[Any, Any, Any]:
+    """What makes TFLite (two modules) and what runs it."""
+    with _installed("tflite"):
+        import tensorflow
+        from ai_edge_litert import interpreter
+        from jax.experimental import jax2tf
+    return tensorflow, jax2tf, interpreter
+
+
+def _onnx_guests() -> tuple[Any, Any]:
+    """What makes ONNX and what runs it."""
+    with _installed("onnx"):
+        import jax2onnx
+        import onnxruntime
+    return jax2onnx, onnxruntime
+
+
 INSTALL = {
     "tflite": "pip install 'poster_jax[tflite]'",
-    "onnx": "pip install 'poster_jax[onnx]', then pip install --no-deps jax2onnx, which asks for an older orbax",
+    "onnx": "pip install 'poster_jax[onnx]', then pip install --no-deps jax2onnx==0.17.1, which asks for an older orbax",
 }
 
 
 def _build_tflite(function: Callable[[Any], Any], image_size: tuple[int, int]) -> bytes:
-    def load() -> Any:
-        import tensorflow
-        from jax.experimental import jax2tf
-
-        return tensorflow, jax2tf
-
-    tf, jax2tf = _import("tflite", load)
+    tf, jax2tf, _ = _tflite_guests()
     signature = [tf.TensorSpec((1, *image_size, 3), tf.uint8)]
     converted = tf.function(jax2tf.convert(function, with_gradient=False), input_signature=signature, autograph=False)
     concrete = converted.get_concrete_function()
@@ -77,12 +103,7 @@ def _build_tflite(function: Callable[[Any], Any], image_size: tuple[int, int]) -
 
 
 def _build_onnx(function: Callable[[Any], Any], image_size: tuple[int, int]) -> bytes:
-    def load() -> Any:
-        import jax2onnx
-
-        return jax2onnx
-
-    jax2onnx = _import("onnx", load)
+    jax2onnx, _ = _onnx_guests()
     image = jax.ShapeDtypeStruct(("B", *image_size, 3), np.uint8)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of every constant's shape
     with warnings.catch_warnings():
@@ -92,12 +113,8 @@ def _build_onnx(function: Callable[[Any], Any], image_size: tuple[int, int]) -> 
 
 
 def _run_tflite(program: bytes, image: np.ndarray) -> np.ndarray:
-    def load() -> Any:
-        from ai_edge_litert import interpreter
-
-        return interpreter
-
-    runtime = _import("tflite", load).Interpreter(model_content=program)
+    _, _, interpreter = _tflite_guests()
+    runtime = interpreter.Interpreter(model_content=program)
     runtime.allocate_tensors()
     [given], [found] = runtime.get_input_details(), runtime.get_output_details()
     rows = []
@@ -109,15 +126,12 @@ def _run_tflite(program: bytes, image: np.ndarray) -> np.ndarray:
 
 
 def _run_onnx(program: bytes, image: np.ndarray) -> np.ndarray:
-    def load() -> Any:
-        import onnxruntime
-
-        return onnxruntime
-
-    session = _import("onnx", load).InferenceSession(program, providers=["CPUExecutionProvider"])
+    _, onnxruntime = _onnx_guests()
+    session = onnxruntime.InferenceSession(program, providers=["CPUExecutionProvider"])
     [given] = session.get_inputs()
     return session.run(None, {given.name: image})[0]
 
 
+GUESTS = {"tflite": _tflite_guests, "onnx": _onnx_guests}
 BUILDERS = {"tflite": _build_tflite, "onnx": _build_onnx}
 RUNNERS = {"tflite": _run_tflite, "onnx": _run_onnx}

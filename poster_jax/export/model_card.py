@@ -10,20 +10,24 @@ from poster_jax import config as config_lib
 from poster_jax.metrics import chance, definitions
 from poster_jax.report.tables import cells
 
+UNKNOWN_LICENCE = (
+    "The code is under the Apache License 2.0. The weights were computed from the posters, and from the pretrained weights if "
+    "any are named above: whether they may be passed on depends on the licences of those, which are not known here."
+)
+
 
 def write(
     config: config_lib.Config,
     results: Mapping[str, Any],
     *,
     thresholds: Sequence[float],
-    platforms: Sequence[str],
-    jax_version: str,
-    others: Sequence[str] = (),
+    use: Sequence[str],
+    licence: str = UNKNOWN_LICENCE,
 ) -> str:
     """The card of one finished run.
 
     Args:
-        results: its results.json; thresholds: [K], those that the bundle decides by; others: its TFLite and ONNX files.
+        results: its results.json; thresholds: [K], those that a poster is decided by; use: paragraphs on how to call it.
     """
     height, width = config.data.image_size
     genres = [cells.markdown(genre) for genre in results["data"]["genres"]]
@@ -31,13 +35,7 @@ def write(
         f"# {cells.markdown(results['title'])}",
         f"Scores a movie poster for {len(genres)} genres: {', '.join(genres)}.",
         "## Use",
-        "`python predict.py POSTER...` in this folder needs jax, numpy and Pillow, and refuses files that are not those that "
-        "were exported (`manifest.json`). In a program of your own:",
-        _example(height, width),
-        f"`program.jax_export` is StableHLO for {', '.join(platforms)}, written by jax {jax_version}; jax reads the files of "
-        "earlier versions, for six months at least, and mostly not those of later ones. The weights and the normalisation are "
-        "inside.",
-        *_others(others),
+        *use,
         "## Input and output",
         *_contract(config, height, width),
         "## Scores on the test part",
@@ -55,14 +53,26 @@ def write(
         "## Provenance of the weights",
         *_provenance(config, results),
         "## Licence",
-        "The code is under the Apache License 2.0. The weights were computed from the posters, and from the pretrained weights "
-        "if any are named above: whether they may be passed on depends on the licences of those, which are not known here.",
+        licence,
     ]
     text = ""
     for before, section in zip(["", *sections], sections, strict=False):
         # No blank line within a list or a table.
         text += ("\n" if section[:2] in ("- ", "| ") and before[:2] == section[:2] else "\n\n" * bool(before)) + section
     return text + "\n"
+
+
+def use_of_bundle(config: config_lib.Config, *, platforms: Sequence[str], jax_version: str, others: Sequence[str]) -> list[str]:
+    """How an exported folder is used; others: its TFLite and ONNX files."""
+    return [
+        "`python predict.py [--csv=FILE] POSTER...` in this folder needs jax, numpy and Pillow, and refuses files that are not "
+        "those that were exported (`manifest.json`). In a program of your own:",
+        _example(*config.data.image_size),
+        f"`program.jax_export` is StableHLO for {', '.join(platforms)}, written by jax {jax_version}; jax reads the files of "
+        "earlier versions, for six months at least, and mostly not those of later ones. The weights and the normalisation are "
+        "inside.",
+        *_others(others),
+    ]
 
 
 def _others(names: Sequence[str]) -> list[str]:
@@ -197,9 +207,12 @@ def _provenance(config: config_lib.Config, results: Mapping[str, Any]) -> list[s
     given = config.model.to_dict()
     # A network that was trained to its end was not chosen by step.
     chosen = f", the best by {config.eval.best_metric} on validation" if results["best_step"] < results["num_steps"] else ""
+    trained = f"the weights of step {results['best_step']:,} of {results['num_steps']:,}{chosen}"
+    if results["best_step"] == 0:  # of protocol transfer without fine-tuning
+        trained = f"a head{chosen}, on a frozen body, which took no step"
     lines = [
         f"- Network `{given['name']}`, protocol `{results['protocol']}`, seed {results['seed']}, loss `{config.loss.name}`, "
-        f"{config.train.precision}; the weights of step {results['best_step']:,} of {results['num_steps']:,}{chosen}."
+        f"{config.train.precision}; {trained}."
     ]
     named = given["weights"] if "weights" in given else ""
     lines.append(f"- Training began from the weights `{named}`." if named else "- Training began from random weights.")

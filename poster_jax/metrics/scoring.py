@@ -24,6 +24,7 @@ HEADLINES = (
 )
 THRESHOLDED = ("binary_accuracy", "exact_match", "macro_f1", "micro_f1")
 UNTUNED_THRESHOLD = 0.5
+CONSTANT = 1e-6  # scores that differ by less are the same but for rounding
 
 
 def headline_names(suffixes: Sequence[str]) -> list[str]:
@@ -110,7 +111,8 @@ def score(
         num_samples: resamples of the movies for the 95 % intervals.
 
     A metric is {"value", "low", "high", "all_zeros", "best_floor", "ceiling"}. Average precision, its mean and top-1 also have
-    "chance", their mean over permutations of the labels, and the first two "p_value", as `chance` says.
+    "chance", their mean over permutations of the labels, and the first two "p_value", as `chance` says. `num_constant` counts
+    the genres whose score is the same for every row.
 
     Equal inputs give equal bits. Raises ValueError for NaN scores and for shapes that do not match.
     """
@@ -129,6 +131,7 @@ def score(
         "num_rows": len(scores),
         "num_movies": len(np.unique(groups)),
         "labels_per_row": float(targets.sum(axis=1).mean()),
+        "num_constant": int((np.ptp(scores, axis=0) <= CONSTANT).sum()),
         "metrics": _headlines(values, ends, permuted, _references(targets, groups, list(limits))),
         "per_genre": _per_genre(values, ends, permuted, targets, genres=genres, limits=limits),
         "confusion": confusion(scores, labels),

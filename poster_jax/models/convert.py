@@ -1,4 +1,4 @@
-"""Pretrained MobileNetV2 bodies from files of Keras, torchvision or our own format; no code in a file is ever run.
+"""Pretrained bodies from files of Keras and torch, or from our own format; no code in a file is ever run.
 
 `python -m poster_jax.models.convert FILE OUT` writes our format: one .npz of flat arrays and a JSON entry with what the weights
 expect and where they came from, so that a machine needs neither h5py, Keras nor torch. Arrays are found by name and every one
@@ -7,7 +7,6 @@ is accounted for. Of Keras's configs only names and numbers are read, and pickle
 
 import pathlib
 import sys
-import zipfile
 from collections.abc import Sequence
 
 from poster_jax import cli, errors
@@ -22,32 +21,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     parser = cli.Parser("python -m poster_jax.models.convert", __doc__)
     parser.add_argument("file", metavar="FILE", help="a weights file, or a value of config.model.weights as keras:imagenet")
-    parser.add_argument("out", metavar="OUT", type=pathlib.Path, help="the file to write, as mobilenet_v2.npz")
+    parser.add_argument("out", metavar="OUT", type=pathlib.Path, help="the file to write, as body.npz")
     flags = parser.parse_args(argv)
     weights = flags.file
-    if weights.partition(":")[0] not in weight_files.READERS:
-        weights = f"{_framework_of(pathlib.Path(weights))}:{weights}"
+    if weights.partition(":")[0] not in (*weight_files.ORIGINS, weight_files.OURS):
+        weights = f"{weight_files.find_source(pathlib.Path(weights).expanduser())}:{weights}"
     if flags.out.exists():
         raise errors.UserError(f"{flags.out} exists already: remove it or name another file.")
     loaded = weight_files.load(weights)
     pretrained.save(flags.out, loaded)
     print(f"{flags.out}: {layers.count_values(loaded.variables):,} values, {loaded.fields()}, {loaded.provenance}")
     return 0
-
-
-def _framework_of(path: pathlib.Path) -> str:
-    """As `weight_files.framework_of`; raises UserError for a file that cannot be read or is of no known kind."""
-    try:
-        framework = weight_files.framework_of(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise errors.UserError(
-            f"the weights file {path} cannot be read ({error}): give a file of Keras or torchvision."
-        ) from error
-    if not framework:
-        raise errors.UserError(
-            f"the weights file {path} is of no kind known here: give a .h5 or .keras of Keras, or a .pth or .safetensors."
-        )
-    return framework
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from poster_jax import errors
-from poster_jax.models import cnn, layers, mobilenet_v2, types
+from poster_jax.models import body, cnn, layers, types
 
 # (variables, x, genre) -> (activation [B, h, w, C], gradient of the genre's logit with respect to it)
 Backward = Callable[[types.Variables, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -24,7 +24,7 @@ def make_grad_cam(model: types.PosterModel) -> GradCam:
     h and w are those of the last map. The largest cell of a poster's map is 1; a map without evidence is 0 everywhere. Raises
     `UserError` for a network without a convolution.
     """
-    backward = _FAMILIES[type(model)](model)
+    backward = _make_pooled(model) if isinstance(model, body.Body) else _make_perturbed(model)
 
     def grad_cam(variables: types.Variables, image: jax.Array, genre: jax.Array) -> jax.Array:
         activation, gradient = backward(variables, layers.normalise(image, model.input_range), genre)
@@ -41,9 +41,9 @@ def _chosen_sum(logits: jax.Array, genre: jax.Array) -> jax.Array:
     return jnp.take_along_axis(logits, genre.reshape(-1, 1), axis=1).sum()
 
 
-def _make_perturbed(model: cnn.CNN) -> Backward:
+def _make_perturbed(model: types.PosterModel) -> Backward:
     """For a network that marks its last map with `perturb` and `sow`: zeros are added there, and their gradient is taken."""
-    if not model.blocks:
+    if isinstance(model, cnn.CNN) and not model.blocks:
         raise errors.UserError("config.model.blocks is empty: Grad-CAM needs a network with a convolution.")
 
     def backward(variables: types.Variables, x: jax.Array, genre: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -80,6 +80,3 @@ def _make_pooled(model: types.PosterModel) -> Backward:
         return last_map, jax.grad(chosen)(last_map)
 
     return backward
-
-
-_FAMILIES: dict[type, Callable[[Any], Backward]] = {cnn.CNN: _make_perturbed, mobilenet_v2.MobileNetV2: _make_pooled}

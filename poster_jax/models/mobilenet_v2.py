@@ -1,330 +1,122 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) from one table, for the weights of Keras and of torchvision.
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381), for the weights of Keras and of torchvision.
 
-The two differ in the padding of strided convolutions, in BatchNorm's epsilon and momentum, and in the range of the input. These
-are fields without defaults: `weight_files.load` returns them with the weights. BatchNorm at inference is folded into the
-convolution before it, so that its gradients are sums over weights and need no stored activation.
+The two round channels differently at a width other than 1: Keras cuts the scaled channels to a whole number first.
 """
 
-import dataclasses
 import functools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
-from jax import lax
-
-from poster_jax import errors
-from poster_jax.ops import batch_norm, conv
-from poster_jax.ops import depthwise as depthwise_lib
+from poster_jax.models import body, body_plan
 
 # Table 2 of the paper: (expansion t, channels c, repeats n, stride of the first s).
 TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One block: the expansion of its input's channels, its filters and its stride."""
-
-    expansion: int
-    filters: int
-    stride: int
-
-
-def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and at most 10 % below `channels`: `_make_divisible` of both frameworks."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def stem_filters(width: float) -> int:
-    """Filters of the first convolution."""
-    return round_channels(STEM_CHANNELS * width)
-
-
-def last_filters(width: float) -> int:
-    """Filters of the last convolution: the number of features, which a width below 1 does not shrink."""
-    return round_channels(LAST_CHANNELS * max(1.0, width))
-
-
-def block_rows(width: float, padding: str) -> tuple[Row, ...]:
-    """The 17 blocks at a width multiplier. Keras cuts the scaled channels to a whole number before it rounds them."""
+@functools.cache
+def plan(width: float, padding: str) -> body_plan.Plan:
+    """The table at a width multiplier, which scales every convolution but does not shrink the features."""
     rows = []
     for expansion, channels, repeats, stride in TABLE:
         scaled = channels * width
-        filters = round_channels(int(scaled) if padding == "keras" else scaled)
-        rows += [Row(expansion, filters, stride if repeat == 0 else 1) for repeat in range(repeats)]
-    return tuple(rows)
+        filters = body_plan.round_channels(int(scaled) if padding == "keras" else scaled)
+        rows += [body_plan.Row(expansion, filters, stride if repeat == 0 else 1) for repeat in range(repeats)]
+    features = body_plan.round_channels(LAST_CHANNELS * max(1.0, width))
+    return body_plan.Plan(body_plan.round_channels(STEM_CHANNELS * width), tuple(rows), features)
 
 
-def unit_names() -> tuple[str, ...]:
-    """Paths of the 52 convolutions with their BatchNorm, in the order of the forward pass, as `block_3/expand`."""
-    names = ["stem"]
-    for index, row in enumerate(block_rows(1.0, "keras")):
-        names += [
-            f"block_{index}/{part}" for part in ("expand", "depthwise", "project") if row.expansion > 1 or part != "expand"
-        ]
-    return (*names, "last")
+class MobileNetV2(body.Body):
+    """See `body.Body`."""
+
+    @property
+    def plan(self) -> body_plan.Plan:
+        return plan(self.width, self.padding)
 
 
-def stage_names() -> tuple[str, ...]:
-    """Stages that can be frozen, in the order of the forward pass: stem, block_0 .. block_16, last, head."""
-    return ("stem", *(f"block_{index}" for index in range(len(block_rows(1.0, "keras")))), "last", "head")
+def _keras_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
+    block, _, part = unit.partition("/")
+    if not part:
+        return {"stem": ("Conv1", "bn_Conv1"), "last": ("Conv_1", "Conv_1_bn")}[unit]
+    layer = f"expanded_conv_{part}" if block == "block_0" else f"{block}_{part}"
+    return layer, f"{layer}_BN"
 
 
-def first_steps(train_from: str, unfreeze_steps: int) -> dict[str, int]:
-    """{stage: first step that updates it}: never for stages below `train_from`, then in turn from the last one down.
-
-    Raises UserError for an unknown stage.
-    """
-    names = stage_names()
-    if train_from not in names:
-        raise errors.UserError(f"config.model.train_from={train_from!r} is unknown; it is one of {', '.join(names)}.")
-    first, body = names.index(train_from), len(names) - 1
-    steps = {name: np.iinfo(np.int32).max for name in names[:first]}
-    opened = names[first:body]
-    # With n stages the last one opens after 1/n of the steps and the first one at their end; with 0 steps all are open.
-    return (
-        steps | {name: unfreeze_steps * (len(opened) - place) // len(opened) for place, name in enumerate(opened)} | {"head": 0}
-    )
+def _torchvision_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
+    block, _, part = unit.partition("/")
+    if not part:
+        index = 0 if unit == "stem" else len(plan.blocks) + 1
+        return f"features.{index}.0", f"features.{index}.1"
+    index = int(block.removeprefix("block_"))
+    # A block that does not expand has its other layers one place earlier.
+    place = ("expand", "depthwise", "project").index(part) - (plan.blocks[index].expansion == 1)
+    stage = f"features.{index + 1}.conv.{place}"
+    return (stage, f"features.{index + 1}.conv.{place + 1}") if part == "project" else (f"{stage}.0", f"{stage}.1")
 
 
-PADDINGS = ("keras", "torchvision")
-POOLINGS = ("max", "avg")
-BN_MODES = {
-    "frozen": "the running statistics normalise and stay as they are (inference)",
-    "frozen_moving": "the batch's statistics normalise, the running ones follow, scale and bias get no gradient",
-    "training": "the batch's statistics normalise, the running ones follow, scale and bias train",
+def _timm_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
+    block, _, part = unit.partition("/")
+    if not part:
+        return {"stem": ("conv_stem", "bn1"), "last": ("conv_head", "bn2")}[unit]
+    index = int(block.removeprefix("block_"))
+    # Blocks are numbered within the rows of the table, and a block that does not expand calls its layers otherwise.
+    row, place = [(row, place) for row, (_, _, repeats, _) in enumerate(TABLE) for place in range(repeats)][index]
+    names = ("conv_pw", "conv_dw", "conv_pwl") if plan.blocks[index].expansion > 1 else ("", "conv_dw", "conv_pw")
+    layer = ("expand", "depthwise", "project").index(part)
+    norm = layer + (names[0] != "")
+    return f"blocks.{row}.{place}.{names[layer]}", f"blocks.{row}.{place}.bn{norm}"
+
+
+def _huggingface_layers(plan: body_plan.Plan, unit: str) -> tuple[str, str]:
+    block, _, part = unit.partition("/")
+    if unit == "stem":
+        layer = "conv_stem.first_conv"
+    elif unit == "last":
+        layer = "conv_1x1"
+    else:
+        index = int(block.removeprefix("block_"))
+        # The first block is part of what they call the stem.
+        stage = f"layer.{index - 1}" if index else "conv_stem"
+        layer = f"{stage}.{ {'expand': 'expand_1x1', 'depthwise': 'conv_3x3', 'project': 'reduce_1x1'}[part] }"
+    return f"{layer}.convolution", f"{layer}.normalization"
+
+
+# keras/src/applications/mobilenet_v2.py; torchvision/models/mobilenetv2.py with torch's BatchNorm2d, whose momentum is the
+# share of the new. torchvision normalises [0, 1] per channel (ImageClassification in torchvision/transforms/_presets.py),
+# and so do timm/models/efficientnet.py's mobilenetv2_*. Hugging Face converted TensorFlow's weights, of slim's batch_norm with
+# a decay of 0.997 (research/slim/nets/mobilenet/mobilenet.py); its torch module gives that number to torch, which takes it for
+# the share of the new.
+TORCHVISION_FIELDS = {
+    "padding": "torchvision",
+    "epsilon": 1e-5,
+    "momentum": 0.9,
+    "input_range": (0.0, 1.0),
+    "input_mean": (0.485, 0.456, 0.406),
+    "input_std": (0.229, 0.224, 0.225),
 }
-# The parts after the body, in `params` and `batch_stats`.
-HEAD = ("head", "standardise")
-# Added to variances under a square root, which has no gradient at 0.
-SMALL_VARIANCE = 1e-5
-# Below it the last block has less than one pixel; Keras has the same limit.
-MIN_SIDE_PX = 32
-
-
-def _kernel_init(key: jax.Array, shape: Sequence[int], dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Glorot uniform, the distribution of Keras, from a hash of the key and of each entry's index.
-
-    XLA needs 0.3 s to compile one of `jax.random`'s draws on CPU, and a body has 52; this one costs a tenth.
-    """
-    # The mixer "lowbias32" of https://github.com/skeeto/hash-prospector, once under each word of the key.
-    bits = lax.iota(jnp.uint32, math.prod(shape))
-    for word in jax.random.key_data(key).reshape(-1)[:2]:
-        bits = bits * np.uint32(0x9E3779B9) + word
-        bits = (bits ^ (bits >> 16)) * np.uint32(0x7FEB352D)
-        bits = (bits ^ (bits >> 15)) * np.uint32(0x846CA68B)
-        bits = bits ^ (bits >> 16)
-    uniform = (bits >> 8).astype(dtype) * (2 / 2**24) - 1
-    return uniform.reshape(shape) * np.sqrt(6 / (math.prod(shape[:2]) * (shape[2] + shape[3])))
-
-
-def _pads(size: Sequence[int], kernel: int, stride: int, padding: str) -> tuple[tuple[int, int], ...]:
-    """Rows and columns added before and after. Keras's `correct_pad` adds one less before an even side of a strided layer."""
-    half = kernel // 2
-    less = [1 - side % 2 if padding == "keras" and stride > 1 else 0 for side in size]
-    return tuple((half - fewer, half) for fewer in less)
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias, BatchNorm, and relu6 where `activate`.
-
-    Parameters `kernel` [k, k, C, features] ([k, k, 1, C] if depthwise), `scale` and `bias` [features]; batch statistics `mean`
-    and `var` [features]; all float32. The convolution is in `dtype`, the batch's statistics are computed in float32.
-    """
-
-    features: int
-    kernel_size: int
-    stride: int
-    depthwise: bool
-    activate: bool
-    padding: str
-    epsilon: float
-    momentum: float
-    bn_mode: str
-    dtype: jax.typing.DTypeLike
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H', W', features] in `dtype`."""
-        shape = (self.kernel_size, self.kernel_size, 1 if self.depthwise else x.shape[-1], self.features)
-        kernel = self.param("kernel", _kernel_init, shape, jnp.float32)
-        scale = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (self.features,), jnp.float32)
-        running_var = self.variable("batch_stats", "var", jnp.ones, (self.features,), jnp.float32)
-        if self.bn_mode == "frozen_moving":
-            scale, bias = lax.stop_gradient((scale, bias))
-        wide = (1, 1, 1, self.features)
-        if not train or self.bn_mode == "frozen":
-            factor = scale * lax.rsqrt(running_var.value + self.epsilon)
-            y = self._convolve(x, (kernel * factor.reshape(wide)).astype(self.dtype))
-            y = y + (bias - running_mean.value * factor).astype(self.dtype).reshape(wide)
-        else:
-            y = self._convolve(x, kernel.astype(self.dtype)).astype(jnp.float32)
-            y, mean, var = batch_norm.batch_norm(y, scale.reshape(wide), bias.reshape(wide), self.epsilon)
-            running_mean.value = self._moved(running_mean.value, mean)
-            running_var.value = self._moved(running_var.value, var)
-            y = y.astype(self.dtype)
-        return nn.relu6(y) if self.activate else y
-
-    def _moved(self, running: jax.Array, batch: jax.Array) -> jax.Array:
-        return self.momentum * running + (1 - self.momentum) * batch.reshape(-1)
-
-    def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if self.kernel_size == 1:
-            return conv.pointwise_conv2d(x, kernel[0, 0])
-        pads = _pads(x.shape[1:3], self.kernel_size, self.stride, self.padding)
-        if self.depthwise:
-            return depthwise_lib.depthwise_conv2d(x, kernel, pads, self.stride)
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        return conv.conv2d(x, kernel, padding="VALID", stride=self.stride)
-
-
-class Block(nn.Module):
-    """Inverted residual: expand 1x1 (not at expansion 1), depthwise 3x3, project 1x1; the input is added where shapes allow."""
-
-    row: Row
-    unit: Callable[..., ConvNorm]  # with the arguments that all units share
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, H, W, C] -> [B, H', W', row.filters]."""
-        row, hidden = self.row, self.row.expansion * x.shape[-1]
-        point = functools.partial(self.unit, kernel_size=1, stride=1, depthwise=False)
-        y = x if row.expansion == 1 else point(hidden, activate=True, name="expand")(x, train)
-        y = self.unit(hidden, 3, row.stride, depthwise=True, activate=True, name="depthwise")(y, train)
-        y = point(row.filters, activate=False, name="project")(y, train)
-        return x + y if row.stride == 1 and x.shape == y.shape else y
-
-
-class Standardise(nn.Module):
-    """(x - mean) / deviation of features [B, D], with batch statistics `mean` and `var` [D] that training does not change.
-
-    They are 0 and 1 until a protocol sets them from the features of all training posters.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """float32 [B, D] -> float32 [B, D]."""
-        mean = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:], jnp.float32)
-        var = self.variable("batch_stats", "var", jnp.ones, x.shape[-1:], jnp.float32)
-        return (x - mean.value[None]) * lax.rsqrt(var.value + SMALL_VARIANCE)[None]
-
-
-class MobileNetV2(nn.Module):
-    """The body, global pooling, dropout, and one logit per genre.
-
-    Attributes:
-        width: multiplier of the channels.
-        padding: "keras" (`correct_pad`, then VALID) or "torchvision" (1 on every side).
-        epsilon, momentum: BatchNorm's; running = momentum * running + (1 - momentum) * batch.
-        input_range: what 0 and 255 are mapped to before the model.
-        input_mean, input_std: subtracted and divided by in the model, per channel, in units of `input_range`.
-        pooling: "max" (the movie paper, section II-A) or "avg".
-        style_from: the first of the blocks whose output's mean and deviation per channel are features beside the pooled ones;
-            "" for none. They give the look of a picture rather than its content: Huang and Belongie (2017, arXiv:1703.06868)
-            transfer a style by them alone. All features are then standardised before the head.
-        bn_mode: what BatchNorm does in training steps, see BN_MODES; elsewhere it always uses its running statistics.
-        train_from: the first of `stage_names()` that trains; no gradient reaches those below it, and their BatchNorm is in
-            inference mode, except that it follows the batches in "frozen_moving".
-        precision: dtype of the activations; parameters and statistics are float32.
-
-    With `capture_intermediates=True` `apply` returns the output of every unit and block too, under `block_0` .. `block_16`.
-    """
-
-    num_genres: int
-    width: float
-    padding: str
-    epsilon: float
-    momentum: float
-    input_range: tuple[float, float]
-    input_mean: tuple[float, float, float]
-    input_std: tuple[float, float, float]
-    pooling: str
-    dropout: float
-    bn_mode: str
-    train_from: str = "stem"
-    style_from: str = ""
-    precision: str = "float32"
-
-    def setup(self) -> None:
-        choices = {"padding": PADDINGS, "pooling": POOLINGS, "bn_mode": tuple(BN_MODES), "train_from": stage_names()}
-        choices["style_from"] = ("", *stage_names()[1:-2])
-        for field, known in choices.items():
-            if getattr(self, field) not in known:
-                raise errors.UserError(
-                    f"config.model.{field}={getattr(self, field)!r} is unknown; it is one of {', '.join(known)}."
-                )
-        shared = {name: getattr(self, name) for name in ("padding", "epsilon", "momentum", "bn_mode")}
-        dtype = jnp.dtype(self.precision)
-        unit = functools.partial(ConvNorm, dtype=dtype, **shared)
-        self.stem = unit(stem_filters(self.width), 3, 2, depthwise=False, activate=True)
-        self.block = [Block(row, unit) for row in block_rows(self.width, self.padding)]
-        self.last = unit(last_filters(self.width), 1, 1, depthwise=False, activate=True)
-        self.standardise = Standardise()
-        self.drop = nn.Dropout(self.dropout)
-        # With thousands of standardised features a random head is noise that training first has to remove.
-        head_init = nn.initializers.zeros if self.style_from else nn.initializers.glorot_uniform()
-        self.head = nn.Dense(self.num_genres, dtype=dtype, kernel_init=head_init)
-
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """float [B, H, W, 3] in `input_range` -> float32 logits [B, K]."""
-        return self.classify(self.features(x, train)[1], train)
-
-    def features(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
-        """float [B, H, W, 3] in `input_range` -> the last map [B, ceil(H / 32), ceil(W / 32), D] and features for the head.
-
-        These are the map pooled [B, D], or, float32 [B, D + E], that and the style of the blocks from `style_from` on.
-        Raises UserError for a side under 32.
-        """
-        if min(x.shape[1:3]) < MIN_SIDE_PX:
-            raise errors.UserError(
-                f"config.data.image_size={x.shape[1:3]} is too small for MobileNetV2: use {MIN_SIDE_PX} px a side or more."
-            )
-        mean, std = (jnp.asarray(value, jnp.float32).reshape(1, 1, 1, 3) for value in (self.input_mean, self.input_std))
-        x = ((x.astype(jnp.float32) - mean) / std).astype(jnp.dtype(self.precision))
-        first = stage_names().index(self.train_from)
-        styled = range(stage_names().index(self.style_from), len(self.block) + 1) if self.style_from else range(0)
-        style: list[jax.Array] = []
-        for index, stage in enumerate((self.stem, *self.block, self.last)):
-            x = stage(x, train and (index >= first or self.bn_mode == "frozen_moving"))
-            if index < first:
-                x = lax.stop_gradient(x)
-            if index in styled:
-                style += _mean_and_deviation(x)
-        pooled = self.pool(x)
-        return x, jnp.concatenate([pooled.astype(jnp.float32), *style], axis=1) if style else pooled
-
-    def pool(self, last_map: jax.Array) -> jax.Array:
-        """The last map [B, h, w, D] -> [B, D]."""
-        return last_map.max((1, 2)) if self.pooling == "max" else last_map.mean((1, 2))
-
-    def head_statistics(self, features: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        """The `batch_stats` of the head from the features [N, D] of all training posters; {} without `style_from`."""
-        if not self.style_from:
-            return {}
-        mean, var = (np.asarray(value, np.float32) for value in (features.mean(0, np.float64), features.var(0, np.float64)))
-        return {"standardise": {"mean": mean, "var": var}}
-
-    def classify(self, pooled: jax.Array, train: bool) -> jax.Array:
-        """Features [B, D] -> float32 logits [B, K]; needs only `head` and, with `style_from`, `standardise`."""
-        if self.style_from:
-            pooled = self.standardise(pooled)
-        return self.head(self.drop(pooled, deterministic=not train)).astype(jnp.float32)
-
-
-def _mean_and_deviation(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[B, H, W, C] -> float32 [B, C] twice, over the positions of each map."""
-    x = x.astype(jnp.float32)
-    return x.mean((1, 2)), jnp.sqrt(x.var((1, 2)) + SMALL_VARIANCE)
-
-
-def shapes(model: MobileNetV2, image_size: tuple[int, int] = (MIN_SIDE_PX, MIN_SIDE_PX)) -> dict[str, Any]:
-    """`params` and `batch_stats` as trees of ShapeDtypeStruct, nothing computed; they do not depend on `image_size`."""
-    return jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
+SOURCES = {
+    "keras": body_plan.Source(
+        layout="keras",
+        fields={
+            "padding": "keras",
+            "epsilon": 1e-3,
+            "momentum": 0.999,
+            "input_range": (-1.0, 1.0),
+            "input_mean": (0.0, 0.0, 0.0),
+            "input_std": (1.0, 1.0, 1.0),
+        },
+        name_layers=_keras_layers,
+    ),
+    "torchvision": body_plan.Source(layout="torch", fields=TORCHVISION_FIELDS, name_layers=_torchvision_layers),
+    "timm": body_plan.Source(layout="torch", fields=TORCHVISION_FIELDS, name_layers=_timm_layers),
+    "huggingface": body_plan.Source(
+        layout="torch",
+        fields={
+            "padding": "keras",
+            "epsilon": 1e-3,
+            "momentum": 0.997,
+            "input_range": (-1.0, 1.0),
+            "input_mean": (0.0, 0.0, 0.0),
+            "input_std": (1.0, 1.0, 1.0),
+        },
+        name_layers=_huggingface_layers,
+    ),
+}

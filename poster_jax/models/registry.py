@@ -6,20 +6,22 @@ from typing import Any
 import jax
 
 from poster_jax import errors
-from poster_jax.models import cnn, mobilenet_v2, pretrained
+from poster_jax.models import body, cnn, families, pretrained
 from poster_jax.models.types import PosterModel
+from poster_jax.runtime import alive
 
-MODELS = {"cnn": cnn.CNN, "mobilenet_v2": mobilenet_v2.MobileNetV2}
+MODELS = {"cnn": cnn.CNN, **{name: family.network for name, family in families.FAMILIES.items()}}
 
 
-def load_pretrained(name: str, *, weights: str = "", **fields: Any) -> pretrained.Pretrained | None:
+def load_pretrained(name: str, *, weights: str = "", weights_sha256: str = "", **fields: Any) -> pretrained.Pretrained | None:
     """`load_pretrained(**config.model)`: the weights that `model.weights` names, or None if it is empty."""
     if not weights:
         return None
     # Most runs start from random weights and need no reader of files.
     from poster_jax.models import weight_files
 
-    return weight_files.load(weights)
+    with alive.doing(f"reading the weights {weights}"):
+        return weight_files.load(weights, weights_sha256)
 
 
 def build(
@@ -28,17 +30,24 @@ def build(
     num_genres: int,
     precision: str,
     weights: str = "",
+    weights_sha256: str = "",
     loaded: pretrained.Pretrained | None = None,
     **fields: Any,
 ) -> PosterModel:
     """`build(**config.model, num_genres=K, precision="float32", loaded=load_pretrained(**config.model))`.
 
-    Padding, epsilon, momentum and input range come with the weights; without weights they are those of Keras. `input_range` of
-    the config takes precedence if it is given. Unknown fields raise TypeError; a width other than that of the weights raises
-    UserError.
+    Padding, epsilon, momentum and input range come with the weights; without weights they are those of the family's first
+    source. `input_range` of the config takes precedence if it is given. Unknown fields raise TypeError; weights of another
+    network or width raise UserError.
     """
-    if name == "mobilenet_v2":
-        given = loaded.fields() if loaded else {**pretrained.FRAMEWORKS["keras"], "width": fields["width"]}
+    if name in families.FAMILIES:
+        if loaded and loaded.model != name:
+            raise errors.UserError(
+                f"the weights {weights} are of {loaded.model} and config.model.name={name}: set --config.model.name="
+                f"{loaded.model}, or give other weights."
+            )
+        first = next(iter(families.FAMILIES[name].sources.values()))
+        given = loaded.fields() if loaded else {**first.fields, "width": fields["width"]}
         if given["width"] != fields["width"]:
             raise errors.UserError(
                 f"config.model.width={fields['width']:g} and the weights {weights} are of width {given['width']:g}: "
@@ -50,9 +59,9 @@ def build(
 
 def body_fields(model: PosterModel) -> dict[str, Any]:
     """The fields of a network that its pretrained weights determine; {} for a kind of network without such weights."""
-    if not isinstance(model, mobilenet_v2.MobileNetV2):
+    if not isinstance(model, body.Body):
         return {}
-    return {name: getattr(model, name) for name in (*pretrained.FRAMEWORKS["keras"], "width")}
+    return {name: getattr(model, name) for name in body.OF_WEIGHTS}
 
 
 def first_steps(model: PosterModel, unfreeze_steps: int) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
@@ -61,7 +70,7 @@ def first_steps(model: PosterModel, unfreeze_steps: int) -> Callable[[Mapping[st
     Units of the body below `model.train_from` are never updated. Those from there on are unfrozen one after another, the last
     one first, evenly over `unfreeze_steps`. The head is updated from the start.
     """
-    if not isinstance(model, mobilenet_v2.MobileNetV2) or (model.train_from == "stem" and not unfreeze_steps):
+    if not isinstance(model, body.Body) or (model.train_from == "stem" and not unfreeze_steps):
         return None
-    starts = mobilenet_v2.first_steps(model.train_from, unfreeze_steps)
+    starts = model.plan.first_steps(model.train_from, unfreeze_steps)
     return lambda params: {unit: jax.tree.map(lambda _, unit=unit: starts[unit], tree) for unit, tree in params.items()}

@@ -16,7 +16,7 @@ import optax
 from poster_jax import config as config_lib
 from poster_jax import models
 from poster_jax.data import images, labels
-from poster_jax.models import mobilenet_v2
+from poster_jax.models import body, mobilenet_v2
 from poster_jax.ops import conv, depthwise
 from poster_jax.paper import label_floor
 from poster_jax.train import losses
@@ -72,7 +72,7 @@ def _transfer_model() -> Any:
 
 
 def _transfer_shapes() -> Any:
-    return mobilenet_v2.shapes(_transfer_model(), (SIDE_PX, SIDE_PX))
+    return body.shapes(_transfer_model(), (SIDE_PX, SIDE_PX))
 
 
 def _count(tree: Any) -> int:
@@ -126,8 +126,9 @@ def describe_sizes(folder: pathlib.Path) -> str:
 
 def block_shapes() -> list[tuple[int, int, int, int]]:
     """(side of the input, channels, filters, stride) of the depthwise and pointwise pair of each block at 128 x 128."""
-    side, channels, shapes = SIDE_PX // 2, mobilenet_v2.stem_filters(1.0), []
-    for row in mobilenet_v2.block_rows(1.0, "keras"):
+    plan = mobilenet_v2.plan(1.0, "keras")
+    side, channels, shapes = SIDE_PX // 2, plan.stem, []
+    for row in plan.blocks:
         shapes.append((side, row.expansion * channels, row.filters, row.stride))
         side, channels = -(-side // row.stride), row.filters
     return shapes

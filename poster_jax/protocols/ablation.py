@@ -19,7 +19,6 @@ from poster_jax import config as config_lib
 from poster_jax import errors, models
 from poster_jax.config import grid
 from poster_jax.data import builder, dataset
-from poster_jax.data.source import Source
 from poster_jax.protocols import ablation_cells, single
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import make_cadence
@@ -46,7 +45,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
     with run_folder.opened(workdir, config):
         networks = make_networks(config, workdir)
         outcomes = [ablation_cells.read_outcome(network.folder, network.seed, length_of(network)) for network in networks]
-        checked, selected = check_rows(networks, outcomes, builder.load_source)
+        checked, selected = check_rows(networks, outcomes, select_rows)
         check_lengths(networks, outcomes, selected)
         print(checked, flush=True)
         run_folder.begin(workdir, config)
@@ -89,8 +88,15 @@ def make_networks(config: config_lib.Config, workdir: pathlib.Path) -> list[Cell
     ]
 
 
+def select_rows(data: config_lib.Data) -> dataset.Dataset:
+    """The rows of `config.data`; its posters are prepared on the first call."""
+    return dataset.select(builder.open_source(data), data)
+
+
 def check_rows(
-    networks: Sequence[CellRun], outcomes: Sequence[ablation_cells.Outcome | None], load: Callable[[Any], Source]
+    networks: Sequence[CellRun],
+    outcomes: Sequence[ablation_cells.Outcome | None],
+    select: Callable[[config_lib.Data], dataset.Dataset],
 ) -> tuple[str, dict[str, dataset.Dataset]]:
     """(a sentence that all cells are measured on the same rows, the rows by `data_key`).
 
@@ -108,7 +114,7 @@ def check_rows(
         else:
             data, key = network.config.data, data_key(network.config)
             if key not in selected:
-                selected[key] = dataset.select(dataset.open_source(data, load), data)
+                selected[key] = select(data)
             rows = selected[key]
             check_network(network, rows)
             digests = {part: ablation_cells.digest(rows.movie_id[at], rows.label[at]) for part, at in rows.parts.items()}

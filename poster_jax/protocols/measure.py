@@ -8,7 +8,7 @@ from poster_jax import config as config_lib
 from poster_jax.data import dataset
 from poster_jax.metrics import baselines, definitions, paired, scoring
 from poster_jax.models.types import Variables
-from poster_jax.runtime import multihost
+from poster_jax.runtime import alive, devices, multihost
 from poster_jax.train import evaluate
 from poster_jax.train.network import Network
 from poster_jax.train.run import Run
@@ -27,10 +27,11 @@ def score_all(run: Run, network: Network, variables: Variables) -> Scores:
 
 
 def measure(run: Run, scores: Scores) -> dict[str, Any]:
-    """Metrics of the scores beside the colour baseline; writes predictions.npz."""
+    """Metrics of the scores beside the colour baseline, and what changes numbers here; writes predictions.npz."""
     rows = run.loader.rows
     save_predictions(run, scores)
-    return {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
+    measured = {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
+    return {"numerics": devices.numerics(), "train_loss": run_files.read_train_loss(run.workdir), **measured}
 
 
 def save_predictions(run: Run, scores: Scores) -> None:
@@ -48,11 +49,13 @@ def color_baseline(run: Run, scores: Scores) -> dict[str, Any]:
     rows = run.loader.rows
     if not run.config.eval.baselines:
         return {"baselines": {}, "against_baselines": {}}
-    colors = {part: _color_histograms(run, part) for part in dataset.PARTS}
     train_labels = rows.label[rows.parts["train"]]
-    fitted = multihost.from_main(lambda: baselines.logistic_regression(colors["train"], train_labels, colors, len(rows.genres)))
+    with alive.doing("what colours alone give"):
+        colors = {part: _color_histograms(run, part) for part in dataset.PARTS}
+        arguments = colors["train"], train_labels, colors, len(rows.genres)
+        fitted = multihost.from_main(lambda: baselines.logistic_regression(*arguments))
+        gap = multihost.from_main(lambda: _gap(run, scores["test"], fitted["test"]))
     name = "color_histogram_logistic"
-    gap = multihost.from_main(lambda: _gap(run, scores["test"], fitted["test"]))
     return {"baselines": {name: score_parts(run.config, rows, fitted)}, "against_baselines": {name: gap}}
 
 
@@ -72,7 +75,8 @@ def _color_histograms(run: Run, part: str) -> np.ndarray:
 
 def score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: Scores) -> dict[str, Any]:
     """Every metric of every part, with floors, ceilings and intervals; thresholds are chosen on validation."""
-    return multihost.from_main(lambda: _score_parts(config, rows, scores))
+    with alive.doing("intervals and permutations of the scores"):
+        return multihost.from_main(lambda: _score_parts(config, rows, scores))
 
 
 def _score_parts(config: config_lib.Config, rows: dataset.Dataset, scores: Scores) -> dict[str, Any]:

@@ -1,158 +1,109 @@
-"""What a config would do, before anything starts: examples, steps, bytes, and the time that a few real steps point to."""
+"""What a config would do, before anything starts: the data and what it can show, steps, bytes, and the time of the whole.
 
-import dataclasses
-import json
+Shapes suffice: no weights are read, nothing is compiled and nothing is built. The data comes first, without jax.
+"""
+
 import pathlib
-import time
-
-import jax
-import numpy as np
+from collections.abc import Callable, Iterator
 
 from poster_jax import config as config_lib
-from poster_jax import errors, models
-from poster_jax.data import builder, dataset, input_pipeline, resident, sampler
-from poster_jax.protocols import ablation
-from poster_jax.runtime import preemption, sharding
-from poster_jax.train import network
-from poster_jax.train import run as run_lib
+from poster_jax import errors
+from poster_jax.data import audit, dataset, own, places, preview
+from poster_jax.data.source import Source
+from poster_jax.runtime import alive, storage
 
-TIMED_STEPS = 3
-
-
-def describe(config: config_lib.Config) -> str:
-    """The plan as text. Reads the catalog and times a few steps on blank posters; writes nothing."""
-    if config.protocol in ("search", "reproduce"):
-        raise errors.UserError(
-            f"--plan is for one network or an ablation; config.protocol={config.protocol} trains many, and its progress says "
-            "how long it takes."
-        )
-    if config.protocol == "ablation":
-        return describe_ablation(config)
-    data = config.data
-    source = dataset.open_source(data, builder.preview_source)
-    rows = dataset.select(source, data)
-    path, why = input_pipeline.choose_path(data.path, len(source.table), data.image_size)
-    shardings = sharding.make_shardings()
-    cost = _estimate(config, rows, shardings, {})
-    timed = cost.timed
-    lines = [
-        *rows.describe(),
-        f"steps: {cost.num_steps} of {config.train.batch_size} rows ({cost.per_epoch} an epoch), "
-        f"{cost.evaluations} evaluations, {config.num_seeds} seed(s), {shardings.mesh.size} device(s)",
-        f"input: {path}, because {why}",
-        f"disk: {resident.num_bytes(len(source.table), data.image_size) / 2**20:.0f} MB packed posters, "
-        f"{timed['state_mb'] * 2 + timed['params_mb']:.0f} MB checkpoints a seed",
-        f"device: {timed['state_mb'] + timed['params_mb']:.0f} MB state and gradients, "
-        f"{resident.num_bytes(len(rows.poster), data.image_size) / 2**20 if path == 'resident' else 0:.0f} MB posters",
-        f"time: about {config.num_seeds * cost.minutes:.1f} minutes ({timed['compile_secs']:.0f} s compilation, "
-        f"{cost.train_secs:.0f} s training, {cost.eval_secs:.0f} s evaluation a seed), without preparing the posters and the "
-        "baselines",
-    ]
-    return "\n".join(lines)
+FILES = (*own.OWN, "kaggle")  # variants whose pictures are files
+Select = Callable[[config_lib.Data], dataset.Dataset]
 
 
-def describe_ablation(config: config_lib.Config) -> str:
-    """The plan of every cell; networks that compute alike are timed once."""
-    shardings = sharding.make_shardings()
-    networks = ablation.make_networks(config, pathlib.Path())
-    checked, selected = ablation.check_rows(networks, [None] * len(networks), builder.preview_source)
-    timed: dict[str, dict[str, float]] = {}
-    lines_of_cells, minutes, disk_mb = [], 0.0, 0.0
-    for cell_run in networks[:: config.num_seeds]:
-        cost = _estimate(cell_run.config, selected[ablation.data_key(cell_run.config)], shardings, timed)
-        steps = f"{cost.num_steps} steps of {cell_run.config.train.batch_size} rows"
-        lines_of_cells.append(f"{cell_run.cell.title}: {steps}, about {cost.minutes:.1f} minutes a seed")
-        minutes += config.num_seeds * cost.minutes
-        disk_mb += config.num_seeds * cost.timed["params_mb"]
-    lines = [
-        *next(iter(selected.values())).describe(),
-        checked,
-        *lines_of_cells,
-        f"cells: {len(lines_of_cells)} from {config.num_seeds} seed(s) each, {shardings.mesh.size} device(s)",
-        f"disk: {disk_mb:.0f} MB weights",
-        f"time: about {minutes:.1f} minutes, without preparing the posters and the baselines",
-    ]
-    return "\n".join(lines)
+def describe(config: config_lib.Config, split_file: str = "") -> Iterator[str]:
+    """Lines of text, each as soon as it is known. Reads the catalog; writes nothing but `split_file`, where one is named."""
+    yield f"plan of {config.protocol} on {preview.NAMES.get(config.data.variant, 'a packed cache')}; nothing is started"
+    if config.protocol == "reproduce":
+        if split_file:
+            raise errors.UserError("--write-split is of one split, and a reproduction has several: plan an experiment.")
+        yield from _reproduction(config)
+        return
+    open_source = _make_opener()
+    source = open_source(config.data)
+    select = _make_select(open_source)
+    first = config if config.protocol != "ablation" else _first_cell(config)
+    rows = select(first.data)
+    yield from rows.describe()
+    if config.data.variant in FILES:
+        paths = audit.read_paths(config.data.variant, places.find_place(config.data))
+        yield from audit.lines(source, rows, paths)
+        if split_file:
+            yield audit.write_split(pathlib.Path(split_file), source, rows, paths)
+    elif split_file:
+        raise errors.UserError("--write-split is for posters in files: name some with --config.data.csv or --config.data.dir.")
+    yield from _work(config, source, rows, select)
 
 
-@dataclasses.dataclass(frozen=True)
-class StepCost:
-    """What one network takes; `timed` holds the measured seconds and megabytes that it is computed from."""
+def _first_cell(config: config_lib.Config) -> config_lib.Config:
+    from poster_jax.protocols import ablation
 
-    num_steps: int
-    per_epoch: int
-    evaluations: int
-    train_secs: float
-    eval_secs: float
-    timed: dict[str, float]
-
-    @property
-    def minutes(self) -> float:
-        return (self.timed["compile_secs"] + self.train_secs + self.eval_secs) / 60
+    return ablation.make_networks(config, pathlib.Path())[0].config
 
 
-def _estimate(
-    config: config_lib.Config, rows: dataset.Dataset, shardings: sharding.Shardings, known: dict[str, dict[str, float]]
-) -> StepCost:
-    """The cost of one network; `known` keeps what was timed, by what the time depends on."""
-    for name in ("train", "eval"):
-        sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
-    per_epoch = sampler.steps_per_epoch(len(rows.parts["train"]), config.train.batch_size)
-    total = config_lib.to_steps(config.train.num_steps, config.train.num_epochs, per_epoch)
-    evaluations = max(1, total // config_lib.to_steps(config.eval.every_steps, config.eval.every_epochs, per_epoch))
-    parts = [config.model.to_dict(), config.train.to_dict(), config.eval.to_dict()]
-    alike = json.dumps([*parts, config.data.image_size, config.optim.name])
-    if alike not in known:
-        known[alike] = _time_steps(config, rows, shardings, total)
-    num_eval = evaluations * len(rows.parts["validation"]) + len(rows.poster)
-    eval_secs = num_eval / config.eval.batch_size * known[alike]["eval_step_secs"]
-    train_secs = total * known[alike]["train_step_secs"]
-    return StepCost(total, per_epoch, evaluations, train_secs, eval_secs, known[alike])
+def _make_opener() -> Callable[[config_lib.Data], Source]:
+    """A function from `config.data` to its source, which reads each place once."""
+    known: dict[tuple, Source] = {}
+
+    def open_source(data: config_lib.Data) -> Source:
+        key = (data.variant, places.find_place(data), data.num_posters, data.seed if data.variant == "synthetic" else 0)
+        if key not in known:
+            if data.variant == "packed":
+                from poster_jax.data import resident
+
+                known[key] = resident.load_packed(storage.as_path(data.dir), data.image_size)
+            else:
+                known[key] = preview.preview_source(data)
+        return known[key]
+
+    return open_source
 
 
-def _time_steps(
-    config: config_lib.Config, rows: dataset.Dataset, shardings: sharding.Shardings, total: int
-) -> dict[str, float]:
-    """Seconds of compilation and of one step of each kind, and megabytes of the state."""
-    loader = input_pipeline.Loader(
-        rows, resident.make_host_stream(np.zeros((0, 1, 1, 3), np.uint8)), config.data.image_size, shardings, False, "", ""
-    )
-    cadence = run_lib.Cadence(total=total, log=total, evaluate=total, save=total)
-    run = run_lib.Run(config, config.seed, pathlib.Path(), loader, cadence, preemption.StopRequest())
-    net = network.build(run, pretrained=models.load_pretrained(**config.model))
-    state = net.state
-    megabytes = {
-        f"{name}_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")) / 2**20
-        for name, tree in (("state", state), ("params", state.params))
-    }
-    train_batch = _blank_batch(rows, config.train.batch_size, config.data.image_size, shardings)
-    eval_batch = _blank_batch(rows, config.eval.batch_size, config.data.image_size, shardings)
-    key = jax.random.key(config.seed)
+def _make_select(open_source: Callable[[config_lib.Data], Source]) -> Select:
+    """`dataset.select` of `config.data`, done once for equal ones."""
+    known: dict[str, dataset.Dataset] = {}
 
-    started = time.perf_counter()
-    state, _ = net.train_step(state, train_batch, key)
-    jax.block_until_ready((state, net.eval_step(state.variables(), eval_batch)))
-    compile_secs = time.perf_counter() - started
-    started = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        state, _ = net.train_step(state, train_batch, key)
-        jax.block_until_ready(state)
-    train_secs = (time.perf_counter() - started) / TIMED_STEPS
-    started = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        jax.block_until_ready(net.eval_step(state.variables(), eval_batch))
-    eval_secs = (time.perf_counter() - started) / TIMED_STEPS
-    return {"compile_secs": compile_secs, "train_step_secs": train_secs, "eval_step_secs": eval_secs, **megabytes}
+    def select(data: config_lib.Data) -> dataset.Dataset:
+        key = repr(sorted(data.to_dict().items()))
+        if key not in known:
+            known[key] = dataset.select(open_source(data), data)
+        return known[key]
+
+    return select
 
 
-def _blank_batch(
-    rows: dataset.Dataset, batch_size: int, image_size: tuple[int, int], shardings: sharding.Shardings
-) -> input_pipeline.Batch:
-    local = len(range(batch_size)[sharding.local_slice(batch_size)])
-    batch = {
-        "image": np.zeros((local, *image_size, 3), np.uint8),
-        "label": np.zeros((local, *rows.target.shape[1:]), rows.target.dtype),
-        "mask": np.ones(local, np.float32),
-    }
-    arrays = sharding.put_batch(batch, shardings.batch)
-    return input_pipeline.Batch(image=arrays["image"], label=arrays["label"], mask=arrays["mask"])
+def _work(config: config_lib.Config, source: Source, rows: dataset.Dataset, select: Select) -> Iterator[str]:
+    """Steps, bytes and time of everything but a reproduction."""
+    with alive.doing("loading jax"):
+        from poster_jax.data import input_pipeline, resident
+        from poster_jax.protocols import costs
+
+    with alive.doing("tracing the network"):
+        cost = costs.find(config, select)
+    yield from cost.lines
+    path, why = input_pipeline.choose_path(config.data.path, len(source.table), config.data.image_size)
+    packed_mb = resident.num_bytes(len(source.table), config.data.image_size) / 2**20
+    used_mb = resident.num_bytes(len(rows.poster), config.data.image_size) / 2**20 if path == "resident" else 0
+    yield f"input: {path}, because {why}"
+    yield f"disk: {packed_mb:.0f} MB packed posters, {cost.disk_mb:.0f} MB weights and checkpoints"
+    yield f"device: {cost.device_mb:.0f} MB state and gradients, {used_mb:.0f} MB posters"
+    yield costs.time_line([cost])
+
+
+def _reproduction(config: config_lib.Config) -> Iterator[str]:
+    """A line for each experiment, and the time of the whole."""
+    from poster_jax.protocols import costs, reproduce
+
+    select = _make_select(_make_opener())
+    found = []
+    for name, experiment in reproduce.load_experiments(config).items():
+        cost = costs.find(experiment, select)
+        found.append(cost)
+        yield f"{name}: {cost.summary}"
+    yield f"disk: {sum(cost.disk_mb for cost in found):.0f} MB weights and checkpoints"
+    yield costs.time_line(found)

@@ -23,6 +23,9 @@ SHARED = (
     "data.csv",
     "data.path_column",
     "data.label_column",
+    "data.id_column",
+    "data.movie_column",
+    "data.split_column",
     "data.label_separator",
     "data.num_posters",
     "data.min_movies",
@@ -139,7 +142,9 @@ def load_experiments(config: config_lib.Config) -> dict[str, config_lib.Config]:
     reductions = [(*split_target(target, names), value) for target, value in parse_settings(config.reproduce.overrides)]
     experiments = {}
     for name, file, own in config.reproduce.experiments:
-        shared = [(key, str(flat[key])) for key in SHARED if key != "model.weights" or "mobilenet" in file]
+        # Weights are for one network.
+        takes_weights = config_lib.load(file).model.name == config.model.name
+        shared = [(key, str(flat[key])) for key in SHARED if key != "model.weights" or takes_weights]
         of_all, of_this = ([(key, value) for to, key, value in reductions if to == wanted] for wanted in ("", name))
         overrides = [*shared, ("seed", str(config.seed)), *of_all, *parse_settings(own), *of_this]
         experiments[name] = config_lib.load(file, overrides)

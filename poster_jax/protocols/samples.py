@@ -8,6 +8,7 @@ import numpy as np
 from poster_jax.data import input_pipeline, labels
 from poster_jax.models import grad_cam
 from poster_jax.models.types import PosterModel, Variables
+from poster_jax.runtime import alive
 from poster_jax.train import evaluate
 from poster_jax.train.run import Run
 from poster_jax.workdir import run_files
@@ -43,17 +44,23 @@ def save(run: Run, model: PosterModel, variables: Variables, scores: np.ndarray,
         scores: those of the whole test part [N, K], which choose the posters.
 
     The file holds `image` uint8 [n, H, W, 3], `id` int32 [n], `label` float32 [n, K] of zeros and ones, `score` [n, K], `genre`
-    int32 [n], the top-scored one, `map` float32 [n, h, w] in [0, 1], its Grad-CAM, and `spread` bool [n].
+    int32 [n], the top-scored one, `map` float32 [n, h, w] in [0, 1], its Grad-CAM, `true_genre` and `true_map`, the same of the
+    poster's own genre that is scored highest, and `spread` bool [n].
     """
     rows = run.loader.rows
     part = rows.parts["test"]
     positions, truth, spread = choose(scores, rows.label[part], rows.movie_id[part], num)
     chosen = part[positions]
     image = _images(run.loader, chosen)
-    genre = scores[positions].argmax(1).astype(np.int32)
-    maps = evaluate.gather(grad_cam.make_grad_cam(model)(variables, image, genre))
+    # Where a poster has no genre its true one is the first, whose map the report does not show.
+    own = np.where(truth, scores[positions], -1.0)
+    genres = {"": scores[positions].argmax(1).astype(np.int32), "true_": own.argmax(1).astype(np.int32)}
+    with alive.doing(f"what {len(chosen)} posters were judged by"):
+        explain = grad_cam.make_grad_cam(model)
+        maps = {f"{of}map": evaluate.gather(explain(variables, image, genre)) for of, genre in genres.items()}
     arrays = {"image": image, "id": rows.movie_id[chosen], "label": truth.astype(np.float32), "score": scores[positions]}
-    run_files.write_samples(run.workdir, {**arrays, "genre": genre, "map": maps, "spread": spread})
+    arrays |= {f"{of}genre": genre for of, genre in genres.items()}
+    run_files.write_samples(run.workdir, {**arrays, **maps, "spread": spread})
 
 
 def _images(loader: input_pipeline.Loader, chosen: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from poster_jax.metrics import cross_validation
 from poster_jax.models import layers
 from poster_jax.models.types import Variables
 from poster_jax.protocols import measure, samples, stages
-from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.runtime import alive, multihost, preemption, storage
 from poster_jax.search import ensemble, groups, snapshots, space, summary
 from poster_jax.search.snapshots import Record
 from poster_jax.search.space import Trial
@@ -69,7 +69,7 @@ def run(config: config_lib.Config, workdir: pathlib.Path, stop: preemption.StopR
         loader = stages.open_loader(config, workdir)
         cadence = make_cadence(config, len(loader.rows.parts["train"]))
         search = prepare(Run(config, config.seed, workdir, loader, cadence, stop))
-        with search.bar:
+        with search.bar, alive.doing(lambda: f"trials: {search.bar.n} of {search.bar.total} epochs of networks"):
             # Successive halving: the better half trains on from where it is; without it the first rung is the last.
             active, begin, ended = search.trials, 0, {}
             for end in config.search.halving:
@@ -319,11 +319,7 @@ def retrain(search: Search, winner: Trial) -> tuple[groups.Group, ensemble.Membe
 
 def make_winner(run: Run, winner: Trial) -> Run:
     """A single run of the winner's widths, rate and dropout, in the folder `winner` of the search."""
-    config = config_lib.from_json(config_lib.to_json(run.config))
-    config.model.blocks = tuple((width, *row[1:]) for width, row in zip(winner.filters, config.model.blocks, strict=True))
-    config.model.dense = tuple(
-        (width, row[1], winner.dropout) for width, row in zip(winner.units, config.model.dense, strict=True)
-    )
+    config = space.with_widths(run.config, winner)
     config.optim.learning_rate, config.protocol = winner.learning_rate, "single"
     return dataclasses.replace(run, config=config, workdir=run.workdir / "winner")
 

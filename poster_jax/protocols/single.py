@@ -4,7 +4,6 @@ import pathlib
 from typing import Any
 
 from poster_jax import config as config_lib
-from poster_jax import models
 from poster_jax.models import layers
 from poster_jax.protocols import measure, samples, stages
 from poster_jax.runtime import preemption
@@ -28,7 +27,7 @@ def run_seed(run: Run) -> dict[str, Any]:
     if done is not None:
         return done
 
-    net = network.build(run, pretrained=models.load_pretrained(**run.config.model))
+    net = network.build(run, pretrained=stages.load_weights(run))
     best = loop.fit(run, net)
     scores = measure.score_all(run, net, best.variables)
     samples.save(run, net.model, best.variables, scores["test"])
@@ -39,7 +38,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         "num_seeds": 1,
         "num_steps": run.cadence.total,
         "best_step": best.step,
-        "body": models.body_fields(net.model),
+        **net.origin(),
         "num_parameters": layers.count_values(net.state.params),
         **measure.measure(run, scores),
     }

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from poster_jax import config as config_lib
+from poster_jax import errors, models
 from poster_jax.data import catalog, input_pipeline
+from poster_jax.models import pretrained
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import Run, make_cadence
 from poster_jax.workdir import finished, run_files, run_folder
@@ -29,6 +31,25 @@ def begin(config: config_lib.Config, workdir: pathlib.Path, loader: input_pipeli
     multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / run_files.REFUSED))
     auxiliary = loader.rows.summary["auxiliary_genres"]
     run_files.write_labels(workdir, genres=loader.rows.genres, auxiliary_genres=auxiliary, encoding=config.data.encoding)
+
+
+def load_weights(run: Run) -> pretrained.Pretrained | None:
+    """The weights that the run begins with, None for drawn ones, and a line with their sha256.
+
+    Raises UserError where the run had begun with another file, which the folder remembers beside what `auto` chose.
+    """
+    loaded = models.load_pretrained(**run.config.model)
+    if loaded is None:
+        return None
+    source = loaded.provenance["source"]
+    earlier = run_folder.remember_choice(run.workdir, "weights", (loaded.file_sha256, source))
+    if earlier is not None and earlier[0] != loaded.file_sha256:
+        raise errors.UserError(
+            f"the run in {run.workdir} began with weights of sha256 {earlier[0]} ({earlier[1]}), and {source} has "
+            f"{loaded.file_sha256}: give that file again, or another --workdir."
+        )
+    print(f"weights: {source}, sha256 {loaded.file_sha256}", flush=True)
+    return loaded
 
 
 def run_seeds(

@@ -19,7 +19,7 @@ from poster_jax.metrics import baselines
 from poster_jax.models import pretrained
 from poster_jax.models.types import Params, PosterModel, Variables
 from poster_jax.protocols import measure, samples, stages
-from poster_jax.runtime import multihost, preemption, storage
+from poster_jax.runtime import alive, devices, multihost, preemption, storage
 from poster_jax.train import features as features_lib
 from poster_jax.train import heads, loop, network, train_state
 from poster_jax.train.run import Cadence, Run
@@ -42,7 +42,7 @@ def run_seed(run: Run) -> dict[str, Any]:
         return done
 
     config = run.config
-    loaded = models.load_pretrained(**config.model)
+    loaded = stages.load_weights(run)
     branches, tuned = [], None
     for index, input_range in enumerate(config.transfer.input_ranges):
         folder = run.workdir if len(config.transfer.input_ranges) == 1 else run.workdir / f"range_{index}"
@@ -66,7 +66,9 @@ def run_seed(run: Run) -> dict[str, Any]:
         "num_steps": run.cadence.total,
         "best_step": branches[-1]["tuned"]["best_step"],
         "body": models.body_fields(tuned.model),
-        "weights": loaded.provenance if loaded else None,
+        "numerics": devices.numerics(),
+        "train_loss": run_files.read_train_loss(folder),
+        "weights": loaded.origin() if loaded else None,
         "data": run.loader.rows.summary,
         "splits": branches[-1]["tuned"]["splits"],
         **simple,
@@ -170,7 +172,8 @@ def cached_heads(run: Run, net: network.Network, statistics: Params, features: f
         best_metric=config.eval.best_metric,
     )
     params = net.state.params["head"]
-    return multihost.from_main(lambda: heads.train(scorer, jax.device_get(params), features, sampled.rows, settings))
+    with alive.doing(f"training {len(settings.learning_rates)} heads on the features, {settings.num_steps} steps"):
+        return multihost.from_main(lambda: heads.train(scorer, jax.device_get(params), features, sampled.rows, settings))
 
 
 def head_through_body(run: Run, loaded: pretrained.Pretrained | None, statistics: Params, learning_rate: float) -> heads.Head:
@@ -226,12 +229,13 @@ def feature_baselines(config: config_lib.Config, rows: dataset.Dataset, features
     """What the frozen features give without a trained network: nearest neighbours, and a logistic regression."""
     held = {part: features.of(at) for part, at in rows.parts.items()}
     label = {part: rows.label[at] for part, at in rows.parts.items()}
-    neighbours, linear = multihost.from_main(
-        lambda: (
-            baselines.nearest_neighbours(held, label, len(rows.genres)),
-            baselines.logistic_regression(held["train"], label["train"], held, len(rows.genres)),
+    with alive.doing("what the frozen features give without a network"):
+        neighbours, linear = multihost.from_main(
+            lambda: (
+                baselines.nearest_neighbours(held, label, len(rows.genres)),
+                baselines.logistic_regression(held["train"], label["train"], held, len(rows.genres)),
+            )
         )
-    )
     return {
         "feature_neighbours": measure.score_parts(config, rows, neighbours),
         "feature_logistic": measure.score_parts(config, rows, linear),

@@ -1,8 +1,8 @@
-"""`python -m poster_jax.report WORKDIR... [--out=FILE.html | --markdown]` and `python -m poster_jax.report explain-72 CSV`.
+"""`report WORKDIR... [--out=FILE.html | --markdown]`, `report FOLDER --index` and `report explain-72 CSV`.
 
 The first writes one HTML page that needs no network, and its figures as PNG in a folder beside it, or prints the tables of the
-runs as Markdown; the second prints what "no" to every genre scores under each reading of the labels. Exit codes: 0 done, 2 a
-mistake in what was asked, in one sentence.
+runs as Markdown; the second writes FOLDER/index.html, a line for every run in the folder; the third prints what "no" to every
+genre scores under each reading of the labels. Exit codes: 0 done, 2 a mistake in what was asked, in one sentence.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from poster_jax import cli, errors
 from poster_jax.paper import label_floor
-from poster_jax.report import page
+from poster_jax.report import index, page
 from poster_jax.report.tables import markdown
 from poster_jax.runtime import storage
 
@@ -45,8 +45,11 @@ def _report(argv: list[str]) -> str:
         "--out", default="", metavar="FILE.html", help="the page; WORKDIR/report.html of the first when not given"
     )
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown instead, with what made each row")
+    parser.add_argument("--index", action="store_true", help="write WORKDIR/index.html instead, of every run in that folder")
     flags = parser.parse_args(argv)
     workdirs = [storage.as_path(workdir) for workdir in flags.workdirs]
+    if flags.index:
+        return f"index: {_index(workdirs, alone=not (flags.markdown or flags.out))}\n"
     if flags.markdown and flags.out:
         raise errors.UserError("--markdown prints its tables and writes no page: leave --out away, or --markdown.")
     if flags.markdown:
@@ -55,6 +58,14 @@ def _report(argv: list[str]) -> str:
         raise errors.UserError(f"the page of {workdirs[0]} is written to a disk: name it with --out=FILE.html.")
     page_path, figures = page.write(workdirs, pathlib.Path(flags.out) if flags.out else workdirs[0] / "report.html")
     return f"page: {page_path}\nfigures: {figures}\n"
+
+
+def _index(folders: Sequence[pathlib.Path], *, alone: bool) -> pathlib.Path:
+    if len(folders) > 1 or not alone:
+        raise errors.UserError("--index takes one folder of runs and no other option: leave the rest away.")
+    if storage.is_remote(folders[0]):
+        raise errors.UserError(f"the index of {folders[0]} is written to a disk: copy the runs to one first.")
+    return index.write(folders[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""Workdirs -> one HTML page that needs no network, and the same figures as PNG in a folder beside it."""
+"""Workdirs -> one HTML page that needs no network, and its figures as PNG in a folder beside it.
+
+A page answers first: the scores of a run beside floor, chance and colours, then posters, then genres. What few readers want is
+folded. Several runs begin with their differences, a reproduction with its claims.
+"""
 
 import base64
 import dataclasses
@@ -8,116 +12,203 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax import errors
+from poster_jax.report import blocks, comparison, dots, gallery, headline, render
 from poster_jax.report import runs as runs_lib
-from poster_jax.report import template
-from poster_jax.report.figures import confusions, curves, distributions, histories, posters, style
-from poster_jax.report.tables import ablation_table, claims_table, page_tables, search_table
-from poster_jax.runtime import storage
+from poster_jax.report.figures import curves, distributions, histories, posters, style
+from poster_jax.report.tables import ablation_table, claims_table, confusion_table, page_tables, search_table
+from poster_jax.runtime import alive, storage
 
 NO_SAMPLES = (
     "Posters, mistakes and Grad-CAM are not shown: this run has no samples.npz. Remove results.json from its workdir and run "
     "its command again: the network is kept, only measuring is repeated, and the file is written."
 )
 MOST_NAMES = 3  # in the title
+CLAIMS_TITLE = "The report's claims, measured"
+POSTERS_EACH = 3  # hits, and mistakes, of every run of a reproduction, whose page stays under 3 MB
 CELLS_ARE_RUNS = "Every cell is a run in the folder cells/CELL/seed_N of the workdir: give that for a page of its own."
 
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """A figure in the page: the same picture as data URIs on light and on dark ground."""
-
-    caption: str
-    light: str
-    dark: str
+Recipe = Sequence[runs_lib.FinishedRun]  # its seeds
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain:
-    """Text whose columns stay aligned."""
+class _Writer:
+    """Where the figures of a page go, and whether it is about the paper, whose figures are then named."""
 
-    plain: str
+    figures: pathlib.Path
+    about_paper: bool
 
+    def show(self, picture: style.Picture) -> blocks.Shown:
+        """Writes the PNG of a figure and returns it for the page."""
+        self.keep(picture)
+        caption = f"{picture.caption} {picture.paper}." if self.about_paper and picture.paper else picture.caption
+        return blocks.Shown(caption, *(_uri(style.render(picture, theme, "svg")) for theme in (style.LIGHT, style.DARK)))
 
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A heading and what follows it: texts, tables and figures."""
-
-    title: str
-    anchor: str
-    items: Sequence[Any]
+    def keep(self, picture: style.Picture) -> None:
+        """Writes the PNG of a figure that the page shows in another way."""
+        storage.write_atomic(self.figures / f"{picture.name}.png", style.render(picture, style.LIGHT, "png"))
 
 
 def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Writes the page to `out` and its figures to the folder `<out's stem>_figures`; returns both.
 
-    The workdir of a reproduction is shown alone: its table of claims, then the runs of its experiments.
+    The workdir of a reproduction is shown alone: its claims, then the runs of its experiments.
 
     Raises UserError for what `runs.load` refuses and for an `out` that cannot be written.
     """
     reproduction = runs_lib.load_reproduction(workdirs)
     shown = workdirs if reproduction is None else reproduction.workdirs
     runs, many = runs_lib.load(shown, first_seed=reproduction is not None), runs_lib.load_many(shown)
-    figures = out.with_name(f"{out.stem}_figures")
+    recipes = _by_recipe(runs)
+    writer = _Writer(out.with_name(f"{out.stem}_figures"), about_paper=reproduction is not None)
+    names = [*(each.name for each in many), *recipes]
+    title = f"Movie genres from posters: {', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} runs'}"
     try:
-        figures.mkdir(parents=True, exist_ok=True)
-        sections = []
-        if reproduction is not None:
-            sections = [_of_claims(reproduction.results)]
-        sections += [_of_many(each, figures) for each in many]
-        sections += [_together(runs, figures)] if runs else []
-        sections += [_of_run(run, figures) for run in runs]
-        names = [*(each.name for each in many), *(run.name for run in runs)]
-        storage.write_atomic(out, _render(names, sections))
+        writer.figures.mkdir(parents=True, exist_ok=True)
+        with alive.doing(f"drawing the figures of {len(runs) + len(many)} runs"):
+            if reproduction is not None:
+                title, sections = CLAIMS_TITLE, _of_reproduction(reproduction, many, recipes, writer)
+            else:
+                sections = [_of_many(each, writer) for each in many]
+                several = len(recipes) != 1
+                sections += _of_several(recipes, writer) if several else _of_one(next(iter(recipes.values())), writer)
+        storage.write_atomic(out, render.page(title, sections))
     except OSError as error:
         raise errors.UserError(f"{out} cannot be written ({error.strerror}): name another file with --out.") from error
-    return out, figures
+    return out, writer.figures
 
 
-def _of_claims(results: Mapping[str, Any]) -> Section:
-    """The table of claims, and that of the facts where the results have one."""
-    shown = [claims_table.ledger_table(results), claims_table.facts_table(results)]
-    return Section("The paper's claims", "claims", [table for table in shown if table.rows])
+def _by_recipe(runs: Sequence[runs_lib.FinishedRun]) -> dict[str, Recipe]:
+    """{name: its seeds} of every workdir, in order; a workdir that was named twice is there twice."""
+    groups: list[list[runs_lib.FinishedRun]] = []
+    for run in runs:
+        if groups and groups[-1][0].recipe == run.recipe and run.workdir not in [other.workdir for other in groups[-1]]:
+            groups[-1].append(run)
+        else:
+            groups.append([run])
+    names = runs_lib.unique_names([group[0].recipe for group in groups])
+    return dict(zip(names, groups, strict=True))
 
 
-def _of_many(many: runs_lib.Many, figures: pathlib.Path) -> Section:
+def _of_reproduction(
+    reproduction: runs_lib.Reproduction, many: Sequence[runs_lib.Many], recipes: Mapping[str, Recipe], writer: _Writer
+) -> list[blocks.Section]:
+    """The claims with their verdicts, then every run behind a line of its own."""
+    results = reproduction.results
+    withheld = results.get("withheld", "")
+    facts = claims_table.facts_table(results)
+    drawn = any(headline.is_drawn(seeds[0]) for seeds in recipes.values())
+    items = [
+        *([blocks.Note(headline.DRAWN)] if drawn else []),
+        *([blocks.Note(withheld)] if withheld else []),
+        *claims_table.claim_blocks(results),
+        blocks.Fold("How claims are judged, and how the report was read", claims_table.notes(results)),
+        *([blocks.Fold("What the report prints as a setting or a count", [facts])] if facts.rows else []),
+    ]
+    runs: list[Any] = [blocks.Fold(section.title, section.items) for section in (_of_many(each, writer) for each in many)]
+    for name, seeds in recipes.items():
+        own = [item for section in _of_one(seeds[:1], writer, POSTERS_EACH) for item in section.items]
+        runs.append(blocks.Fold(f"Run: {name}", own))
+    return [blocks.Section("Claims", "claims", items), blocks.Section("Runs", "runs", runs)]
+
+
+def _of_many(many: runs_lib.Many, writer: _Writer) -> blocks.Section:
     """A search as its text and curves, an ablation as its table and the means by setting."""
     results, anchor = many.results, f"many-{_slug(many.name)}"
     if many.protocol == "search":
-        curve = _show(histories.search_picture(many, _slug(many.name)), figures)
-        return Section(f"Search: {many.name}", anchor, [Plain(search_table.search_table(results["search"])), curve])
+        curve = writer.show(histories.search_picture(many, _slug(many.name)))
+        return blocks.Section(
+            f"Search: {many.name}", anchor, [blocks.Plain(search_table.search_table(results["search"])), curve]
+        )
     ablation = results["ablation"]
     cells = _to_table(ablation_table.ablation_caption(ablation), ablation_table.ablation_columns(ablation))
     effects = _to_table(
         "Means over the cells that have the setting; floors as in the table of cells", ablation_table.effect_columns(ablation)
     )
     about = f"{results['title']}, {results['data']['name']}. {CELLS_ARE_RUNS}"
-    return Section(f"Ablation: {many.name}", anchor, [about, cells, *ablation_table.ablation_notes(ablation), effects])
+    return blocks.Section(f"Ablation: {many.name}", anchor, [about, cells, *ablation_table.ablation_notes(ablation), effects])
 
 
-def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> page_tables.Table:
-    return page_tables.Table(
-        caption, [header for header, _ in columns], list(zip(*(cells for _, cells in columns), strict=True))
-    )
+def _to_table(caption: str, columns: Sequence[tuple[str, Sequence[str]]]) -> blocks.Table:
+    return blocks.Table(caption, [header for header, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
 
 
-def _together(runs: Sequence[runs_lib.FinishedRun], figures: pathlib.Path) -> Section:
-    shown = [_show(picture, figures) for picture in curves.pictures(runs)]
-    title = "All runs" if len(runs) > 1 else "Learning, ranking, calibration"
-    return Section(title, "together", [*([page_tables.side_by_side(runs)] if len(runs) > 1 else []), *shown])
-
-
-def _of_run(run: runs_lib.FinishedRun, figures: pathlib.Path) -> Section:
-    stem = _slug(run.name)
-    boxed = style.boxed([run.name, *run.genres, *run.results["data"].get("genre_mentions", {})])
-    told = [f"Figures draw a box for each of these letters, which their font {style.FONT} lacks: {boxed}"] if boxed else []
-    items: list[Any] = [_describe(run), *told, page_tables.metrics(run), page_tables.per_genre(run)]
-    items += [
-        _show(picture, figures) for picture in (*histories.transfer_pictures(run, stem), *distributions.pictures(run, stem))
+def _of_one(seeds: Recipe, writer: _Writer, num_posters: int = gallery.NUM_SHOWN) -> list[blocks.Section]:
+    """One network, or the seeds of one recipe together: the answer, posters, genres, scores, and the rest folded."""
+    first, stem = seeds[0], _slug(seeds[0].name)
+    several = len(seeds) > 1
+    scores: list[Any] = [page_tables.side_by_side(seeds) if several else page_tables.test_scores(first)]
+    suffix = f"-{stem}" if writer.about_paper else ""
+    scores += [writer.show(picture) for picture in curves.learning(seeds, suffix)]
+    scores += [writer.show(picture) for picture in histories.transfer_pictures(first, stem)]
+    scores += [*comparison.equal_curves(seeds), *_folds(seeds, writer, suffix)]
+    for seed in seeds if several else []:
+        scores.append(blocks.Fold(f"Run: {seed.name}", [_describe(seed), *_details(seed, writer)]))
+    if not several:
+        scores += _details(first, writer)
+    return [
+        blocks.Section(f"Run: {first.name}" if not several else "All runs", f"run-{stem}", [headline.headline(seeds)]),
+        blocks.Section("Posters", f"posters-{stem}", _posters(first, writer, num_posters)),
+        blocks.Section("Genres", f"genres-{stem}", [dots.by_genre(seeds)]),
+        blocks.Section("Scores", f"scores-{stem}", scores),
     ]
-    items += [page_tables.encoding(run), page_tables.examples(run), _show(confusions.picture(run, stem), figures)]
-    items += [_show(picture, figures) for picture in posters.pictures(run, stem)] or [NO_SAMPLES]
-    items.append(page_tables.refused(run) if run.refused else "Nothing was refused from the data.")
-    return Section(f"Run: {run.name}", f"run-{stem}", items)
+
+
+def _of_several(recipes: Mapping[str, Recipe], writer: _Writer) -> list[blocks.Section]:
+    """What differs between workdirs on top, then each with its own answer and the rest of it folded."""
+    if not recipes:
+        return []
+    runs = [seed for seeds in recipes.values() for seed in seeds]
+    together: list[Any] = [
+        *comparison.compared(list(recipes.values()), list(recipes)),
+        page_tables.side_by_side(runs),
+        dots.by_genre(runs),
+        *comparison.equal_curves(runs),
+        *(writer.show(picture) for picture in curves.learning(runs)),
+        *_folds(runs, writer, ""),
+    ]
+    sections = [blocks.Section("All runs", "together", together)]
+    for name, seeds in recipes.items():
+        own = [headline.headline(seeds), blocks.Fold("Posters", _posters(seeds[0], writer, gallery.NUM_SHOWN))]
+        for seed in seeds:
+            shown = [writer.show(picture) for picture in histories.transfer_pictures(seed, _slug(seed.name))]
+            own.append(blocks.Fold(f"All of {seed.name}", [_describe(seed), *shown, *_details(seed, writer)]))
+        sections.append(blocks.Section(f"Run: {name}", f"run-{_slug(name)}", own))
+    return sections
+
+
+def _folds(runs: Sequence[runs_lib.FinishedRun], writer: _Writer, suffix: str) -> list[blocks.Fold]:
+    ranking, calibration = (writer.show(picture) for picture in curves.by_threshold(runs, suffix))
+    return [blocks.Fold("Precision and recall", [ranking]), blocks.Fold("Calibration", [calibration])]
+
+
+def _posters(run: runs_lib.FinishedRun, writer: _Writer, limit: int) -> list[Any]:
+    for picture in posters.pictures(run, _slug(run.name)):
+        writer.keep(picture)
+    return list(gallery.galleries(run, limit)) or [NO_SAMPLES]
+
+
+def _details(run: runs_lib.FinishedRun, writer: _Writer) -> list[blocks.Fold]:
+    """What one network has beside its headline: answers, every table, the labels and the data."""
+    pictures = [writer.show(picture) for picture in distributions.pictures(run, _slug(run.name))]
+    names = [*run.genres, *run.results["data"].get("genre_mentions", {})]
+    missing = style.undrawn(names)
+    note = f"The PNG beside this page has a box for each of {missing}: no font that matplotlib finds has them."
+    refused = page_tables.refused(run) if run.refused else "Nothing was refused from the data."
+    data = [
+        _describe(run),
+        *pictures,
+        *([note] if missing else []),
+        page_tables.encoding(run),
+        page_tables.examples(run),
+        refused,
+    ]
+    return [
+        blocks.Fold("Answers by genre", [confusion_table.confusion(run)]),
+        blocks.Fold("Every metric of every part", [page_tables.metrics(run)]),
+        blocks.Fold("Every score by genre", [page_tables.per_genre(run)]),
+        blocks.Fold("Labels and data", data),
+        blocks.Fold("Settings that are not at the default", [page_tables.settings(headline.changed_settings(run.config))]),
+    ]
 
 
 def _describe(run: runs_lib.FinishedRun) -> str:
@@ -128,37 +219,18 @@ def _describe(run: runs_lib.FinishedRun) -> str:
     leak = f" {leaked:,} rows outside train show a movie that is also in train." if leaked else ""
     size = f"{results['num_parameters']:,} parameters, " if "num_parameters" in results else ""
     best = f"step {results['best_step']:,}" if "best_step" in results else "the last step"
+    trained = f"{results['num_steps']:,} steps, measured with the weights of {best}"
+    if results.get("best_step") == 0:  # of protocol transfer without fine-tuning
+        trained = "a head on a frozen body, which took no step"
     return (
-        f"{results['title']}: {size}{results['num_steps']:,} steps, measured with the weights of "
-        f"{best}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} catalog rows "
-        f"refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per row; "
-        f"rows: {rows}.{leak}"
+        f"{results['title']}: {size}{trained}. {data['name']}: {data['num_posters']:,} posters, {data['num_refused']:,} "
+        f"catalog rows refused; {data['encoding']} labels, balance {data['balance']}, {data['labels_per_row']:.2f} genres per "
+        f"row; rows: {rows}.{leak}"
     )
 
 
-def _show(picture: style.Picture, figures: pathlib.Path) -> Shown:
-    """Writes the PNG of a picture and returns it for the page, photographs as WebP, a tenth of their PNG."""
-    storage.write_atomic(figures / f"{picture.name}.png", style.render(picture, style.LIGHT, "png"))
-    kind, mime = ("webp", "webp") if picture.raster else ("svg", "svg+xml")
-    return Shown(picture.caption, *(_uri(mime, style.render(picture, theme, kind)) for theme in (style.LIGHT, style.DARK)))
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _render(names: Sequence[str], sections: Sequence[Section]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(template.TEMPLATE).render(
-        title=f"Movie genres from posters: {', '.join(names) if len(names) <= MOST_NAMES else f'{len(names)} runs'}",
-        intro="Every score stands beside its floor: what the best constant answer, which never looks at a poster, gets on the "
-        'same rows. Binary accuracy counts every genre of every poster, so "no" to everything scores high.',
-        sections=sections,
-        light=style.LIGHT,
-        dark=style.DARK,
-    )
+def _uri(content: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
 
 
 def _slug(name: str) -> str:

@@ -19,6 +19,8 @@ class FinishedRun:
     Attributes:
         name: what tables and legends call it, unique in a report.
         workdir: its folder; that of one seed where a run has several.
+        recipe: the folder of all its seeds, of a search its winner.
+        origin: the folder that was named, whose timings.jsonl says what made the run.
         results: results.json.
         config: config.json, a nested dict.
         lines: those of metrics.jsonl; empty where its branches keep their own.
@@ -29,6 +31,8 @@ class FinishedRun:
 
     name: str
     workdir: pathlib.Path
+    recipe: pathlib.Path
+    origin: pathlib.Path
     results: dict[str, Any]
     config: dict[str, Any]
     lines: list[dict[str, Any]]
@@ -64,7 +68,7 @@ def load_many(workdirs: Sequence[pathlib.Path]) -> list[Many]:
     """The searches and ablations among the workdirs, in order; raises UserError as `load` does."""
     read = [(workdir, run_files.read_whole(workdir)) for workdir in workdirs]
     found = [(workdir, results) for workdir, results in read if run_files.find_protocol(results) in ("search", "ablation")]
-    names = _unique_names([workdir for workdir, _ in found])
+    names = unique_names([workdir for workdir, _ in found])
     many = []
     for name, (workdir, results) in zip(names, found, strict=True):
         protocol = run_files.find_protocol(results)
@@ -91,6 +95,7 @@ SHOWN = (
 class Reproduction:
     """The results of the protocol `reproduce`, and the workdirs of its experiments that are shown."""
 
+    workdir: pathlib.Path
     results: dict[str, Any]
     workdirs: list[pathlib.Path]
 
@@ -102,7 +107,7 @@ def load_reproduction(workdirs: Sequence[pathlib.Path]) -> Reproduction | None:
         if run_files.find_protocol(results) == "reproduce":
             if len(workdirs) > 1:
                 raise errors.UserError(f"{workdir} is a whole reproduction: make a report of it alone.")
-            return Reproduction(results, [workdir / name for name in results["experiments"] if name in SHOWN])
+            return Reproduction(workdir, results, [workdir / name for name in results["experiments"] if name in SHOWN])
     return None
 
 
@@ -111,7 +116,7 @@ def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Fin
 
     Raises UserError for a folder that is no workdir, a run that has not finished, and runs that tell different genres apart.
     """
-    loaded = [_load_workdir(workdir) for workdir in workdirs]
+    loaded = [[dataclasses.replace(run, origin=workdir) for run in _load_workdir(workdir)] for workdir in workdirs]
     runs = [run for own in loaded for run in (own[:1] if first_seed else own)]
     for other in runs[1:]:
         if set(other.genres) != set(runs[0].genres):
@@ -119,7 +124,7 @@ def load(workdirs: Sequence[pathlib.Path], first_seed: bool = False) -> list[Fin
                 f"{runs[0].workdir} and {other.workdir} tell different genres apart ({', '.join(runs[0].genres)}; "
                 f"{', '.join(other.genres)}): make a report for each."
             )
-    names = _unique_names([run.workdir for run in runs])
+    names = unique_names([run.workdir for run in runs])
     return [dataclasses.replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
@@ -139,6 +144,8 @@ def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
         FinishedRun(
             folder.name,
             folder,
+            workdir,
+            workdir,
             results,
             config,
             run_files.read_metrics(folder),
@@ -150,7 +157,7 @@ def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
     ]
 
 
-def _unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
+def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
     """The shortest ends of the paths that tell the folders apart; equal folders are numbered."""
     parts = [folder.resolve().parts for folder in folders]
     for length in range(1, max(map(len, parts), default=1) + 1):

@@ -25,10 +25,16 @@ CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 PART_DIGITS = 6
 # Of an .npz file. Zeros are packed by 1,000, scores of a network by less than 2.
 MAX_UNPACKED_BYTES, MAX_RATIO = 256 << 20, 30
+RELEASED = "released:"
 
 
 def as_path(text: str) -> pathlib.Path:
-    """Text -> path of a disk or a store; raises UserError for other schemes and for a missing client."""
+    """Text -> path of a disk or a store; `released:NAME` is a network that comes with the package.
+
+    Raises UserError for other schemes, for a missing client and for a name that was not released.
+    """
+    if text.startswith(RELEASED):
+        return released(text.removeprefix(RELEASED))
     scheme, separator, _ = text.partition("://")
     if not separator:
         return pathlib.Path(text)
@@ -39,6 +45,15 @@ def as_path(text: str) -> pathlib.Path:
         raise errors.UserError(f"{text} needs {client}: pip install 'poster_jax[{extra}]'.")
     path: Any = epath.Path(text)
     return path
+
+
+def released(name: str) -> pathlib.Path:
+    """The folder of a network that comes with the package; raises UserError, which lists them, for any other name."""
+    folder = pathlib.Path(__file__).resolve().parents[1] / "released"
+    names = sorted(path.parent.name for path in folder.glob("*/release.json"))
+    if name not in names:
+        raise errors.UserError(f"{RELEASED}{name} does not come with poster_jax: take one of {', '.join(names)}.")
+    return folder / name
 
 
 def is_remote(path: pathlib.Path) -> bool:

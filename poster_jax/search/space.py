@@ -52,3 +52,10 @@ def widest(trials: list[Trial]) -> Trial:
     filters = tuple(max(widths) for widths in zip(*(trial.filters for trial in trials), strict=True))
     units = tuple(max(widths) for widths in zip(*(trial.units for trial in trials), strict=True))
     return dataclasses.replace(trials[0], filters=filters, units=units)
+
+
+def with_widths(config: config_lib.Config, trial: Trial) -> config_lib.Config:
+    """A copy of the config whose network has the trial's widths and dropout."""
+    blocks = tuple((width, *row[1:]) for width, row in zip(trial.filters, config.model.blocks, strict=True))
+    dense = tuple((width, row[1], trial.dropout) for width, row in zip(trial.units, config.model.dense, strict=True))
+    return config_lib.derive(config, {"model.blocks": blocks, "model.dense": dense})

@@ -8,7 +8,7 @@ from jax.experimental import multihost_utils
 
 from poster_jax.data import input_pipeline
 from poster_jax.models.types import Variables
-from poster_jax.runtime import preemption
+from poster_jax.runtime import alive, preemption
 from poster_jax.train import steps
 from poster_jax.workdir import logbook
 
@@ -35,16 +35,18 @@ def evaluate(
     Raises `Interrupted` between batches when `stop` has received a signal.
     """
     scores, masks, window = [], [], logbook.Window()
-    for batch in loader.eval_batches(part, batch_size):
-        if stop is not None:
-            stop.check()
-        batch_scores, sums = eval_step(variables, batch)
-        window.add(sums)
-        scores.append(batch_scores)
-        masks.append(batch["mask"])
-    measured = len(loader.rows.genres)
-    kept = np.concatenate([gather(mask) for mask in masks]) > 0
-    return Evaluation(np.concatenate([gather(part_scores) for part_scores in scores])[kept, :measured], window.take_means())
+    with alive.doing(f"scoring {part}, {len(loader.rows.parts[part]):,} rows"):
+        for batch in loader.eval_batches(part, batch_size):
+            if stop is not None:
+                stop.check()
+            batch_scores, sums = eval_step(variables, batch)
+            window.add(sums)
+            scores.append(batch_scores)
+            masks.append(batch["mask"])
+        measured = len(loader.rows.genres)
+        kept = np.concatenate([gather(mask) for mask in masks]) > 0
+        found = np.concatenate([gather(part_scores) for part_scores in scores])[kept, :measured]
+    return Evaluation(found, window.take_means())
 
 
 def gather(array: jax.Array | np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ import numpy as np
 from flax import traverse_util
 
 from poster_jax.data import cache, input_pipeline
-from poster_jax.models import layers, mobilenet_v2
+from poster_jax.models import body as body_lib
+from poster_jax.models import layers
 from poster_jax.models.types import PosterModel, Variables
-from poster_jax.runtime import multihost, storage
+from poster_jax.runtime import alive, multihost, storage
 from poster_jax.train import evaluate
 
 
@@ -46,13 +47,14 @@ def extract(
     if multihost.all_agree(path.exists()):
         return Features(np.load(io.BytesIO(path.read_bytes())), index)
 
-    body = {collection: {k: v for k, v in tree.items() if k not in mobilenet_v2.HEAD} for collection, tree in variables.items()}
+    body = {collection: {k: v for k, v in tree.items() if k not in body_lib.HEAD} for collection, tree in variables.items()}
     pooled_of = jax.jit(
         lambda weights, image: model.apply(weights, layers.normalise(image, model.input_range), False, method="features")[1]
     )
-    rows = []
-    for batch in loader.row_batches(first_rows, batch_size):
-        rows.append(evaluate.gather(pooled_of(body, batch["image"]))[evaluate.gather(batch["mask"]) > 0])
+    rows: list[np.ndarray] = []
+    with alive.doing(lambda: f"features of the frozen body: {sum(map(len, rows)):,} of {len(posters):,} posters"):
+        for batch in loader.row_batches(first_rows, batch_size):
+            rows.append(evaluate.gather(pooled_of(body, batch["image"]))[evaluate.gather(batch["mask"]) > 0])
     array = np.concatenate(rows).astype(np.float32)
     buffer = io.BytesIO()
     np.save(buffer, array)
@@ -71,7 +73,7 @@ def _fingerprint(model: Any, variables: Variables, loader: input_pipeline.Loader
     }
     digest = hashlib.sha256(repr(sorted(fields.items())).encode())
     for name, array in sorted(traverse_util.flatten_dict(variables, sep="/").items()):
-        if name.split("/")[1] not in mobilenet_v2.HEAD:
+        if name.split("/")[1] not in body_lib.HEAD:
             digest.update(name.encode())
             digest.update(np.asarray(array).tobytes())
     height, width = loader.image_size

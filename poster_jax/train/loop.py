@@ -13,7 +13,7 @@ from poster_jax import errors
 from poster_jax.data import dataset
 from poster_jax.metrics import chance, scoring
 from poster_jax.models.types import Variables
-from poster_jax.runtime import multihost
+from poster_jax.runtime import alive, multihost
 from poster_jax.train import evaluate, steps, train_state
 from poster_jax.train.network import Network
 from poster_jax.train.run import Run
@@ -72,7 +72,7 @@ def take_steps(
     key = jax.random.key(run.seed)
     window = logbook.Window(window_sums)
     clock = _Clock(log, batch_size)
-    with run.stop.deferred():
+    with run.stop.deferred(), alive.doing(lambda: f"training: step {clock.taken} of {cadence.total}"):
         try:
             if start and cadence.is_due(cadence.evaluate, start):
                 _validate(start, state, run, network, outputs)
@@ -139,8 +139,10 @@ class _Clock:
     def __init__(self, log: logbook.Logbook, batch_size: int) -> None:
         self._log, self._batch_size = log, batch_size
         self._since, self._step, self._began = None, 0, time.perf_counter()
+        self.taken = 0
 
     def stepped(self, step: int, sums: steps.Sums) -> None:
+        self.taken = step
         if self._since is None:
             jax.block_until_ready(sums)
             self._log.timing("first step, with compilation", secs=time.perf_counter() - self._began)

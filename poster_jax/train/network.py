@@ -1,6 +1,8 @@
 """From a config to a network that trains: model, optimizer, loss, state and steps. The only place where they meet."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import optax
@@ -10,8 +12,12 @@ from poster_jax import models
 from poster_jax.data import dataset, labels
 from poster_jax.models import pretrained as pretrained_lib
 from poster_jax.models.types import PosterModel
+from poster_jax.runtime import alive
 from poster_jax.train import losses, optimizers, steps, train_state
 from poster_jax.train.run import Run
+
+Step = TypeVar("Step", bound=Callable[..., Any])
+COMPILE_SECS = {"cnn": 5.0, "body": 20.0}  # of a train step, by `config.kind`, on two CPU cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Network:
         state: at step 0, placed by the run's shardings.
         train_step: jitted; it donates the state that it is given.
         eval_step: jitted, in inference mode.
+        pretrained: what the state began with; None for drawn weights.
     """
 
     model: PosterModel
@@ -30,6 +37,12 @@ class Network:
     state: train_state.TrainState
     train_step: steps.TrainStep
     eval_step: steps.EvalStep
+    pretrained: pretrained_lib.Pretrained | None = None
+
+    def origin(self) -> dict[str, Any]:
+        """What results.json says of the start: the settings that came with the weights, and where they came from."""
+        weights = self.pretrained.origin() if self.pretrained else None
+        return {"body": models.body_fields(self.model), "weights": weights}
 
 
 def build(run: Run, *, pretrained: pretrained_lib.Pretrained | None = None, unfreeze_steps: int = 0) -> Network:
@@ -45,18 +58,35 @@ def build(run: Run, *, pretrained: pretrained_lib.Pretrained | None = None, unfr
     optimizer = optimizers.build_optimizer(
         **config.optim, num_steps=run.cadence.total, first_steps=models.first_steps(model, unfreeze_steps)
     )
-    state = train_state.create(
-        model,
-        optimizer,
-        config.data.image_size,
-        run.seed,
-        run.loader.shardings.state,
-        keeps_average=config.train.average_decay > 0,
-        pretrained=pretrained,
-    )
+    with alive.doing("making the network"):
+        state = train_state.create(
+            model,
+            optimizer,
+            config.data.image_size,
+            run.seed,
+            run.loader.shardings.state,
+            keeps_average=config.train.average_decay > 0,
+            pretrained=pretrained,
+        )
     loss = build_loss(config, rows)
     train_step, eval_step = make_steps(model, optimizer, loss, config)
-    return Network(model, optimizer, loss, state, jax.jit(train_step, donate_argnums=0), jax.jit(eval_step))
+    secs = COMPILE_SECS[config_lib.kind(config.model.name)]
+    compiled = announced(jax.jit(train_step, donate_argnums=0), "compiling the train step", secs)
+    return Network(model, optimizer, loss, state, compiled, jax.jit(eval_step), pretrained)
+
+
+def announced(step: Step, what: str, about_secs: float) -> Step:
+    """The same function, whose first call, which compiles it, says so while it lasts."""
+    called: list[bool] = []
+
+    def call(*arguments: Any) -> Any:
+        if called:
+            return step(*arguments)
+        called.append(True)
+        with alive.doing(what, about_secs):
+            return jax.block_until_ready(step(*arguments))
+
+    return call  # type: ignore[return-value]
 
 
 def build_loss(config: config_lib.Config, rows: dataset.Dataset) -> losses.Loss:

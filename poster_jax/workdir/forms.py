@@ -36,6 +36,7 @@ SPLIT = {
     "num_rows": COUNT,
     "num_movies": COUNT,
     "labels_per_row": NUMBER,
+    "num_constant?": COUNT,
     "metrics": dict.fromkeys(NAMES, METRIC),
     "per_genre": Each(GENRE),
 }
@@ -65,6 +66,8 @@ NETWORK = {
     "best_step?": COUNT,
     "num_parameters?": COUNT,
     "body?": Each(ANYTHING),
+    "numerics?": Each(ANYTHING),
+    "train_loss?": dict.fromkeys(("first", "last"), Maybe(NUMBER)),
     "data": DATA,
     "splits": SPLITS,
     "baselines": Each({"test": {"metrics": dict.fromkeys(NAMES, VALUE)}}),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tqdm
 
-from poster_jax.runtime import multihost, storage
+from poster_jax.runtime import alive, multihost, storage
 from poster_jax.workdir import run_files
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Logbook:
         """Prints a line for the user, above the progress bar if there is one."""
         if self._writes:
             self._bar.write(text, file=sys.stderr)
+            alive.spoke()
             sys.stderr.flush()
 
     def _append(self, log: storage.Log, line: dict[str, Any]) -> None:

@@ -38,17 +38,24 @@ def check_samples(arrays: Arrays, num_genres: int | None) -> None:
         require(name in arrays, name, "missing")
     genres = num_genres or (arrays["score"].shape[-1] if arrays["score"].ndim else 0)
     rows = _check_scores(arrays["score"], genres, "score")
-    for name in ("id", "genre", "spread"):
+    for name in ("id", "spread"):
         _check_kind(arrays[name], name, (rows,), name)
     _check_truth(arrays["label"], (rows, genres), "label")
-    require(bool((arrays["genre"] >= 0).all() and (arrays["genre"] < genres).all()), "genre", f"not below {genres}")
+    # Folders of older versions have maps of the top-scored genre alone.
+    kinds = ("", "true_") if "true_map" in arrays else ("",)
+    for of in kinds:
+        genre = f"{of}genre"
+        require(genre in arrays, genre, "missing")
+        _check_kind(arrays[genre], "genre", (rows,), genre)
+        require(bool((arrays[genre] >= 0).all() and (arrays[genre] < genres).all()), genre, f"not below {genres}")
     require(bool(arrays["spread"].any()), "spread", "no fair sample")
-    for name, trailing in (("image", (3,)), ("map", ())):
+    for name, trailing in (("image", (3,)), *((f"{of}map", ()) for of in kinds)):
         array = arrays[name]
         good = array.ndim == 3 + len(trailing) and len(array) == rows and array.size > 0 and array.shape[3:] == trailing
-        require(good and array.dtype.kind == KINDS[name] and array.itemsize <= 8, name, _describe(array))
+        require(good and array.dtype.kind == KINDS[name.removeprefix("true_")] and array.itemsize <= 8, name, _describe(array))
     require(arrays["image"].dtype == np.uint8, "image", _describe(arrays["image"]))
-    _check_range(arrays["map"], "map")
+    for of in kinds:
+        _check_range(arrays[f"{of}map"], f"{of}map")
 
 
 def check_rows(arrays: Arrays, num_rows: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: commit, versions, machine and seconds, as lines of its timings.jsonl.
+"""Where a run's numbers come from: commit, versions, machine, command, date and seconds, as lines of its timings.jsonl.
 
 They differ between equal runs, so results.json, which does not, has none of them. Every start that does something adds a line
 when it ends; one that was killed leaves none, so its seconds are not in the sum.
@@ -18,19 +18,24 @@ from poster_jax.runtime import multihost, storage
 from poster_jax.workdir import run_files
 
 EVENT = "run"
+DATE = "%Y-%m-%d %H:%M UTC"
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
 NOT_KNOWN = "not known"
 
 
 @contextlib.contextmanager
-def recorded(workdir: pathlib.Path) -> Iterator[None]:
-    """Adds a line to the workdir's timings.jsonl when the block ends, also by an error; none where nothing was run."""
+def recorded(workdir: pathlib.Path, command: str = "") -> Iterator[None]:
+    """Adds a line to the workdir's timings.jsonl when the block ends, also by an error; none where nothing was run.
+
+    command: what was typed, "" for what another run starts.
+    """
     started, before = time.perf_counter(), _state(workdir)
     try:
         yield
     finally:
         if multihost.is_main() and _state(workdir) != before and (workdir / "config.json").exists():
-            line = {"event": EVENT, **describe(), "secs": round(time.perf_counter() - started, 1)}
+            made = {**describe(), "date": time.strftime(DATE, time.gmtime()), **({"command": command} if command else {})}
+            line = {"event": EVENT, **made, "secs": round(time.perf_counter() - started, 1)}
             with contextlib.closing(storage.Log(workdir / run_files.TIMINGS)) as log:
                 log.append(line)
 
@@ -88,7 +93,10 @@ def _read_cpu_info() -> list[str]:
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any]:
-    """{"commit", "jax", "python", "machine"} of the last start and "secs" of all; {} for a folder without such lines."""
+    """{"commit", "jax", "python", "machine", "date", "command"} of the last start and "secs" of all.
+
+    Folders of older versions have no date and no command; {} for a folder without such lines.
+    """
     lines = [line for line in run_files.read_lines(workdir, run_files.TIMINGS) if line["event"] == EVENT]
     if not lines:
         return {}

@@ -255,6 +255,12 @@ def read_metrics(folder: pathlib.Path, metric: str = "") -> list[dict[str, Any]]
     return lines
 
 
+def read_train_loss(folder: pathlib.Path) -> dict[str, float | None]:
+    """{"first", "last"} of the losses that a run has logged while training; None for both where it has logged none."""
+    losses = [line["loss"] for line in read_metrics(folder) if line["part"] == "train" and "loss" in line]
+    return {"first": losses[0], "last": losses[-1]} if losses else {"first": None, "last": None}
+
+
 class Refusals(NamedTuple):
     """Catalog rows refused for one reason, and how many of them list each genre, the most frequent first."""
 

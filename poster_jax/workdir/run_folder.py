@@ -109,6 +109,17 @@ def load_config(workdir: pathlib.Path) -> config_lib.Config:
         raise errors.UserError(f"{path} cannot be used: {error}") from error
 
 
+def begun_config(workdir: pathlib.Path) -> config_lib.Config | None:
+    """The config of a workdir in which a network has begun; None for any other folder, and where the file is damaged.
+
+    That it is damaged is told when the folder is opened.
+    """
+    try:
+        return load_config(workdir) if (workdir / CONFIG).is_file() and leftovers.has_begun(workdir) else None
+    except errors.UserError:
+        return None
+
+
 def remember_choice(workdir: pathlib.Path, name: str, decided: tuple[str, str] | None = None) -> tuple[str, str] | None:
     """Returns the choice that `auto` made under `name` at an earlier start, or stores `decided` in chosen.json and returns it.
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from poster_jax import config as config_lib
-from poster_jax import errors, main
+from poster_jax import errors, main, models
 from poster_jax.config import validate
-from poster_jax.models import mobilenet_v2, weight_files
+from poster_jax.models import body, families, weight_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIGS = tuple(f"{ROOT}/configs/{name}" for name in ("cnn_onehot.py", "finetune_mobilenet.py:smoke", "transfer_mobilenet.py"))
@@ -247,9 +247,17 @@ def test_what_is_right_begins_the_run(path: str, key: str, text: str, out_of_rea
 
 
 def test_what_the_checks_list_is_what_the_models_know() -> None:
-    assert validate.CHOICES["model.train_from"] == mobilenet_v2.stage_names()
-    assert validate.CHOICES["model.style_from"] == ("", *mobilenet_v2.stage_names()[1:-2])
-    assert set(validate.WEIGHTS) == set(weight_files.READERS)
+    assert config_lib.BODIES.keys() == families.FAMILIES.keys() == config_lib.MODELS.keys() - {"cnn"}
+    assert validate.CHOICES["model.name"] == tuple(config_lib.MODELS) == tuple(models.MODELS)
+    for name, file in config_lib.CONFIGS.items():
+        assert config_lib.load(file).model.name == name
+    assert config_lib.CONFIGS.keys() == config_lib.MODELS.keys()
+    for name, known in config_lib.BODIES.items():
+        family = families.FAMILIES[name]
+        assert known.sources == (*family.sources, weight_files.OURS)
+        for padding in body.PADDINGS:
+            stages = family.plan(1.0, padding).stage_names()
+            assert known.choices() == {"model.train_from": stages, "model.style_from": ("", *stages[1:-2])}
 
 
 @pytest.mark.parametrize("error", [KeyError("planted"), ValueError("planted"), TypeError("planted"), OSError("planted")])

@@ -7,7 +7,7 @@ import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.config import defaults, loading
+from poster_jax.config import defaults, loading, networks
 from poster_jax.workdir import run_folder
 
 # Every key of both networks at commit 8ca02b4.
@@ -56,7 +56,7 @@ def test_an_old_config_gets_the_value_that_means_what_it_did(monkeypatch: pytest
 
 def test_a_key_of_one_network_is_added_to_its_configs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     old = {model: old_text(model) for model in config_lib.MODELS}
-    monkeypatch.setitem(defaults.MODELS["mobilenet_v2"], "planted", 1)
+    monkeypatch.setitem(networks.MODELS["mobilenet_v2"], "planted", 1)
     monkeypatch.setitem(loading.ADDED_KEYS, "model.planted", 0)
     assert config_lib.from_json(old["mobilenet_v2"]).model["planted"] == 0
     assert "planted" not in config_lib.from_json(old["cnn"]).model

@@ -92,7 +92,7 @@ def test_the_kaggle_set_with_another_separator(tmp_path: pathlib.Path, separator
     assert [movie.genres for movie in listing.read_kaggle(tmp_path).movies] == [["Drama", "Crime"], ["Crime", "War"], ["War"]]
     # A separator that is asked for counts for this set too.
     if separator != "|":
-        listed = listing.read("kaggle", folder=str(tmp_path), csv="", columns=USUAL, separator="none")
+        listed = listing.read_kaggle(tmp_path, "none")
         assert listed.movies[0].genres == [f"Drama{separator}Crime"]
 
 

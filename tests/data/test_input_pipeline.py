@@ -11,7 +11,7 @@ import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.data import builder, dataset, images, input_pipeline, resident, sampler
+from poster_jax.data import builder, dataset, images, input_pipeline, places, resident, sampler
 from poster_jax.runtime import sharding as sharding_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -157,7 +157,7 @@ class TestCache:
         names = set()
         for overrides in ({}, {"data__seed": "1"}, {"data__num_posters": "170"}):
             data = load_config(**overrides).data
-            key = builder.fingerprint(data.variant, builder.find_place(data), num_posters=data.num_posters, seed=data.seed)
+            key = places.fingerprint(data.variant, places.find_place(data), num_posters=data.num_posters, seed=data.seed)
             names.add(key)
         assert len(names) == 3
 
@@ -202,7 +202,7 @@ class TestCache:
             from PIL import Image
 
             Image.new("RGB", (size, size)).save(tmp_path / "posters" / "1.jpg")
-            keys.append(builder.fingerprint("kaggle", builder.Place(str(tmp_path)), num_posters=0, seed=0))
+            keys.append(places.fingerprint("kaggle", places.Place(str(tmp_path)), num_posters=0, seed=0))
         assert keys[0] != keys[1]
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from poster_jax import errors
-from poster_jax.data import builder, catalog, csv_files, label_texts, listing
+from poster_jax.data import catalog, csv_files, images, label_texts, listing, places
 
 USUAL = {"path": "", "genres": ""}
 
@@ -56,7 +56,8 @@ def test_delimiters_encodings_and_headers(tmp_path: pathlib.Path, delimiter: str
         (['["Drama", "Sci-Fi, hard"]', '["Crime"]'], [["Drama", "Sci-Fi, hard"], ["Crime"]], "lists"),
         (["[{'id': 18, 'name': 'Drama'}, {'id': 80, 'name': 'Crime'}]", "[]"], [["Drama", "Crime"], []], "lists"),
         (["[Drama, Crime]", "[Crime]"], [["Drama", "Crime"], ["Crime"]], "lists"),
-        (["N/A", "nan", "None", "null", "", " NaN ", "Drama|N/A", "\\N"], [[], [], [], [], [], [], ["Drama"], []], ""),
+        (["N/A", "nan", "None", "null", "", " NaN ", "Drama|N/A", "\\N"], [[], [], [], [], [], [], ["Drama"], []],
+         "no label in 6 of 8 cells: N/A, nan, None"),
         (["Drama", "drama ", "DRAMA", "Sci  Fi", "sci fi", "Drama"],
          [["Drama"], ["Drama"], ["Drama"], ["Sci Fi"], ["Sci Fi"], ["Drama"]], "case or spaces only are one"),
         (["Sci-Fi/Fantasy", "Sci-Fi/Fantasy", "War"], [["Sci-Fi/Fantasy"]] * 2 + [["War"]], ""),
@@ -93,6 +94,101 @@ def test_metadata_of_hugging_face(tmp_path: pathlib.Path) -> None:
     ]
     with pytest.raises(errors.UserError, match="line 2: no JSON"):
         labels_of(write(tmp_path / "broken.jsonl", lines[0] + "\n{file"))
+
+
+def test_ids_movies_and_parts_under_other_names(tmp_path: pathlib.Path) -> None:
+    rows = [("tt7", "train", "x", "a"), ("8", "val", "y", "b"), ("9", "test", "z", "c"), ("10", "train", "x", "d")]
+    lines = [f"{id_},{part},{film},{name}.jpg,Drama" for id_, part, film, name in rows]
+    path = write(tmp_path / "own.csv", "\n".join(["IMDb_ID,Subset,Film,path,genres", *lines]))
+    (plain, *_) = (found := listing.read_csv(path)).movies
+    assert (plain.id, plain.split, plain.tie) == (1, "", None), "columns of other names are not taken unasked"
+    assert "the column Subset names parts and is not used: --config.data.split_column=Subset takes them" in found.notes
+    named = {"id": "imdb_id", "split": "subset", "movie": "FILM"}
+    found = listing.read_csv(path, named)
+    assert [movie.id for movie in found.movies] == [7, 8, 9, 10]
+    assert [movie.split for movie in found.movies] == ["train", "validation", "test", "train"]
+    assert [movie.tie for movie in found.movies] == ["x", "y", "z", "x"]
+    assert "the parts are those of the column subset" in found.notes and not any("is not used" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"id": "id"}, "--config.data.id_column=imdb_id"),
+        ({"id": "imdbid"}, "--config.data.id_column=imdb_id"),
+        ({"movie": "title"}, "--config.data.movie_column=film"),
+        ({"split": "part"}, "--config.data.split_column=subset"),
+        ({"split": "subsets", "id": "x"}, "--config.data.id_column=imdb_id --config.data.split_column=subset"),
+    ],
+)
+def test_a_named_column_that_is_missing_is_guessed(tmp_path: pathlib.Path, columns: dict[str, str], words: str) -> None:
+    path = write(tmp_path / "own.csv", "imdb_id,subset,film,path,genres\n1,train,x,a.jpg,Drama\n")
+    with pytest.raises(errors.UserError, match=f"needs the columns path, genres, .*{words}"):
+        listing.read_csv(path, columns)
+
+
+def test_columns_of_other_names_are_named_in_what_is_refused(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path / "own.csv", "nr,part,film,path,genres\n1,train,x,a.jpg,War\n2,test,x,b.jpg,War\n")
+    with pytest.raises(errors.UserError, match="the column part names no validation row"):
+        listing.read_csv(path, {"split": "part"})
+    with pytest.raises(errors.UserError, match="the column film has the same text in every row"):
+        listing.read_csv(path, {"movie": "film"})
+    assert listing.read_csv(path, {"id": "part"}).refusals[0] == (
+        "bad_id",
+        "part 'train' is no whole number from 1 to 2147483647",
+    )
+
+
+def test_a_picture_that_is_another_than_its_hash_says_is_refused(tmp_path: pathlib.Path) -> None:
+    content_hash = images.check(picture(tmp_path / "a.png").read_bytes()).content_hash
+    picture(tmp_path / "b.png", 1)
+    lines = [f"a.png,Drama,{content_hash.upper()}", f"b.png,War,{content_hash}", "b.png,War,"]
+    path = write(
+        tmp_path / "own.csv", "\n".join(["id,path,genres,picture_sha256", *(f"{n},{line}" for n, line in enumerate(lines, 1))])
+    )
+    found = catalog.read_csv(path)
+    assert found.table["id"].tolist() == [1, 3]
+    assert found.refused[["id", "reason"]].to_numpy().tolist() == [["2", "other_picture"]]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "told"),
+    [
+        (["Drama, Crime", "Drama", "Crime"], [["Crime"], ["Drama"], ["Drama", "Crime"]], "separated by ','"),
+        (["Washington, D.C.", "Paris"], [["Paris"], ["Washington, D.C."]], "may hold a separator"),
+        (["['Drama', 'Crime']", "Drama"], [["Drama"], ["Drama", "Crime"]], "lists in 2 of 4"),
+        (["Drama; War", "War"], [["Drama", "War"], ["War"]], "separated by ';'"),
+    ],
+)
+def test_names_of_folders_are_read_as_cells_are(
+    tmp_path: pathlib.Path, names: list[str], expected: list[list[str]], told: str
+) -> None:
+    for number, name in enumerate(names):
+        for copy in range(2):
+            picture(tmp_path / name / f"{number}{copy}.jpg")
+    listed = listing.read_folder(tmp_path)
+    assert sorted(movie.genres for movie in listed.movies) == sorted(genres for genres in expected for _ in range(2))
+    assert told in " ".join(listed.notes)
+    whole = listing.read_folder(tmp_path, "none")
+    assert {genre for movie in whole.movies for genre in movie.genres} >= {name for name in names if "[" not in name}
+
+
+def test_a_folder_name_that_may_be_several_labels_is_refused(tmp_path: pathlib.Path) -> None:
+    for name in ("Drama_War", "Drama", "War"):
+        picture(tmp_path / name / "1.jpg")
+    with pytest.raises(errors.UserError, match="'Drama_War' looks like several in one: .*label_separator=none keeps it"):
+        listing.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "variant"), [("MovieGenre.csv", "kaggle"), ("metadata.csv", "csv"), ("metadata.jsonl", "csv")]
+)
+def test_a_folder_with_a_known_table_is_read_by_it(tmp_path: pathlib.Path, table: str, variant: str) -> None:
+    picture(tmp_path / "posters" / "7.jpg")
+    texts = {"MovieGenre.csv": "imdbId,Genre\n7,Drama\n", "metadata.csv": "file_name,label\nposters/7.jpg,Drama\n"}
+    write(tmp_path / table, texts.get(table, '{"file_name": "posters/7.jpg", "label": "Drama"}\n'))
+    (movie,) = places.read_listing("own", places.Place(folder=str(tmp_path))).movies
+    assert movie.genres == ["Drama"] and pathlib.Path(movie.path).is_file()
 
 
 def test_columns_of_other_names_are_guessed_in_the_refusal_and_taken_when_given(tmp_path: pathlib.Path) -> None:
@@ -203,10 +299,10 @@ def test_one_changed_pixel_makes_another_key_under_any_name(tmp_path: pathlib.Pa
     file = picture(tmp_path / NAMES[name])
     cell = f'"{NAMES[name]}"' if "," in NAMES[name] else f"{NAMES[name]} "
     (tmp_path / "own.csv").write_bytes(HEADERS[header](f"path,genres\n{cell},Drama\n"))
-    place = builder.Place(csv=str(tmp_path / "own.csv"))
+    place = places.Place(csv=str(tmp_path / "own.csv"))
 
     def key() -> str:
-        return builder.fingerprint("csv", place, num_posters=0, seed=0)
+        return places.fingerprint("csv", place, num_posters=0, seed=0)
 
     (movie,) = listing.read_csv(tmp_path / "own.csv", USUAL).movies
     assert pathlib.Path(movie.path) == file
@@ -235,15 +331,15 @@ def test_folders_with_one_text_and_other_pictures_do_not_share_posters(tmp_path:
     for seed, folder in enumerate(("A", "B")):
         picture(tmp_path / folder / "Amélie.jpg", seed)
         write(tmp_path / folder / "own.csv", "path,genres\nAmélie.jpg,Drama\n", "utf-8-sig")
-        keys.append(builder.fingerprint("csv", builder.Place(csv=str(tmp_path / folder / "own.csv")), num_posters=0, seed=0))
+        keys.append(places.fingerprint("csv", places.Place(csv=str(tmp_path / folder / "own.csv")), num_posters=0, seed=0))
     assert keys[0] != keys[1]
 
 
 def test_a_picture_that_comes_later_makes_another_key(tmp_path: pathlib.Path) -> None:
     path = write(tmp_path / "own.csv", "path,genres\nb.jpg,Drama\n")
-    before = builder.fingerprint("csv", builder.Place(csv=str(path)), num_posters=0, seed=0)
+    before = places.fingerprint("csv", places.Place(csv=str(path)), num_posters=0, seed=0)
     picture(tmp_path / "b.jpg")
-    assert builder.fingerprint("csv", builder.Place(csv=str(path)), num_posters=0, seed=0) != before
+    assert places.fingerprint("csv", places.Place(csv=str(path)), num_posters=0, seed=0) != before
 
 
 def test_names_in_another_normal_form_and_with_backslashes_are_found(tmp_path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from poster_jax import config as config_lib
 from poster_jax import predict
 from poster_jax.bench import mutations
-from poster_jax.data import builder, catalog, images, listing, picture_files
+from poster_jax.data import builder, catalog, images, listing, picture_files, places
 
 SIZE = images.POSTER_SIZE
 SAVE_AS = "save it as JPEG or PNG"
@@ -184,7 +184,7 @@ def test_what_is_no_file_is_refused_without_being_read(kind: str, tmp_path: path
             found.append(catalog.load_checked(given))
         except images.BadImage as error:
             found.append(error)
-        found.append(builder._digest_file(given))
+        found.append(places._digest_file(given))
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +15,10 @@ import jax
 import numpy as np
 import pytest
 from jax import export as jax_export
-from PIL import Image
 
 from poster_jax import errors, predict
-from poster_jax.data import catalog, images
 from poster_jax.export import __main__ as export
-from poster_jax.export import bundle, model_card
+from poster_jax.export import model_card
 from poster_jax.runtime import storage
 from poster_jax.workdir import run_files
 from tests.helpers.made_run import AUXILIARY, GENRES, cnn_config, make_workdir, mobilenet_config
@@ -109,86 +106,15 @@ def bundle_call(program: bytes) -> Any:
     return jax.jit(jax_export.deserialize(bytearray(program)).call)
 
 
-def test_the_folder_predicts_with_jax_numpy_and_pillow_alone(
-    network: predict.Predictor, out: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    paths = [tmp_path / f"{index}.png" for index in range(3)]
-    for path, pixels in zip(paths, NOISE, strict=False):
-        Image.fromarray(pixels).resize((60, 90)).save(path)
-    np.save(tmp_path / "posters.npy", NOISE[:3])
-    card = (out / "MODEL_CARD.md").read_text()
-    [example] = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    shown = re.sub(r"resize\(\(\d+, \d+\)", "resize((101, 150)", example)
-    assert shown in (ROOT / "poster_jax" / "export" / "README.md").read_text()
-    code = f"""
-import runpy, sys
-for name in ("poster_jax", "flax", "optax", "orbax", "tensorflow", "ml_collections", "PIL"):
-    sys.modules[name] = None  # an import of it fails
-import jax, numpy as np
-from jax import export
-program = export.deserialize(bytearray(open({str(out / "program.jax_export")!r}, "rb").read()))
-np.save("scores.npy", jax.jit(program.call)(np.load("posters.npy")))
-del sys.modules["PIL"]
-names = {{}}
-exec({example.replace("program.jax_export", str(out / "program.jax_export")).replace("poster.jpg", "0.png")!r}, names)
-np.save("example.npy", names["probabilities"])
-sys.argv[1:] = {[path.name for path in paths]!r}
-runpy.run_path({str(out / "predict.py")!r}, run_name="__main__")
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-    wanted = np.asarray(network.score(network.variables, NOISE))
-    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), wanted[:3], atol=2e-6)
-    pictures = list(predict.predict(dataclasses.replace(network, batch_size=3), paths, with_maps=False))
-    for line, picture in zip(done.stdout.splitlines(), pictures, strict=True):
-        assert isinstance(picture, predict.Prediction)
-        name, probabilities, decision = line.split("\t")
-        assert name == picture.path.name
-        np.testing.assert_allclose([json.loads(probabilities)[genre] for genre in GENRES], picture.scores, atol=2e-6)
-        assert sorted(filter(None, decision.split("|"))) == sorted(predict.decide(network, picture.scores))
-        if picture.path == paths[0]:
-            np.testing.assert_allclose(np.load(tmp_path / "example.npy"), picture.scores[None], atol=2e-6)
-
-
-def test_pictures_are_read_as_predict_reads_them(tmp_path: pathlib.Path) -> None:
-    colours = Image.fromarray(NOISE[0]).resize((64, 90), Image.Resampling.BICUBIC)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    colours.save(tmp_path / "turned.jpg", exif=exif)
-    colours.save(tmp_path / "colour.jpg")
-    colours.convert("L").save(tmp_path / "grey.jpg")
-    colours.quantize(16).save(tmp_path / "palette.png")
-    colours.resize((32, 40)).save(tmp_path / "of_the_size.png")
-    clear = colours.convert("RGBA")
-    clear.putalpha(colours.convert("L"))
-    clear.save(tmp_path / "clear.png")
-    pictures = sorted(tmp_path.iterdir())
-    assert len(pictures) == 6
-    for path in pictures:
-        wanted = images.decode(catalog.load_checked(path).encoded, (40, 32))
-        np.testing.assert_array_equal(bundle.read(str(path), (40, 32)), wanted, err_msg=path.name)
-
-
-@pytest.mark.parametrize("name", ["program.jax_export", "labels.json", "MODEL_CARD.md", "predict.py"])
-def test_a_changed_file_is_noticed(out: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
-    changed = shutil.copytree(out, tmp_path / "bundle")
-    assert bundle.load(changed)[1]["genres"] == list(GENRES)
-    content = bytearray((changed / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (changed / name).write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(name)):
-        bundle.load(changed)
-
-
 def test_labels_and_manifest_say_what_lies_there(workdir: pathlib.Path, out: pathlib.Path) -> None:
     assert {path.name for path in out.iterdir()} == {
         "program.jax_export",
         "labels.json",
         "MODEL_CARD.md",
         "predict.py",
+        "pictures.py",
+        "picture_files.py",
+        "csv_tables.py",
         "manifest.json",
     }
     labels = json.loads((out / "labels.json").read_text())

@@ -59,14 +59,36 @@ def test_a_format_that_cannot_be_is_refused_and_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     workdir = make_workdir(tmp_path / "run", cnn_config())
-    network = predict.load_network(workdir)
     with pytest.raises(errors.UserError, match=f"no form in {kind}"):
-        formats.build(kind, network, "bfloat16")
+        formats.require(kind, "bfloat16")
     for guest in RUNTIMES[kind]:
         monkeypatch.setitem(sys.modules, guest, None)
+    monkeypatch.setattr(predict, "load_network", None)  # said before anything is computed
     assert export.main([str(workdir), str(tmp_path / "bundle"), f"--{kind}"]) == 2
     said = capsys.readouterr().err
     assert f"--{kind} needs {RUNTIMES[kind][0]}: pip install 'poster_jax[{kind}]'" in said and said.count("\n") == 1
-    with pytest.raises(errors.UserError, match=f"needs {RUNTIMES[kind][1]}"):
+    with pytest.raises(errors.UserError, match=f"needs {RUNTIMES[kind][0]}"):
         formats.run(kind, b"", NOISE[:1])
     assert list(tmp_path.iterdir()) == [workdir]
+
+
+def test_each_format_stands_alone(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = make_workdir(tmp_path / "run", cnn_config())
+    network = predict.load_network(workdir)
+
+    def fail(*_: Any) -> bytes:
+        raise AttributeError("core has no\nClosedJaxpr")
+
+    monkeypatch.setattr(formats, "require", lambda *_: None)
+    monkeypatch.setattr(formats, "BUILDERS", {"tflite": lambda *_: b"made", "onnx": fail})
+    scores = np.asarray(network.score(network.variables, export.choose_posters(workdir, network.image_size)))
+    monkeypatch.setattr(formats, "RUNNERS", {"tflite": lambda program, image: scores[: len(image)]})
+    assert export.main([str(workdir), str(tmp_path / "bundle"), "--tflite", "--onnx"]) == 2
+    said = capsys.readouterr()
+    assert "program.onnx could not be made (AttributeError: core has no ClosedJaxpr): the rest" in said.err
+    assert said.err.count("\n") == 1 and "program.tflite" in said.out
+    written = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["sha256"]
+    assert "program.onnx" not in written and (tmp_path / "bundle" / "program.tflite").read_bytes() == b"made"
+    assert "program.onnx" not in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()

@@ -217,3 +217,13 @@ def test_refusals_of_score():
             HAND_SCORES, HAND_LABELS, np.arange(3), genres=GENRES, thresholds={},
             num_samples=5, seed=0,
         )  # fmt: skip
+
+
+def test_genres_whose_score_is_the_same_for_every_row_are_counted() -> None:
+    rng = np.random.default_rng(3)
+    scores, labels = rng.random((40, 3)), rng.integers(0, 2, (40, 3))
+    scores[:, 1] = 0.25 + 1e-8 * rng.random(40)
+    for genre, expected in ((1, 1), (2, 2), (0, 3)):
+        scores[:, genre] = scores[0, genre]
+        found = scoring.score(scores, labels, np.arange(40), genres="abc", thresholds={}, num_samples=5, seed=0)
+        assert found["num_constant"] == expected

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from poster_jax import errors
-from poster_jax.models import layers, mobilenet_v2, pretrained, summary
+from poster_jax.models import body, layers, mobilenet_v2, pretrained, summary
 from poster_jax.ops import batch_norm
 
 KERAS_FIELDS = {"width": 1.0, **pretrained.FRAMEWORKS["keras"]}
@@ -28,21 +28,21 @@ def distance(ours: Any, theirs: Any) -> float:
 
 def test_the_two_frameworks_round_channels_differently() -> None:
     """32 * 0.56 = 17.92 becomes 16 where it is cut to 17 first; else 16 is more than 10 % below, and it becomes 24."""
-    filters = {padding: mobilenet_v2.block_rows(0.56, padding)[3].filters for padding in mobilenet_v2.PADDINGS}
+    filters = {padding: mobilenet_v2.plan(0.56, padding).blocks[3].filters for padding in body.PADDINGS}
     assert filters == {"keras": 16, "torchvision": 24}
 
 
 def test_the_papers_counts() -> None:
     """Figure 5: 2,257,984 in the body with its batch statistics, 7,686 in the six-way head."""
-    variables = mobilenet_v2.shapes(build())
+    variables = body.shapes(build())
     head, trainable = layers.count_values(variables["params"]["head"]), layers.count_values(variables["params"])
     assert (head, trainable, layers.count_values(variables)) == (7_686, 2_231_558, 2_265_670)
     assert layers.count_values(variables) - head == 2_257_984
-    assert layers.count_values(mobilenet_v2.shapes(build(width=0.5))) - head == 706_224  # Keras at alpha 0.5
+    assert layers.count_values(body.shapes(build(width=0.5))) - head == 706_224  # Keras at alpha 0.5
 
 
 def test_the_summary_is_the_papers_figure_5() -> None:
-    lines = summary.mobilenet_v2_table(build(bn_mode="frozen_moving"), (128, 128)).splitlines()
+    lines = summary.body_table(build(bn_mode="frozen_moving"), (128, 128)).splitlines()
     assert [line.split("  ") for line in (" ".join(line.split()) for line in lines[1:4])] == [
         ["mobilenetv2_1.00_128 (Model) (None, 4, 4, 1280) 2257984"],
         ["global_max_pooling2d (Global) (None, 1280) 0"],
@@ -54,7 +54,7 @@ def test_the_summary_is_the_papers_figure_5() -> None:
         "All weights: trainable params 2,231,558, non-trainable 34,112",
     ]
     assert "frozen_moving" in lines[7]
-    other = summary.mobilenet_v2_table(build(pooling="avg", dropout=0.2, num_genres=3), (208, 144))
+    other = summary.body_table(build(pooling="avg", dropout=0.2, num_genres=3), (208, 144))
     assert "(None, 7, 5, 1280)" in other and "global_average_pooling2d" in other and "dropout 0.2" in other
 
 
@@ -78,7 +78,7 @@ def unit_run(bn_mode: str, train: bool) -> tuple[np.ndarray, Any, Any]:
         "bias": jnp.array([0.5, -1.0]),
     }
     statistics = {"mean": jnp.array([1.0, 2.0]), "var": jnp.array([3.5, 8.5])}
-    unit = mobilenet_v2.ConvNorm(2, **UNIT, bn_mode=bn_mode, dtype=jnp.float32)
+    unit = body.ConvNorm(2, **UNIT, bn_mode=bn_mode, dtype=jnp.float32)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         y, changed = unit.apply({"params": params, "batch_stats": statistics}, x, train, mutable=["batch_stats"])
@@ -148,7 +148,7 @@ def random_variables(model: mobilenet_v2.MobileNetV2) -> Any:
             np.float32
         )
 
-    return jax.tree_util.tree_map_with_path(draw, mobilenet_v2.shapes(model))
+    return jax.tree_util.tree_map_with_path(draw, body.shapes(model))
 
 
 def test_frozen_and_moving_bodies_in_a_training_step() -> None:
@@ -229,9 +229,9 @@ def test_fresh_weights_are_glorot_uniform_and_differ_by_layer_and_seed() -> None
 )
 def test_unknown_settings_are_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(errors.UserError, match=sentence):
-        mobilenet_v2.shapes(build(**change))
+        body.shapes(build(**change))
 
 
 def test_a_small_image_is_refused() -> None:
     with pytest.raises(errors.UserError, match=r"image_size=\(31, 64\)"):
-        mobilenet_v2.shapes(build(), (31, 64))
+        body.shapes(build(), (31, 64))

@@ -1,7 +1,6 @@
-"""MobileNetV2 against Keras's and torchvision's own arithmetic, layer by layer."""
+"""MobileNetV2 against the arithmetic of Keras, torchvision, timm and Hugging Face, layer by layer."""
 
 import functools
-import json
 import pathlib
 from typing import Any
 
@@ -10,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from safetensors import numpy as numpy_files
 
-from poster_jax.models import mobilenet_v2, weight_files
+from poster_jax.models import mobilenet_v2, pretrained, weight_files
 from tests.helpers import make_torch_golden
 from tests.models.test_mobilenet_v2 import build, distance
 
@@ -164,9 +164,10 @@ def state_dict(width: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         arrays[f"{norm}.running_var"] = rng.uniform(0.2, 2, filters)
         arrays[f"{norm}.num_batches_tracked"] = np.array(7)
 
-    filters = mobilenet_v2.stem_filters(width)
+    plan = mobilenet_v2.plan(width, "torchvision")
+    filters = plan.stem
     unit("features.0.0", "features.0.1", filters, 3, 3)
-    for index, row in enumerate(mobilenet_v2.block_rows(width, "torchvision"), 1):
+    for index, row in enumerate(plan.blocks, 1):
         at, hidden, place = f"features.{index}.conv", filters * row.expansion, 0
         if row.expansion > 1:
             unit(f"{at}.0.0", f"{at}.0.1", hidden, filters, 1)
@@ -174,7 +175,7 @@ def state_dict(width: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
         unit(f"{at}.{place}.0", f"{at}.{place}.1", hidden, 1, 3)
         unit(f"{at}.{place + 1}", f"{at}.{place + 2}", row.filters, hidden, 1)
         filters = row.filters
-    last = mobilenet_v2.last_filters(width)
+    last = plan.last
     unit("features.18.0", "features.18.1", last, filters, 1)
     arrays |= {"classifier.1.weight": rng.normal(0, 1, (10, last)), "classifier.1.bias": np.zeros(10)}
     return {k: v.astype(np.int64 if k.endswith("tracked") else np.float32) for k, v in arrays.items()}
@@ -207,14 +208,7 @@ def torchvision_forward(arrays: dict[str, jax.Array], x: jax.Array) -> jax.Array
 
 
 def write_safetensors(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> pathlib.Path:
-    table, content = {}, b""
-    for name, array in arrays.items():
-        kind = {"float32": "F32", "int64": "I64"}[array.dtype.name]
-        end = len(content) + array.nbytes
-        table[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(content), end]}
-        content += array.tobytes()
-    header = json.dumps({"__metadata__": {"format": "pt"}, **table}).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
+    numpy_files.save_file(arrays, path, {"format": "pt"})
     return path
 
 
@@ -233,53 +227,84 @@ def test_torchvision_weights_give_its_forward_pass(tmp_path: pathlib.Path) -> No
     assert distance(ours["map"], theirs) < TOLERANCE
 
 
-class TorchvisionBody:
-    """What torchvision gave for drawn images, and the same weights as we read them."""
-
-    def __init__(self, folder: pathlib.Path, width: float, size: tuple[int, int]) -> None:
-        with np.load(make_torch_golden.path_of(width, size)) as file:
-            self.outputs = dict(file)
+def write_state_dict(path: pathlib.Path, framework: str, width: float) -> dict[str, tuple[int, ...]]:
+    """Writes the drawn body of a library under the names that are read of it, and returns {name: shape} with the counters."""
+    origin = weight_files.ORIGINS[framework]
+    if framework == "torchvision":
         shapes = {name: array.shape for name, array in state_dict(width, np.random.default_rng(0)).items()}
+    else:
+        ours = pretrained.body_shapes(origin.model, width, origin.source.fields["padding"])
+        axes = {4: (3, 2, 0, 1), 1: (0,)}
+        shapes = {
+            theirs: tuple(ours[name][axis] for axis in axes[len(ours[name])])
+            for name, theirs in weight_files.their_names(origin).items()
+        }
+        norms = [name.removesuffix("running_var") for name in shapes if name.endswith("running_var")]
+        shapes |= {f"{name}num_batches_tracked": () for name in norms}
+    write_safetensors(path, {name: make_torch_golden.draw(name, shape) for name, shape in shapes.items()})
+    return shapes
+
+
+class TorchBody:
+    """What a library gave for drawn images, and the same weights as we read them."""
+
+    def __init__(self, folder: pathlib.Path, case: make_torch_golden.Case) -> None:
+        self.case = case
+        with np.load(case.path) as file:
+            self.outputs = dict(file)
+        path = folder / f"{case.library}_{case.width}.safetensors"
+        shapes = write_state_dict(path, case.library, case.width)
         names = self.outputs.pop("names")
-        assert make_torch_golden.digest(shapes.items()) == names, "the names written down here are not torchvision's"
+        assert make_torch_golden.digest(shapes.items()) == names, "the names written down here are not the library's"
         assert str(self.outputs.pop("versions")).startswith("torch ")
-        arrays = {name: make_torch_golden.draw(name, shape) for name, shape in shapes.items()}
-        path = write_safetensors(folder / f"body_{width}.safetensors", arrays)
-        self.loaded = weight_files.load(f"torchvision:{path}")
-        self.x = make_torch_golden.images(size)
+        self.loaded = weight_files.load(f"{case.library}:{path}")
+        self.x = make_torch_golden.images(case.size)
+        if self.loaded.input_range[0] < 0:
+            self.x = self.x * 2 - 1
 
     def distances(self, variables: Any, **changes: Any) -> dict[str, float]:
         """{unit or block: how far ours is from theirs}, of our network with these weights and changed fields."""
         ours, _ = outputs(build(**{**self.loaded.fields(), **changes}), variables, self.x, False)
         ours.pop("pooled")
         assert ours.keys() == self.outputs.keys() and len(ours) == 1 + 2 + 17 + 50
-        picked = {name: make_torch_golden.picked(name, np.asarray(value)) for name, value in ours.items()}
+        num_picked = self.case.num_picked
+        picked = {name: make_torch_golden.picked(name, np.asarray(value), num_picked) for name, value in ours.items()}
         return {name: distance(picked[name], theirs) for name, theirs in self.outputs.items()}
 
 
 @pytest.fixture(scope="module")
-def torchvision_body(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return functools.cache(functools.partial(TorchvisionBody, tmp_path_factory.mktemp("torchvision")))
+def torch_body(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return functools.cache(functools.partial(TorchBody, tmp_path_factory.mktemp("torch")))
 
 
-@pytest.mark.parametrize(("width", "size"), make_torch_golden.CASES)
-def test_every_output_agrees_with_torchvision_itself(torchvision_body: Any, width: float, size: tuple[int, int]) -> None:
-    body = torchvision_body(width, size)
+@pytest.mark.parametrize("case", make_torch_golden.CASES, ids=lambda case: f"{case.library}-{case.width}")
+def test_every_output_agrees_with_the_library_itself(torch_body: Any, case: make_torch_golden.Case) -> None:
+    body = torch_body(case)
     reached = body.distances(body.loaded.variables)
-    print(f"torchvision, width {width}, {size}: worst {max(reached.values()):.1e}")
-    assert body.loaded.width == width and max(reached.values()) < TOLERANCE
+    print(f"{case.library}, width {case.width}, {case.size}: worst {max(reached.values()):.1e}")
+    assert body.loaded.width == case.width and max(reached.values()) < TOLERANCE
 
 
-@pytest.mark.parametrize("change", [{"epsilon": 1e-3}, {"padding": "keras"}, {"input_std": (0.2, 0.2, 0.2)}])
-def test_other_constants_do_not_agree_with_torchvision(torchvision_body: Any, change: dict[str, Any]) -> None:
-    body = torchvision_body(*make_torch_golden.CASES[0])
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        (0, {"epsilon": 1e-3}),
+        (0, {"padding": "keras"}),
+        (0, {"input_std": (0.2, 0.2, 0.2)}),
+        (2, {"padding": "keras"}),
+        (3, {"padding": "torchvision"}),
+        (3, {"epsilon": 1e-5}),
+    ],
+)
+def test_other_constants_do_not_agree_with_the_library(torch_body: Any, place: int, change: dict[str, Any]) -> None:
+    body = torch_body(make_torch_golden.CASES[place])
     reached = body.distances(body.loaded.variables, **change)
-    print(f"torchvision against {change}: {reached['map']:.1e}")
+    print(f"{body.case.library} against {change}: {reached['map']:.1e}")
     assert reached["map"] > 2 * TOLERANCE
 
 
-def test_filters_in_another_order_do_not_agree_with_torchvision(torchvision_body: Any) -> None:
-    body = torchvision_body(*make_torch_golden.CASES[0])
+def test_filters_in_another_order_do_not_agree_with_torchvision(torch_body: Any) -> None:
+    body = torch_body(make_torch_golden.CASES[0])
     params = dict(body.loaded.variables["params"])
     params["last"] = {**params["last"], "kernel": params["last"]["kernel"][..., ::-1]}
     reached = body.distances({**body.loaded.variables, "params": params})

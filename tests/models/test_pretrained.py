@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from poster_jax import errors
+from poster_jax.models import body as body_lib
 from poster_jax.models import mobilenet_v2, pretrained
 
 WIDTH = 0.35
@@ -19,15 +20,15 @@ FIELDS = {**pretrained.FRAMEWORKS["keras"], "width": WIDTH}
 def body() -> pretrained.Pretrained:
     """Random weights of every body array, without a head."""
     rng = np.random.default_rng(0)
-    shapes = mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=6, pooling="max", dropout=0.0, bn_mode="frozen", **FIELDS))
+    shapes = body_lib.shapes(mobilenet_v2.MobileNetV2(num_genres=6, pooling="max", dropout=0.0, bn_mode="frozen", **FIELDS))
     shapes["params"].pop("head")
     variables = jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), shapes)
-    return pretrained.Pretrained(variables, **FIELDS, provenance={"source": "drawn"})
+    return pretrained.Pretrained("mobilenet_v2", variables, **FIELDS, provenance={"source": "drawn"})
 
 
 def fresh(width: float = WIDTH, num_genres: int = 6) -> Any:
     fields = {**pretrained.FRAMEWORKS["keras"], "width": width, "pooling": "max", "dropout": 0.0, "bn_mode": "frozen"}
-    shapes = mobilenet_v2.shapes(mobilenet_v2.MobileNetV2(num_genres=num_genres, **fields))
+    shapes = body_lib.shapes(mobilenet_v2.MobileNetV2(num_genres=num_genres, **fields))
     sharding = NamedSharding(jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)), PartitionSpec())
     return jax.tree.map(lambda leaf: jax.device_put(np.full(leaf.shape, 9, np.float32), sharding), shapes)
 
@@ -47,7 +48,10 @@ def test_merge_refuses_another_width_head_or_network(body: pretrained.Pretrained
         pretrained.merge(fresh(width=1.0), body)
     head = {"kernel": np.ones((1280, 19), np.float32), "bias": np.ones(19, np.float32)}
     dogs = pretrained.Pretrained(
-        {**body.variables, "params": {**body.variables["params"], "head": head}}, **body.fields(), provenance=body.provenance
+        body.model,
+        {**body.variables, "params": {**body.variables["params"], "head": head}},
+        **body.fields(),
+        provenance=body.provenance,
     )
     with pytest.raises(errors.UserError, match="a head for 19 genres and this run has 6"):
         pretrained.merge(fresh(), dogs)

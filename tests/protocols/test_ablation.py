@@ -14,7 +14,6 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import errors, main, predict
 from poster_jax.config import grid
-from poster_jax.data import builder
 from poster_jax.protocols import ablation, ablation_cells, plan, single
 from poster_jax.report import page
 from poster_jax.report.tables import ablation_table
@@ -315,7 +314,7 @@ def test_cells_that_cannot_be_compared_or_trained_are_one_sentence(
 def test_an_axis_may_change_the_training_rows_and_it_is_said(tmp_path: pathlib.Path) -> None:
     def check(config: config_lib.Config) -> tuple[str, list[ablation.CellRun]]:
         networks = ablation.make_networks(config, tmp_path)
-        return ablation.check_rows(networks, [None] * len(networks), builder.load_source)[0], networks
+        return ablation.check_rows(networks, [None] * len(networks), ablation.select_rows)[0], networks
 
     assert "training rows that an axis changes" in check(load((("share", "data.train_share", (0.5, 1.0)),)))[0]
     told, networks = check(load(num_seeds="2"))
@@ -328,13 +327,13 @@ def test_rows_of_cells_that_have_ended_count_too(ended: tuple[dict, pathlib.Path
     shutil.copytree(ended[1], tmp_path / "run")
     networks = ablation.make_networks(load(), tmp_path / "run")
     outcomes = [ablation_cells.read_outcome(network.folder, 0, (0, 2.0)) for network in networks]
-    assert "(checked)" in ablation.check_rows(networks, [outcomes[0], None, None, None], builder.load_source)[0]
+    assert "(checked)" in ablation.check_rows(networks, [outcomes[0], None, None, None], ablation.select_rows)[0]
     arrays = predictions(networks[0].folder)
     np.savez(networks[0].folder / "predictions.npz", **{**arrays, "test_id": arrays["test_id"][::-1]})
     with pytest.raises(
         errors.UserError, match=r"cell 1 \(way integers\) and cell 2 \(way one-hot\) would be measured on other"
     ):
-        ablation.check_rows(networks, [outcomes[0], None, None, None], builder.load_source)
+        ablation.check_rows(networks, [outcomes[0], None, None, None], ablation.select_rows)
 
 
 def test_the_plan_tells_cells_steps_and_minutes_and_times_alike_networks_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,3 +83,26 @@ def test_the_weakest_genre_is_least_above_its_chance(results: dict[str, Any]) ->
 def test_undefined_scores_are_told(results: dict[str, Any]) -> None:
     results["splits"]["test"]["metrics"]["mean_average_precision"] |= {"value": None, "p_value": None, "chance": None}
     assert "undefined" in closing.meaning([results])
+
+
+def test_a_network_that_training_has_broken_is_said_to_have_learnt_nothing(results: dict[str, Any]) -> None:
+    num_genres = len(results["splits"]["test"]["per_genre"])
+    for constant, first, last, words in (
+        (
+            num_genres,
+            0.7,
+            0.6,
+            "gives every test poster the same scores: nothing was learnt; lower config.optim",
+        ),
+        (num_genres - 1, 0.7, 0.6, ""),
+        (0, 0.7, 701.0, "rose from 0.7 to 701: it has diverged, and nothing was learnt"),
+        (0, 0.7, 699.0, ""),
+        (0, 0.0, 0.9, ""),
+        (0, 0.0, 1.1, "has diverged"),
+        (0, None, None, ""),
+    ):
+        made = altered(results)
+        made["splits"]["test"]["num_constant"], made["train_loss"] = constant, {"first": first, "last": last}
+        said = closing.meaning([altered(results), made])
+        assert words in said and ("network of seed" in said) == bool(words), said
+        assert ("it has learnt to tell genres" in said) == (not words)

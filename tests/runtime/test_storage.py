@@ -15,7 +15,7 @@ from etils import epath
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.data import builder, cache, dataset, resident
+from poster_jax.data import builder, cache, resident
 from poster_jax.protocols import single
 from poster_jax.runtime import preemption, storage
 from poster_jax.workdir import logbook, run_files, run_folder
@@ -120,7 +120,7 @@ def test_packed_posters_are_kept_in_the_store_and_read_from_it(tmp_path: pathlib
     assert (again.images == first.images).all() and (folder / "packed.json").exists()
     monkeypatch.setattr(storage, "as_path", lambda text: epath.Path(text))
     config.data.variant, config.data.dir = "packed", str(folder)
-    packed: Any = dataset.open_source(config.data)
+    packed: Any = builder.open_source(config.data)
     assert (packed.images == first.images).all() and packed.fingerprint == source.fingerprint
     assert packed.table.equals(first.table)
 

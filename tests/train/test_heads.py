@@ -39,7 +39,7 @@ def lively_weights(config: Any) -> pretrained.Pretrained:
     fields = {name: getattr(model, name) for name in ("width", "padding", "epsilon", "momentum", "input_range")}
     means = {name: getattr(model, name) for name in ("input_mean", "input_std")}
     numbers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), body)
-    return pretrained.Pretrained(numbers, **fields, **means, provenance={"source": "the test"})
+    return pretrained.Pretrained("mobilenet_v2", numbers, **fields, **means, provenance={"source": "the test"})
 
 
 @pytest.fixture(scope="module", params=["", "block_14"])

@@ -46,3 +46,10 @@ def test_stages_below_train_from_get_no_update_not_even_a_decay(loader: input_pi
 
 def test_a_body_that_opens_later_waits_for_its_step(loader: input_pipeline.Loader) -> None:
     assert step_once(loader, 20, train_from="block_16") == {"head"}
+
+
+def test_every_network_of_the_config_can_be_built(loader: input_pipeline.Loader) -> None:
+    for name, file in config_lib.CONFIGS.items():
+        config = config_lib.load(f"{file}:smoke")
+        net = network.build(runs.make_run(config, loader, pathlib.Path()))
+        assert config.model.name == name and net.model.num_genres == loader.rows.num_outputs

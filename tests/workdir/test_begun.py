@@ -121,10 +121,10 @@ def test_what_is_accepted_is_not_taken_for_the_shorter_run_that_has_ended(tmp_pa
 def test_an_attempt_that_fails_on_its_data_leaves_no_config_and_its_correction_is_taken(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "own.csv").write_text("path,kind\na.jpg,Drama\n")
+    (tmp_path / "own.csv").write_text("path,genres\na.jpg,Drama\n")
     workdir = tmp_path / "run"
     assert start(workdir, "--config.data.variant=csv", f"--config.data.csv={tmp_path / 'own.csv'}") == 2
-    assert "path, genres" in capsys.readouterr().err
+    assert "it looked for" in capsys.readouterr().err
     assert [path.name for path in workdir.iterdir()] == [".lock"]
     assert start(workdir) == 0
     assert config_lib.differences(run_folder.load_config(workdir), load()) == []

@@ -22,16 +22,18 @@ def pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
             style.Picture(
                 f"genres-catalog-{stem}",
                 f"The {min(TOP, len(data['genre_mentions']))} most frequent genres of the catalog, counting every genre that a "
-                "movie lists (Figure 1 of the paper). Those in colour are told apart.",
+                "movie lists. Those in colour are told apart.",
                 lambda theme: _catalog(theme, data),
+                "Figure 1 of the paper",
             )
         )
     found.append(
         style.Picture(
             f"genres-{stem}",
-            f"The chosen genres before balancing ({data['encoding']} labels) and after it ({data['balance']}), by part "
-            "(Figures 2 and 3 of the paper). A poster of several genres counts for each of them.",
+            f"The chosen genres before balancing ({data['encoding']} labels) and after it ({data['balance']}), by part. "
+            "A poster of several genres counts for each of them.",
             lambda theme: _chosen(theme, data),
+            "Figures 2 and 3 of the paper",
         )
     )
     return found
@@ -57,7 +59,13 @@ def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> "style.Figure":
     for number, part in enumerate(splits.PARTS):
         counts = np.asarray(data["genre_counts"][part])
         after.barh(
-            genres, counts, left=left, color=theme.runs[number], hatch=HATCHES[number], edgecolor=theme.background, label=part
+            range(len(genres)),
+            counts,
+            left=left,
+            color=theme.runs[number],
+            hatch=HATCHES[number],
+            edgecolor=theme.background,
+            label=part,
         )
         left += counts
     _write_counts(after, left)
@@ -69,7 +77,9 @@ def _chosen(theme: style.Theme, data: Mapping[str, Any]) -> "style.Figure":
 
 def _bars(axes: "style.Axes", names: Sequence[str], counts: Sequence[int], colours: Sequence[str]) -> None:
     """Horizontal bars from the top down, each with its number."""
-    axes.barh(names, counts, color=colours)
+    # By number: two names may be one when clamped.
+    axes.barh(range(len(names)), counts, color=colours)
+    axes.set_yticks(range(len(names)), [style.clamped(name) for name in names])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     _write_counts(axes, counts)

@@ -19,6 +19,7 @@ def search_picture(many: runs.Many, stem: str) -> style.Picture:
         f"Validation {many.results['search']['metric']} by epoch, a panel per trial and a line per fold. Dotted: the mean "
         "floor of the folds.",
         lambda theme: _search(theme, many),
+        "Figures 9 and 10 of the paper",
     )
 
 
@@ -30,7 +31,7 @@ def transfer_pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
         "Transfer by input range: heads on the frozen body at each rate, then fine-tuning. Thick: validation; thin: training "
         "rows in inference mode, where the run scored them. Dotted: the best constant answer on validation."
     )
-    return [style.Picture(f"transfer-{stem}", caption, lambda theme: _transfer(theme, run))]
+    return [style.Picture(f"transfer-{stem}", caption, lambda theme: _transfer(theme, run), "Figures 6 and 7 of the paper")]
 
 
 def _search(theme: style.Theme, many: runs.Many) -> "style.Figure":

@@ -27,16 +27,15 @@ def pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
         style.Picture(
             f"posters-{stem}",
             "Test posters, evenly spaced over the test part: the poster's id, its genres, then the top-scored genre and its "
-            f"score, with {RIGHT} where the poster has it and {WRONG} where it has not (Figure 8 of the paper).",
+            f"score, with {RIGHT} where the poster has it and {WRONG} where it has not.",
             lambda theme: _grid(theme, run, spread[:NUM_IN_GRID]),
-            raster=True,
+            "Figure 8 of the paper",
         ),
         style.Picture(
             f"mistakes-{stem}",
             "The most confident mistakes of the test part: posters whose top-scored genre is not theirs, the highest score "
             "first.",
             lambda theme: _grid(theme, run, mistakes[:NUM_IN_GRID]),
-            raster=True,
         ),
         style.Picture(
             f"grad-cam-{stem}",
@@ -44,7 +43,6 @@ def pictures(run: runs.FinishedRun, stem: str) -> list[style.Picture]:
             "grey where none does, which may be everywhere: the channels' sum is negative then. A map is as coarse as the "
             "network's last convolution.",
             lambda theme: _overlays(theme, run, np.concatenate([spread[:NUM_OVERLAYS], mistakes[:NUM_OVERLAYS]])),
-            raster=True,
         ),
     ]
     return [picture for picture in found if len(mistakes) or not picture.name.startswith("mistakes")]
@@ -55,14 +53,19 @@ def is_wrong(run: runs.FinishedRun, index: int) -> bool:
     return not run.samples["label"][index, run.samples["genre"][index]]
 
 
-def describe(run: runs.FinishedRun, index: int) -> str:
-    """Three parts under a poster: id, truth, and what was said with its score."""
+def texts(run: runs.FinishedRun, index: int) -> tuple[str, str, str]:
+    """(id, its genres, the top-scored genre with its score) of a sample."""
     held = run.samples
     truth = ", ".join(name for name, has in zip(run.genres, held["label"][index], strict=True) if has)
     genre = int(held["genre"][index])
+    return f"{held['id'][index]}", truth, f"{run.genres[genre]} {held['score'][index, genre]:.2f}"
+
+
+def describe(run: runs.FinishedRun, index: int) -> str:
+    """The three texts under a poster, with a mark for right or wrong."""
+    number, truth, said = texts(run, index)
     mark = WRONG if is_wrong(run, index) else RIGHT
-    lines = [f"{held['id'][index]}", *textwrap.wrap(truth, TEXT_WIDTH)]
-    return "\n".join([*lines, f"{mark} {run.genres[genre]} {held['score'][index, genre]:.2f}"])
+    return "\n".join([number, *textwrap.wrap(truth, TEXT_WIDTH), f"{mark} {said}"])
 
 
 def _grid(theme: style.Theme, run: runs.FinishedRun, chosen: np.ndarray) -> "style.Figure":

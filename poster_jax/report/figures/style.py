@@ -11,12 +11,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FONT = "DejaVu Sans"  # comes with matplotlib
 DOTS_PER_INCH = 150
-WEBP_QUALITY = 85
 FULL_WIDTH_IN = 9.0
 MIN_SPAN = 0.05  # of a score's axis, so that a single poster's change does not look like learning
 PAD_IN = 0.08
+MAX_LETTERS = 22  # of a name in a figure
+# The first comes with matplotlib; the others have the letters of Chinese, Japanese and Korean, where one is installed.
+FAMILIES = (
+    "DejaVu Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Droid Sans Fallback",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +45,6 @@ class Theme:
     grid: str
     quiet: str  # bars and boxes that carry no name
     runs: tuple[str, ...]
-    heat: str  # matplotlib's name of a colour map that grows in brightness away from the ground
 
 
 LIGHT = Theme(
@@ -43,7 +54,6 @@ LIGHT = Theme(
     grid="#d9d9d9",
     quiet="#9aa5b1",
     runs=("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#6B5200", "#33302E"),
-    heat="Blues",
 )
 DARK = Theme(
     "dark",
@@ -52,7 +62,6 @@ DARK = Theme(
     grid="#3a3f47",
     quiet="#6b7683",
     runs=("#56B4E9", "#E69F00", "#009E73", "#E49AC4", "#F0E442", "#E8E8E8"),
-    heat="cividis",
 )
 LINES = ("-", "--", ":", "-.")
 
@@ -65,13 +74,35 @@ class Picture:
         name: its file's stem.
         caption: what it shows and how to read it, one or two sentences; also its text for those who do not see it.
         draw: theme -> matplotlib Figure.
-        raster: True for photographs, which go into the page as WebP; others go in as SVG.
+        paper: the figures of the paper that it is like, for a page about the paper.
     """
 
     name: str
     caption: str
     draw: Callable[[Theme], "Figure"]
-    raster: bool = False
+    paper: str = ""
+
+
+def clamped(name: str) -> str:
+    """A name of at most MAX_LETTERS letters."""
+    return name if len(name) <= MAX_LETTERS else f"{name[: MAX_LETTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def undrawn(texts: Iterable[str]) -> str:
+    """The letters of these texts that no font of FAMILIES on this machine has: a PNG shows a box for each."""
+    from matplotlib import font_manager
+
+    known: set[int] = set()
+    for family in _installed():
+        known |= set(font_manager.get_font(font_manager.findfont(family)).get_charmap())
+    return "".join(sorted({letter for text in texts for letter in text if ord(letter) not in known}))
+
+
+def _installed() -> list[str]:
+    from matplotlib import font_manager
+
+    names = set(font_manager.get_font_names())
+    return [family for family in FAMILIES if family in names]
 
 
 def run_line(theme: Theme, index: int) -> dict[str, Any]:
@@ -95,21 +126,14 @@ def widen(axes: "Axes") -> None:
     axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
-def boxed(texts: Iterable[str]) -> str:
-    """The letters of the texts that the font lacks, each once: a figure shows a box for each."""
-    from matplotlib import font_manager
-
-    known = font_manager.get_font(font_manager.findfont(FONT)).get_charmap()
-    return "".join(dict.fromkeys(letter for text in texts for letter in text if ord(letter) not in known))
-
-
 @contextmanager
 def _applied(theme: Theme) -> Iterator[None]:
     import matplotlib
 
     settings: Any = {
         "font.size": 10,
-        "font.family": FONT,
+        "font.family": _installed(),
+        "text.parse_math": False,  # a genre may have a dollar in its name
         "axes.titlesize": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -118,7 +142,7 @@ def _applied(theme: Theme) -> Iterator[None]:
         "legend.frameon": False,
         "lines.linewidth": 1.8,
         "svg.hashsalt": "poster_jax",
-        "text.parse_math": False,  # a genre may hold dollars
+        "svg.fonttype": "none",
         "grid.color": theme.grid,
         "grid.linewidth": 0.6,
         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), theme.foreground),
@@ -129,15 +153,16 @@ def _applied(theme: Theme) -> Iterator[None]:
 
 
 def render(picture: Picture, theme: Theme, kind: str) -> bytes:
-    """The picture as "png", "webp" or "svg"; equal pictures give equal bytes."""
-    # What the font lacks is told by `boxed`.
+    """The picture as "png" or "svg"; equal pictures give equal bytes.
+
+    The text of an SVG is text, which the reader's fonts draw, so that names of every script can be read in the page.
+    """
     with _applied(theme), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ |Matplotlib currently does not support", UserWarning)
+        # `undrawn` knows of them.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font|Matplotlib currently does not support", UserWarning)
         figure = picture.draw(theme)
         buffer = io.BytesIO()
-        options: dict[str, Any] = {"pil_kwargs": {"quality": WEBP_QUALITY}} if kind == "webp" else {}
-        if kind != "webp":
-            # Without it the date, or matplotlib's version, is written.
-            options = {"metadata": {"Date": None} if kind == "svg" else {"Software": None}}
-        figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, **options)
+        # Without it the date, or matplotlib's version, is written.
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()

@@ -2,12 +2,14 @@
 
 import html
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax.metrics import chance, definitions
 
-WIDTH = 110
+WIDTH = 110  # of a run's full table
+TERMINAL_WIDTH = 80
 GAP = "  "
 MAX_GENRE_WIDTH = 20
 NO_VALUE = "-"
@@ -17,13 +19,13 @@ LOWER_NOTE = f"{', '.join(definitions.LOWER_IS_BETTER)}: lower is better"
 Column = list[str]  # the cells of one column, without its header
 
 
-def block(columns: Sequence[tuple[str, Column]], num_fixed: int) -> list[str]:
-    """Lines of aligned columns; those that would pass WIDTH go below, behind the first num_fixed ones."""
+def block(columns: Sequence[tuple[str, Column]], num_fixed: int, width: int = WIDTH) -> list[str]:
+    """Lines of aligned columns; those that would pass the width go below, behind the first num_fixed ones."""
     fixed = [_stacked(header, cells) for header, cells in columns[:num_fixed]]
     blocks, current = [], list(fixed)
     for header, cells in columns[num_fixed:]:
         column = _stacked(header, cells)
-        if len(current) > num_fixed and sum(len(kept[0]) + len(GAP) for kept in current) + len(column[0]) > WIDTH:
+        if len(current) > num_fixed and sum(len(kept[0]) + len(GAP) for kept in current) + len(column[0]) > width:
             blocks.append(current)
             current = list(fixed)
         current.append(column)
@@ -42,6 +44,11 @@ def _stacked(header: str, cells: Column) -> Column:
     words = [header] if len(header) <= width else header.replace("_", " ").split()
     width = max(width, *map(len, words))
     return [text.ljust(width) for text in (*words, *cells)]
+
+
+def wrapped(text: str) -> list[str]:
+    """A sentence as lines of a terminal."""
+    return textwrap.wrap(text, TERMINAL_WIDTH)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from poster_jax.report.tables import cells, page_tables
+from poster_jax.paper import verdicts
+from poster_jax.report import blocks
+from poster_jax.report.blocks import Table
+from poster_jax.report.tables import cells
 
 CLAIM_WIDTH, MEASURED_WIDTH, OUTCOME_WIDTH, LINE_WIDTH = 44, 44, 84, 150
 # Rules of ledgers that were written before a row named its own.
@@ -22,6 +25,13 @@ RULE = (
     "beside another gives no verdict."
 )
 WITHHELD = "-"
+# {verdict: (words after a count, letter, name of the colour)}; the letter says the same without colour.
+CHIPS = {
+    verdicts.HOLDS: ("hold", "H", "yes"),
+    verdicts.FAILS: ("do not", "N", "no"),
+    verdicts.OPEN: ("cannot be told", "?", "open"),
+    verdicts.SHORT: ("not run at this length", "S", "none"),
+}
 HEADER = ("claim", "verdict", "measured", "value [95 % interval]", "beside it", "rule", "note")
 FACTS_HEADER = ("fact", "where", "report", "ours")
 FACTS_CAPTION = "What the report prints as a setting or a count, beside ours; no verdicts."
@@ -52,7 +62,7 @@ def ledger_text(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ledger_table(results: Mapping[str, Any]) -> page_tables.Table:
+def ledger_table(results: Mapping[str, Any]) -> Table:
     """The claims as one table."""
     rows = [
         [
@@ -70,13 +80,28 @@ def ledger_table(results: Mapping[str, Any]) -> page_tables.Table:
     caption = " ".join(
         ["Every claim of the paper, measured under its own protocol.", *([f"{counts}."] if counts else []), *notes(results)]
     )
-    return page_tables.Table(caption, HEADER, rows)
+    return Table(caption, HEADER, rows)
 
 
-def facts_table(results: Mapping[str, Any]) -> page_tables.Table:
+def claim_blocks(results: Mapping[str, Any]) -> list[blocks.Strip | blocks.Claims]:
+    """How many claims have each verdict, where there are verdicts, and every claim in the report's order."""
+    given = [row["verdict"] for row in results["ledger"]]
+    parts = [(given.count(name), words, letter, colour) for name, (words, letter, colour) in CHIPS.items() if name in given]
+    claims = []
+    for row in results["ledger"]:
+        _, letter, colour = CHIPS.get(row["verdict"], ("", "", ""))
+        beside, said = "; ".join(_beside(row)), "; ".join(_notes(row))
+        about = {"verdict": row["verdict"], "measured": row["measured"], "over": row["over"], "beside it": beside}
+        about |= {"rule": _rule(row), "note": said}
+        found = [(name, text) for name, text in about.items() if text]
+        claims.append(blocks.Claim(row["claim"], row["where"], _value(row), letter, row["verdict"], colour, found))
+    return [*([blocks.Strip(parts)] if parts else []), blocks.Claims(claims)]
+
+
+def facts_table(results: Mapping[str, Any]) -> Table:
     """What the report prints beside ours; without rows for results that were written before there were facts."""
     rows = [[row[name] for name in FACTS_HEADER] for row in results.get("printed", [])]
-    return page_tables.Table(FACTS_CAPTION, FACTS_HEADER, rows)
+    return Table(FACTS_CAPTION, FACTS_HEADER, rows)
 
 
 def count_verdicts(rows: Sequence[Mapping[str, Any]]) -> str:

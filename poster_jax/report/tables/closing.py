@@ -15,6 +15,8 @@ ROWS = {
     "macro_f1@tuned": "macro F1, tuned",
     "binary_accuracy": "binary accuracy",
 }
+# A loss that has grown so many times has diverged; one below LEAST_LOSS counts as that, as zero grows to anything.
+DIVERGED, LEAST_LOSS = 1000, 1e-3
 COLOURS = "color_histogram_logistic"
 MEAN_AP = "mean_average_precision"
 
@@ -35,7 +37,7 @@ def closing_text(seeds: Sequence[Mapping[str, Any]]) -> str:
     ]
     for metric, name in ROWS.items():
         entries = [test["metrics"][metric] for test in tests]
-        line = f"{name:<23}{_value(entries):<24}{cells.mean(entries, 'best_floor'):>7}{cells.mean(entries, 'chance'):>8}"
+        line = f"{name:<23}{value(entries):<24}{cells.mean(entries, 'best_floor'):>7}{cells.mean(entries, 'chance'):>8}"
         if with_colours:
             colours = [one["baselines"][COLOURS]["test"]["metrics"][metric] for one in seeds]
             line += f"{cells.mean(colours, 'value'):>9}"
@@ -49,7 +51,7 @@ def _rows(test: Mapping[str, Any]) -> str:
     return f"{cells.counted(test['num_rows'], 'row')} of {cells.counted(test['num_movies'], 'movie')}"
 
 
-def _value(entries: Sequence[Mapping[str, Any]]) -> str:
+def value(entries: Sequence[Mapping[str, Any]]) -> str:
     if len(entries) == 1:
         return cells.value(entries[0])
     values = cells.defined(entries, "value")
@@ -57,7 +59,12 @@ def _value(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def meaning(seeds: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence on whether something was learnt, by the permutation test and by the paired difference to colours alone."""
+    """One sentence on whether something was learnt, by the permutation test and by the paired difference to colours alone.
+
+    A network whose scores are those of no poster in particular, or whose loss has grown, has its sentence first.
+    """
+    if broken := next(filter(None, map(_broken, seeds)), ""):
+        return broken
     tests = [one["splits"]["test"] for one in seeds]
     entries = [test["metrics"][MEAN_AP] for test in tests]
     decided = [chance.beats_constant(MEAN_AP, entry) for entry in entries]
@@ -75,6 +82,20 @@ def meaning(seeds: Sequence[Mapping[str, Any]]) -> str:
         shown = cells.value(gaps[0], "+.3f") if len(gaps) == 1 else "every seed's interval reaches 0 or below"  # type: ignore[arg-type]
         return f"{start}{reach}: better than chance, and no better than colours alone (difference {shown})."
     return f"{start}{reach}: it has learnt to tell genres; weakest: {_weakest(tests)}."
+
+
+def _broken(one: Mapping[str, Any]) -> str:
+    """The sentence for a network that training has broken; empty for any other, and for results that do not say."""
+    test, loss = one["splits"]["test"], one.get("train_loss") or {}
+    name = f"network of seed {one['seed']}"
+    way = "nothing was learnt; lower config.optim.learning_rate."
+    if test.get("num_constant") == len(test["per_genre"]):
+        return f"The {name} gives every test poster the same scores: {way}"
+    if loss.get("first") is not None and loss["last"] > DIVERGED * max(loss["first"], LEAST_LOSS):
+        return (
+            f"The training loss of the {name} rose from {loss['first']:.3g} to {loss['last']:.3g}: it has diverged, and {way}"
+        )
+    return ""
 
 
 def _weakest(tests: Sequence[Mapping[str, Any]]) -> str:

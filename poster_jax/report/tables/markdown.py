@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax.data import splits
-from poster_jax.report.tables import ablation_table, cells, claims_table, page_tables, transfer_table
+from poster_jax.report.blocks import Table
+from poster_jax.report.tables import ablation_table, cells, claims_table, transfer_table
 from poster_jax.workdir import provenance, run_files
 
 ORIGIN = ("commit", "jax", "machine", "seconds")
@@ -30,7 +31,7 @@ def text(workdirs: Sequence[pathlib.Path]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def table(shown: page_tables.Table) -> str:
+def table(shown: Table) -> str:
     """A table as Markdown, its caption above; a bar inside a cell is escaped."""
     rows = [shown.header, ["---"] * len(shown.header), *shown.rows]
     lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
@@ -73,7 +74,7 @@ def _single(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
             ]
         )
     caption = "Test part: value [95 % interval, bootstrap over movies], of several seeds the mean [range]."
-    return [table(page_tables.Table(caption, (*SINGLE, *ORIGIN), rows))]
+    return [table(Table(caption, (*SINGLE, *ORIGIN), rows))]
 
 
 def _transfer(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
@@ -100,7 +101,7 @@ def _transfer(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
             measured = [seed["baselines"][baseline] for seed in seeds]
             rows.append([name, "", baseline.replace("_", " "), "", *_parts(measured), *about])
     caption = "Top-1 accuracy of each part at the epoch chosen by validation; test with its 95 % interval or range over seeds."
-    return [table(page_tables.Table(caption, (*STAGES, *ORIGIN), rows))]
+    return [table(Table(caption, (*STAGES, *ORIGIN), rows))]
 
 
 def _parts(measured: Sequence[Results]) -> list[str]:
@@ -124,7 +125,7 @@ def _search(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
             rows.append([str(number), f"{trial['learning_rate']:.2g}", f"{trial['dropout']:g}", widths, score, *about])
         header = ("trial", "rate", "dropout", "widths", f"{search['metric']} (floor {cells.number(search['floor'])})", *ORIGIN)
         caption = f"{workdir.name}: mean over {search['num_folds']} folds with its corrected 95 % interval, best first."
-        blocks.append(table(page_tables.Table(caption, header, rows)))
+        blocks.append(table(Table(caption, header, rows)))
     return [*blocks, *_single(runs)]
 
 
@@ -134,7 +135,7 @@ def _ablation(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
         columns = ablation_table.ablation_columns(results["ablation"])
         rows = [[*row, *origin(workdir)] for row in zip(*(column for _, column in columns), strict=True)]
         caption = f"{workdir.name}: {ablation_table.ablation_caption(results['ablation'])}."
-        blocks.append(table(page_tables.Table(caption, (*(header for header, _ in columns), *ORIGIN), rows)))
+        blocks.append(table(Table(caption, (*(header for header, _ in columns), *ORIGIN), rows)))
     return blocks
 
 
@@ -143,7 +144,7 @@ def _reproduce(runs: Sequence[tuple[pathlib.Path, Results]]) -> list[str]:
     blocks = []
     for workdir, results in runs:
         made = [[name, *origin(workdir / name)] for name in results["experiments"]]
-        where = page_tables.Table("Where each experiment was run.", ("experiment", *ORIGIN), made)
+        where = Table("Where each experiment was run.", ("experiment", *ORIGIN), made)
         shown = [claims_table.ledger_table(results), claims_table.facts_table(results), where]
         blocks += [table(one) for one in shown if one.rows]
     return blocks

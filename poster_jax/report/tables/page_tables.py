@@ -1,25 +1,18 @@
 """The report's tables as rows of text; every score has its floor beside it."""
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from poster_jax.data import splits
 from poster_jax.metrics import definitions
 from poster_jax.report import runs as runs_lib
+from poster_jax.report.blocks import Table
 from poster_jax.report.tables import cells
 
 PARTS = splits.PARTS[::-1]  # what counts most first
 NUM_EXAMPLES = 3  # as many rows as the paper's Table 5
 NUM_GENRES_SHOWN = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A caption, column headers, and rows of as many cells, of which the first names the row."""
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+# The baseline that sees colours alone.
+COLOURS = "color_histogram_logistic"
 
 
 def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
@@ -41,6 +34,26 @@ def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
         "mean when labels are permuted over movies, p the share of permutations that reach the value."
     )
     return Table(caption, ["metric", *(run.name for run in runs)], rows)
+
+
+def test_scores(run: runs_lib.FinishedRun) -> Table:
+    """The test part in four columns: value, floor, chance and colours."""
+    colours = run.results["baselines"].get(COLOURS)
+    rows = []
+    for name, entry in run.results["splits"]["test"]["metrics"].items():
+        row = [cells.direction(name), cells.value(entry), cells.number(entry["best_floor"]), cells.number(entry.get("chance"))]
+        rows.append([*row, *cells.values(colours["test"], [name])] if colours else row)
+    caption = (
+        "Test value [95 % interval, bootstrap over movies] beside the best constant answer on the same rows, the mean when "
+        "labels are permuted over movies, and logistic regression on colours. Binary accuracy counts every genre of every "
+        'poster, so "no" to everything scores high.'
+    )
+    return Table(caption, ["metric", "test", "floor", "chance", *(["colours"] if colours else [])], rows)
+
+
+def settings(changed: Mapping[str, str]) -> Table:
+    """Settings that are not at their default."""
+    return Table("", ["setting", "value"], list(map(list, changed.items())))
 
 
 def metrics(run: runs_lib.FinishedRun) -> Table:

@@ -17,9 +17,11 @@ def transfer_table(seeds: Sequence[Mapping[str, Any]]) -> str:
     metric = "top1_accuracy" if seeds[0]["data"]["encoding"] in ("first", "one_hot") else "mean_average_precision"
     floor = seeds[0]["splits"]["test"]["metrics"][metric]["best_floor"]
     lines = [
-        f"{metric}; test floor {cells.number(floor)}; test value with its "
-        + ("95 % interval" if len(seeds) == 1 else f"mean and range over {len(seeds)} seeds"),
-        f"{'posters in':<14}{'stage':<28}{'rate':>8}{'train':>8}{'valid.':>8}{'test':>8}",
+        *cells.wrapped(
+            f"{metric}; test floor {cells.number(floor)}; test value with its "
+            + ("95 % interval" if len(seeds) == 1 else f"mean and range over {len(seeds)} seeds")
+        ),
+        f"{'range':<9}{'stage':<27}{'rate':>7}{'train':>7}{'valid.':>7}{'test':>7}",
     ]
     for index, branch in enumerate(seeds[0]["branches"]):
         low, high = branch["input_range"]
@@ -50,5 +52,5 @@ def _row(posters: str, stage: str, rate: str, runs: Sequence[Mapping[str, Any]],
         low, high = test["low"], test["high"]
     else:
         low, high = min(values["test"]), max(values["test"])
-    means = "".join(f"{statistics.mean(values[part]):>8.3f}" for part in splits.PARTS)
-    return f"{posters:<14}{stage:<28}{rate:>8}{means}  {cells.interval(low, high)}"
+    means = "".join(f"{statistics.mean(values[part]):>7.3f}" for part in splits.PARTS)
+    return f"{posters:<9}{stage:<27}{rate:>7}{means}  {cells.interval(low, high)}"
