@@ -20,6 +20,8 @@ COMMANDS = {
     "plan": ("main", "the data: copies, leaks, floors; what a config would do and how long it takes"),
     "report": ("report.__main__", "one offline page of finished runs"),
     "predict": ("predict", "genres of pictures, by a finished run"),
+    "demo": ("demo", "a page on this machine where a poster is dropped and judged"),
+    "score": ("score", "anybody's predictions in our table: floors, chance, intervals"),
     "compare": ("compare", "which run is better? a paired bootstrap"),
     "export": ("export.__main__", "a finished run as a folder that needs no poster_jax"),
     "convert": ("models.convert", "pretrained weights of Keras or torchvision as a file of ours"),

@@ -28,12 +28,14 @@ from poster_jax import config as config_lib
 from poster_jax.data import catalog, images, picture_files
 from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
+from poster_jax.models.files import half_weights
 from poster_jax.models.types import PosterModel, Variables
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import alive, devices, sharding, storage, tables
 from poster_jax.train import losses, steps
-from poster_jax.workdir import checkpoint, checks, half_weights, run_files
+from poster_jax.workdir import checkpoint, checks, run_files
 
+DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
 MAX_NAME_BYTES = 200  # of the 255 that disks allow, so that a number and a suffix have room
@@ -47,10 +49,10 @@ class Predictor:
         model: flax module.
         variables: its best weights.
         genres: K names, in label order.
-        thresholds: float64 [K], chosen on validation.
+        thresholds: float64 [K], chosen on validation, for what `score` gives.
         image_size: height and width in pixels.
         batch_size: pictures scored at once.
-        score: jitted, (variables, image uint8 [B, H, W, 3]) -> float32 [B, K].
+        score: jitted, (variables, image uint8 [B, H, W, 3]) -> float32 [B, K], calibrated where the run was.
     """
 
     model: PosterModel
@@ -113,20 +115,33 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     # What came with the weights is in the results, so that the weights file is not needed again.
     model = model.clone(**read_body(workdir, results, models.body_fields(model)))
     predict_step = steps.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
+    temperatures, thresholds = read_calibration(results, genres)
 
     def score(variables: dict[str, Any], image: jax.Array) -> jax.Array:
-        return predict_step(variables, image)[:, : len(genres)]
+        found = predict_step(variables, image)[:, : len(genres)]
+        return (
+            found if temperatures is None else jax.nn.sigmoid(jax.scipy.special.logit(found) / jnp.asarray(temperatures)[None])
+        )
 
-    per_genre = results["splits"]["validation"]["per_genre"]
     return Predictor(
         model,
         _load_best(model, folder, config.data.image_size),
         genres,
-        np.array([per_genre[genre]["threshold@tuned"] for genre in genres]),
+        thresholds,
         config.data.image_size,
         config.eval.batch_size,
         jax.jit(score),
     )
+
+
+def read_calibration(results: dict[str, Any], genres: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray]:
+    """(temperatures float32 [K] or None, thresholds float64 [K]); without any the probabilities stay as they are."""
+    if "calibration" in results:
+        found = results["calibration"]
+        temperatures = np.array([found["temperatures"][genre] for genre in genres], np.float32)
+        return temperatures, np.array([found["thresholds"][genre] for genre in genres])
+    per_genre = results["splits"]["validation"]["per_genre"]
+    return None, np.array([per_genre[genre]["threshold@tuned"] for genre in genres])
 
 
 def read_body(workdir: pathlib.Path, results: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +174,10 @@ def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, 
     if released:
         wanted = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(abstract, sep="/").items()}
         with checks.named(folder / half_weights.NAME, "install poster_jax again, or release the run again"):
-            flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
+            try:
+                flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
+            except ValueError as error:
+                raise checks.Damaged(str(error)) from error
         return {"batch_stats": {}} | jax.device_put(traverse_util.unflatten_dict(flat, sep="/"), one_device)
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), abstract)
     checkpoints = checkpoint.Checkpoints(folder)

@@ -124,7 +124,8 @@ def test_a_run_compared_with_itself_differs_by_exactly_nothing(tmp_path: pathlib
     again = write_run(tmp_path / "again", *problem(0, 0.3))
     found = found_in(run, again, num_samples=50)
     for entry in [*found["metrics"].values(), *(genre["average_precision"] for genre in found["per_genre"].values())]:
-        assert entry["differences"] == [{"value": 0.0, "low": 0.0, "high": 0.0, "other_sign": None, "verdict": paired.APART}]
+        nothing = {"value": 0.0, "low": 0.0, "high": 0.0, "other_sign": None, "smallest": None, "verdict": paired.APART}
+        assert entry["differences"] == [nothing]
 
 
 def test_a_better_run_is_told_apart_and_an_equal_one_is_not(tmp_path: pathlib.Path) -> None:

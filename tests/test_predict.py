@@ -18,6 +18,7 @@ from poster_jax import predict
 from poster_jax.data import builder, images
 from poster_jax.export import __main__ as export
 from poster_jax.export import bundle
+from poster_jax.metrics import calibration
 from poster_jax.workdir import run_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -58,10 +59,29 @@ def test_scores_are_those_of_the_runs_own_evaluation(workdir: pathlib.Path, post
     assert len(found) == len(held["test_id"]) > 20  # more than one batch of 16
     scores = {int(each.path.stem): each.scores for each in found if isinstance(each, predict.Prediction)}
     ours = np.stack([scores[number] for number in held["test_id"].tolist()])
-    np.testing.assert_allclose(ours, held["test_score"], atol=1e-6)
+    results = json.loads((workdir / "results.json").read_text())
+    calibrated = calibration.apply(held["test_score"], list(results["calibration"]["temperatures"].values()))
+    np.testing.assert_allclose(ours, calibrated, atol=1e-6)
+    assert np.abs(ours - held["test_score"]).max() > 1e-3, "they are calibrated"
     assert held["test_score"].std(0).min() > 1e-4  # posters differ, so a mixed-up order would show
-    tuned = json.loads((workdir / "results.json").read_text())["splits"]["test"]["per_genre"]
-    assert network.thresholds.tolist() == [entry["threshold@tuned"] for entry in tuned.values()]
+    assert network.thresholds.tolist() == list(results["calibration"]["thresholds"].values())
+    tuned = np.array([entry["threshold@tuned"] for entry in results["splits"]["test"]["per_genre"].values()])
+    assert ((held["test_score"] >= tuned) == (calibrated >= network.thresholds)).all(), "no answer changes"
+
+
+def test_a_run_without_temperatures_gives_the_scores_of_its_network(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(workdir, old)
+    results = json.loads((old / "results.json").read_text())
+    temperatures = list(results.pop("calibration")["temperatures"].values())
+    (old / "results.json").write_text(json.dumps(results))
+    before, after = predict.load_network(old), predict.load_network(workdir)
+    image = np.random.default_rng(0).integers(0, 256, (16, *before.image_size, 3), np.uint8)
+    plain, calibrated = (np.asarray(each.score(each.variables, image)) for each in (before, after))
+    np.testing.assert_allclose(calibrated, calibration.apply(plain, temperatures), atol=1e-6)
+    tuned = results["splits"]["test"]["per_genre"]
+    assert before.thresholds.tolist() == [entry["threshold@tuned"] for entry in tuned.values()]
+    assert before.thresholds.tolist() != after.thresholds.tolist()
 
 
 def test_a_batch_size_that_does_not_divide_and_unreadable_files_leave_the_others_as_they_are(
@@ -139,7 +159,9 @@ def test_the_exported_run_predicts_what_predict_does(
     score, labels, pictures = bundle.load(tmp_path / "bundle")
     names = [posters / f"{number}.jpg" for number in predictions(workdir)["test_id"].tolist()]
     scores = np.asarray(score(np.stack([bundle.read(str(path), labels["image_size"], pictures) for path in names])))
-    np.testing.assert_allclose(scores, predictions(workdir)["test_score"], atol=1e-6)
+    temperatures = json.loads((workdir / "results.json").read_text())["calibration"]["temperatures"]
+    wanted = calibration.apply(predictions(workdir)["test_score"], list(temperatures.values()))
+    np.testing.assert_allclose(scores, wanted, atol=1e-6)
     assert "**Trained on posters that a program drew" in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
 
 

@@ -8,13 +8,16 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 # A file imports from its own room, without a circle, or from a room that stands before it.
-ROOMS = "errors ops cli metrics runtime config data models workdir train search paper report compare".split()
-ROOMS += "protocols predict main bench export __main__".split()
+ROOMS = "errors ops cli metrics runtime config data models workdir train search paper report compare score".split()
+ROOMS += "protocols predict demo main bench export __main__".split()
 NEVER = {("models", "data"), ("report", "train"), ("protocols", "report")}  # what the order alone would allow
-WITHOUT_JAX = "errors cli metrics config paper compare report workdir.run_folder workdir.run_files workdir.logbook".split()
+WITHOUT_JAX = (
+    "errors cli metrics config paper compare score report workdir.run_folder workdir.run_files workdir.logbook".split()
+)
 WITHOUT_JAX += "runtime.multihost runtime.storage runtime.hugepages data.download data.catalog data.images data.labels".split()
 WITHOUT_JAX += "data.splits data.synthetic data.sampler data.cache search.space search.snapshots search.summary".split()
 WITHOUT_JAX += "data.own data.places data.dataset data.source protocols.ablation_cells export.model_card".split()
+WITHOUT_JAX += "data.array_files data.predictions workdir.given".split()
 JAX = {"jax", "flax", "optax", "orbax"}
 NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.
@@ -30,6 +33,8 @@ GUESTS = {
     "matplotlib": "report.figures.style report.figures.curves report.figures.overlay report.figures.confusions",
     "jinja2": "report.render",
     "tensorboardX": "workdir.logbook",
+    "pyarrow": "data.array_files",
+    "safetensors": "data.array_files models.files.torch_files",
 }
 CODE = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path.read_text()

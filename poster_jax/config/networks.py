@@ -29,7 +29,7 @@ MODELS = {
     },
     "mobilenet_v2": {
         "name": "mobilenet_v2",
-        "weights": "keras:imagenet",  # or keras:, torchvision:, timm:, huggingface: or poster_jax:FILE; empty: none
+        "weights": "keras:imagenet",  # keras:, torchvision:, timm:, huggingface:, poster_jax:FILE, released:NAME; empty: none
         **BODY,
     },
     "efficientnet_lite0": {
@@ -54,7 +54,7 @@ class BodyFacts:
 
 
 BODIES = {
-    "mobilenet_v2": BodyFacts(17, ("keras", "torchvision", "timm", "huggingface", "poster_jax")),
+    "mobilenet_v2": BodyFacts(17, ("keras", "torchvision", "timm", "huggingface", "poster_jax", "released")),
     "efficientnet_lite0": BodyFacts(16, ("efficientnet", "poster_jax")),
 }
 # The config file that a message sends to, for each network.

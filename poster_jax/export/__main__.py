@@ -147,7 +147,7 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict
         "genres": genres,
         "thresholds": network.thresholds.tolist(),
         "image_size": network.image_size,
-        "probabilities": "of one genre among all" if config.loss.name == "softmax" else "of every genre by itself",
+        "probabilities": "of one genre among all" if model_card.sums_to_one(config, results) else "of every genre by itself",
     }
     card = model_card.write(
         config,

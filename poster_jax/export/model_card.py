@@ -37,7 +37,7 @@ def write(
         "## Use",
         *use,
         "## Input and output",
-        *_contract(config, height, width),
+        *_contract(config, results, height, width),
         "## Scores on the test part",
         _verdict(config, results),
         *_metrics_table(results),
@@ -95,8 +95,13 @@ probabilities = jax.jit(program.call)(np.asarray(poster)[None])
 ```"""
 
 
-def _contract(config: config_lib.Config, height: int, width: int) -> list[str]:
-    one = config.loss.name == "softmax"
+def sums_to_one(config: config_lib.Config, results: Mapping[str, Any]) -> bool:
+    """Whether the probabilities of a poster do: those of a softmax, as long as each genre has not a temperature of its own."""
+    return config.loss.name == "softmax" and "calibration" not in results
+
+
+def _contract(config: config_lib.Config, results: Mapping[str, Any], height: int, width: int) -> list[str]:
+    one = sums_to_one(config, results)
     mean = "the mean over the poster and its mirror image, " if config.eval.mirror else ""
     return [
         f"- In: uint8 [B, {height}, {width}, 3], any B from 1 on: RGB, 0 to 255, rows from top to bottom.",
@@ -140,6 +145,19 @@ def _metrics_table(results: Mapping[str, Any]) -> list[str]:
         "`floor` is the best constant answer on the same rows, `chance` the mean when labels are permuted over movies, "
         "`ceiling` the best that the labels allow; `@tuned` is at the thresholds below, the others at 0.5; calibration_error "
         "is better when it is lower. Columns after `train` are simple methods on the same test rows.",
+        *_calibrated(results),
+    ]
+
+
+def _calibrated(results: Mapping[str, Any]) -> list[str]:
+    if "calibration" not in results:
+        return []
+    error = results["calibration"]["test"]["calibration_error"]
+    return [
+        "The table is of the network as it was trained. The program divides the logits by temperatures that were fitted on "
+        f"validation: calibration_error is {cells.number(error['before'])} without and {cells.number(error['after'])} with "
+        f"them (difference {cells.value(error['difference'], '+.3f')}). No order within a genre changes, and no answer at a "
+        "threshold below."
     ]
 
 

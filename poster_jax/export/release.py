@@ -15,7 +15,8 @@ from flax import traverse_util
 from poster_jax import config as config_lib
 from poster_jax import errors, predict
 from poster_jax.export import model_card
-from poster_jax.workdir import half_weights, run_files
+from poster_jax.models.files import half_weights
+from poster_jax.workdir import run_files
 
 FORMAT = "poster_jax release 1"
 MAX_BYTES = 10_000_000

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from poster_jax import errors
-from poster_jax.metrics import bootstrap, definitions, floors, scoring
+from poster_jax.metrics import bootstrap, definitions, floors, power, ranks, scoring
 
 TUNED = "@tuned"
 AVERAGE_PRECISION = "average_precision"
@@ -18,16 +18,18 @@ BETTER, WORSE, APART, UNDEFINED = "better", "worse", "cannot be told apart", "un
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One network's scores [N, K] of one part, with targets bool [N, K]; thresholds [K] of validation.
+    """One network's scores [N, K] of one part, with targets bool [N, K]; thresholds [K] of validation, or None.
 
-    movie_id int [N] aligns runs; rows of one group, int [N], are resampled together.
+    movie_id int [N] aligns runs; rows of one group, int [N], are resampled together. Scores that are no probabilities are
+    compared by their order alone.
     """
 
     movie_id: npt.NDArray
     group: npt.NDArray
     targets: npt.NDArray
     scores: npt.NDArray
-    thresholds: npt.NDArray
+    thresholds: npt.NDArray | None
+    is_probability: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _with_genres(run: Candidate, genres: tuple[str, ...]) -> Candidate:
             seed,
             targets=seed.targets[:, columns],
             scores=seed.scores[:, columns],
-            thresholds=seed.thresholds[columns],
+            thresholds=None if seed.thresholds is None else seed.thresholds[columns],
         )
 
     return dataclasses.replace(run, genres=genres, seeds=tuple(kept(seed) for seed in run.seeds))
@@ -89,7 +91,8 @@ def _with_genres(run: Candidate, genres: tuple[str, ...]) -> Candidate:
 def is_identical(one: Candidate, other: Candidate) -> bool:
     """Whether two aligned runs have the same scores and thresholds, seed by seed, to the last bit."""
     return len(one.seeds) == len(other.seeds) and all(
-        np.array_equal(a.scores, b.scores) and np.array_equal(a.thresholds, b.thresholds)
+        np.array_equal(a.scores, b.scores)
+        and (a.thresholds is b.thresholds is None or np.array_equal(a.thresholds, b.thresholds))  # type: ignore[arg-type]
         for a, b in zip(one.seeds, other.seeds, strict=True)
     )
 
@@ -116,13 +119,16 @@ def _first_difference(one: Scores, other: Scores) -> int | None:
 def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[str, Any]:
     """Every metric of every run, and its difference to the first run with a 95 % interval, ready for JSON.
 
-    Raises UserError as `align` does. Thresholds named @tuned are each network's own, chosen on its validation part. The floor
-    is the best constant answer on these rows. Undefined values are None.
+    Raises UserError as `align` does. Thresholds named @tuned are each network's own, chosen on its validation part, and left
+    out where one has none; where one has no probabilities, all are compared by order alone. The floor is the best constant
+    answer on these rows, "smallest" the true difference that such a test set shows in four of five cases. Undefined values are
+    None.
     """
     shared, aligned = align(runs)
     rows = aligned[0].seeds[0]
     networks = [network for run in aligned for network in run.seeds]
-    measured = [_make_measure(network) for network in networks]
+    suffixes = _suffixes(networks)
+    measured = [_make_measure(network, suffixes) for network in networks]
     plain = [definitions.plain(measure, len(rows.targets)) for measure in measured]
     resampled = bootstrap.resample(measured, rows.group, num_samples=num_samples, seed=seed)
     ends = np.cumsum([len(run.seeds) for run in aligned])
@@ -140,9 +146,9 @@ def compare(runs: Sequence[Candidate], *, num_samples: int, seed: int) -> dict[s
             "differences": [_difference(values[i] - values[0], samples[i] - samples[0], better) for i in range(1, len(runs))],
         }
 
-    suffixes = ["", TUNED]
     constants = floors.best_constants(rows.targets, suffixes)
-    headlines = {name: entry(name, (), constants[name]) for name in scoring.headline_names(suffixes)}
+    names = scoring.headline_names(suffixes) if suffixes else ranks.BY_ORDER
+    headlines = {name: entry(name, (), constants[name]) for name in names}
     counts = rows.targets.sum(axis=0)
     return {
         "num_movies": len(shared),
@@ -179,8 +185,16 @@ def difference_between(
     return {"value": _number(value), "low": _number(low), "high": _number(high)}
 
 
-def _make_measure(network: Scores) -> definitions.Measure:
-    decisions = {"": network.scores >= scoring.UNTUNED_THRESHOLD, TUNED: network.scores >= network.thresholds}
+def _suffixes(networks: Sequence[Scores]) -> list[str]:
+    """The thresholds that all networks have: 0.5 and @tuned, 0.5 alone, or none for scores that are no probabilities."""
+    if not all(network.is_probability for network in networks):
+        return []
+    return [""] if any(network.thresholds is None for network in networks) else ["", TUNED]
+
+
+def _make_measure(network: Scores, suffixes: Sequence[str]) -> definitions.Measure:
+    limits = {"": scoring.UNTUNED_THRESHOLD, TUNED: network.thresholds}
+    decisions = {suffix: network.scores >= limits[suffix] for suffix in suffixes}
     return definitions.make_measure(network.scores, network.targets, decisions)
 
 
@@ -193,11 +207,22 @@ def _number(value: float | npt.NDArray) -> float | None:
 
 
 def _difference(value: float, samples: npt.NDArray, better: int) -> dict[str, Any]:
-    """`other_sign`: share of resamples in which the difference is zero or has the other sign; None for a difference of zero."""
+    """`smallest` as `compare` says; `other_sign`: share of resamples in which the difference is zero or has the other sign.
+
+    Both are None for runs without any difference.
+    """
     low, high = bootstrap.percentiles(value, samples)
     if np.isnan(value) or np.isnan(low):
-        return {"value": None, "low": None, "high": None, "other_sign": None, "verdict": UNDEFINED}
+        return {"value": None, "low": None, "high": None, "other_sign": None, "smallest": None, "verdict": UNDEFINED}
     defined = samples[~np.isnan(samples)]
     verdict = APART if low <= 0 <= high else BETTER if value * better > 0 else WORSE
     other_sign = float((defined * np.sign(value) <= 0).mean()) if value else None
-    return {"value": value, "low": low, "high": high, "other_sign": other_sign, "verdict": verdict}
+    smallest = power.detectable(float(defined.std(ddof=1))) if len(defined) > 1 else None
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "other_sign": other_sign,
+        "smallest": smallest or None,
+        "verdict": verdict,
+    }

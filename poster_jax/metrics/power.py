@@ -7,7 +7,7 @@ less, and so can better ones.
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
+import scipy.special
 
 from poster_jax.metrics import definitions
 
@@ -34,7 +34,12 @@ def smallest_difference(
     if len(np.unique(groups)) < 2 or not (targets.any(axis=0) & ~targets.all(axis=0)).any():
         return None
     spread = np.std(draw_differences(targets, groups, (auc, auc), correlation=correlation, seed=seed), ddof=1)
-    return float(spread * (scipy.stats.norm.ppf(1 - LEVEL / 2) + scipy.stats.norm.ppf(POWER)))
+    return detectable(float(spread))
+
+
+def detectable(spread: float) -> float:
+    """The true difference that an interval tells from 0 with probability POWER, for the difference's spread over test sets."""
+    return float(spread * (scipy.special.ndtri(1 - LEVEL / 2) + scipy.special.ndtri(POWER)))
 
 
 def draw_differences(
@@ -63,7 +68,7 @@ def draw_scores(
     shape = (targets.shape[1], num_draws, movie.max() + 1)
     shared = np.sqrt(correlation) * rng.standard_normal(shape)
     noise = [shared + np.sqrt(1 - correlation) * rng.standard_normal(shape) for _ in aucs]
-    gains = [np.sqrt(2) * scipy.stats.norm.ppf(auc) for auc in aucs]
+    gains = [np.sqrt(2) * scipy.special.ndtri(auc) for auc in aucs]
     return np.stack([own[:, :, movie] + gain * targets.T[:, None] for own, gain in zip(noise, gains, strict=True)])
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from poster_jax import errors
 from poster_jax.models import body_plan, families, pretrained
-from poster_jax.models.files import foreign, keras_files, official, stored, torch_files
+from poster_jax.models.files import foreign, keras_files, official, released, stored, torch_files
+from poster_jax.runtime import storage
 
 # Collection and leaf of our arrays, and the leaf's name in each layout: the convolution's first, then the BatchNorm's.
 OUR_LEAVES = (("params", "kernel"), ("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
@@ -28,6 +29,7 @@ THEIR_LEAVES = {
 # The widths of official files first; a file may have any other on this grid.
 WIDTHS = (1.0, 0.75, 0.5, 0.35, 1.3, 1.4, *(step / 100 for step in range(5, 401)))
 OURS = "poster_jax"
+RELEASED = storage.RELEASED.removesuffix(":")
 MAX_TOLD = 4000  # characters of a refusal; the longest that names ten arrays of each kind has 2,000
 # What h5py, zipfile, zlib and safetensors raise for bytes that are not those that were written.
 DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, torch_files.Damaged)
@@ -65,9 +67,11 @@ def load(weights: str, sha256: str = "") -> pretrained.Pretrained:
     package. Raises UserError for a file of another hash, and for one that is not exactly a body, whose arrays it lists.
     """
     framework, _, name = weights.partition(":")
-    if framework not in (*ORIGINS, OURS) or not name:
+    if framework not in (*ORIGINS, OURS, RELEASED) or not name:
         known = ", ".join(f"{source}:FILE" for source in (*ORIGINS, OURS))
-        raise errors.UserError(f"config.model.weights={weights!r} is unknown: give {known}, or keras:imagenet.")
+        raise errors.UserError(f"config.model.weights={weights!r} is unknown: give {known}, released:NAME, or keras:imagenet.")
+    if framework == RELEASED:
+        return released.read(storage.released(name))
     if framework == "keras" and (wanted := official.parse(name)):
         path = official.fetch(wanted, lambda path: read(path, framework))
         sha256 = sha256 or wanted.sha256
@@ -134,7 +138,7 @@ def _find_torch_body(path: pathlib.Path, arrays: Mapping[str, stored.Stored]) ->
             names = [*their_names(origin).values()]
             found = torch_files.find_body(path, arrays, stem, names)
             if found:
-                _check_network(path, found.arrays, names)
+                _check_network(path, [*found.arrays, *found.left_out], names)
                 return origin, found
     _check_network(path, arrays, ())
     raise errors.UserError(

@@ -6,7 +6,7 @@ import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax.data import dataset
-from poster_jax.metrics import baselines, definitions, paired, scoring
+from poster_jax.metrics import baselines, calibration, definitions, paired, scoring
 from poster_jax.models.types import Variables
 from poster_jax.runtime import alive, devices, multihost
 from poster_jax.train import evaluate
@@ -27,11 +27,22 @@ def score_all(run: Run, network: Network, variables: Variables) -> Scores:
 
 
 def measure(run: Run, scores: Scores) -> dict[str, Any]:
-    """Metrics of the scores beside the colour baseline, and what changes numbers here; writes predictions.npz."""
+    """Metrics of the scores, before and after calibration, beside the colour baseline; writes predictions.npz.
+
+    And what changes numbers here.
+    """
     rows = run.loader.rows
     save_predictions(run, scores)
-    measured = {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **color_baseline(run, scores)}
+    measured = {"data": rows.summary, "splits": score_parts(run.config, rows, scores), **calibrate(run.config, rows, scores)}
+    measured |= color_baseline(run, scores)
     return {"numerics": devices.numerics(), "train_loss": run_files.read_train_loss(run.workdir), **measured}
+
+
+def calibrate(config: config_lib.Config, rows: dataset.Dataset, scores: Scores) -> dict[str, Any]:
+    """{"calibration": temperatures of validation, and what they change on test}."""
+    parts = {part: calibration.Rows(scores[part], rows.label[at], rows.group[at]) for part, at in rows.parts.items()}
+    samples = {"num_samples": config.eval.bootstrap_samples, "seed": config.seed}
+    return {"calibration": multihost.from_main(lambda: calibration.measure(parts, rows.genres, **samples))}
 
 
 def save_predictions(run: Run, scores: Scores) -> None:

@@ -54,7 +54,7 @@ def run_seed(run: Run) -> dict[str, Any]:
 
     samples.save(run, tuned.model, tuned.variables, tuned.scores["test"])
     measure.save_predictions(run, tuned.scores)
-    simple = measure.color_baseline(run, tuned.scores)
+    simple = measure.calibrate(config, run.loader.rows, tuned.scores) | measure.color_baseline(run, tuned.scores)
     if config.eval.baselines:
         simple["baselines"] |= feature_baselines(config, run.loader.rows, tuned.features)
     results = {

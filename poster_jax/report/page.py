@@ -15,7 +15,7 @@ from poster_jax import errors
 from poster_jax.report import blocks, comparison, dots, gallery, headline, render
 from poster_jax.report import runs as runs_lib
 from poster_jax.report.figures import curves, distributions, histories, posters, style
-from poster_jax.report.tables import ablation_table, claims_table, confusion_table, page_tables, search_table
+from poster_jax.report.tables import ablation_table, claims_table, confusion_table, page_tables, run_table, search_table
 from poster_jax.runtime import alive, storage
 
 NO_SAMPLES = (
@@ -206,9 +206,18 @@ def _details(run: runs_lib.FinishedRun, writer: _Writer) -> list[blocks.Fold]:
         blocks.Fold("Answers by genre", [confusion_table.confusion(run)]),
         blocks.Fold("Every metric of every part", [page_tables.metrics(run)]),
         blocks.Fold("Every score by genre", [page_tables.per_genre(run)]),
+        *_calibrated(run),
         blocks.Fold("Labels and data", data),
         blocks.Fold("Settings that are not at the default", [page_tables.settings(headline.changed_settings(run.config))]),
     ]
+
+
+def _calibrated(run: runs_lib.FinishedRun) -> list[blocks.Fold]:
+    if "calibration" not in run.results:
+        return []
+    found = run.results["calibration"]
+    table = _to_table(run_table.calibration_caption(found), run_table.calibration_columns(found))
+    return [blocks.Fold("Calibrated probabilities", [table])]
 
 
 def _describe(run: runs_lib.FinishedRun) -> str:

@@ -6,8 +6,8 @@ Results of older versions have the floors of several constant answers and lack c
 from collections.abc import Mapping
 from typing import Any
 
-from poster_jax.metrics import scoring
-from poster_jax.workdir.checks import ANYTHING, COUNT, FLAG, NUMBER, SHARE, TEXT, WORDS, Each, Many, Maybe, check, require
+from poster_jax.metrics import calibration, scoring
+from poster_jax.workdir.checks import ANYTHING, COUNT, FLAG, NUMBER, SHARE, TEXT, WORDS, Each, Kind, Many, Maybe, check, require
 
 PARTS = ("train", "validation", "test")
 NAMES = scoring.headline_names(("", "@tuned"))
@@ -58,6 +58,23 @@ DATA = {
     "labels_per_row": NUMBER,
     "leaked_rows": Each(COUNT),
 }
+TEMPERATURE = Kind(
+    f"a temperature from {calibration.LOWEST} to {calibration.HIGHEST}",
+    lambda value: NUMBER.accepts(value) and calibration.LOWEST <= value <= calibration.HIGHEST,
+)
+CALIBRATION = {
+    "temperature": TEMPERATURE,
+    "temperatures": Each(TEMPERATURE),
+    "own": Many(TEXT),
+    "thresholds": Each(SHARE),
+    "test": dict.fromkeys(
+        calibration.TOLD,
+        {
+            **dict.fromkeys(("before", "after"), Maybe(SHARE)),
+            "difference": dict.fromkeys(("value", "low", "high"), Maybe(NUMBER)),
+        },
+    ),
+}
 NETWORK = {
     "title": TEXT,
     "seed": COUNT,
@@ -71,6 +88,7 @@ NETWORK = {
     "data": DATA,
     "splits": SPLITS,
     "baselines": Each({"test": {"metrics": dict.fromkeys(NAMES, VALUE)}}),
+    "calibration?": CALIBRATION,
     "against_baselines?": Each(dict.fromkeys(("value", "low", "high"), Maybe(NUMBER))),
 }
 HISTORY = Many({"epoch": NUMBER, "part": TEXT, "top1_accuracy": Maybe(SHARE), MAP: Maybe(SHARE)})
@@ -186,6 +204,9 @@ def check_network(results: Any, where: str = "") -> None:
     require(results["num_steps"] >= results.get("best_step", 0), f"{dot}best_step", "beyond num_steps")
     require(results["num_steps"] > 0, f"{dot}num_steps", "0")
     _check_splits(results["splits"], genres, f"{dot}splits")
+    for key in ("temperatures", "thresholds") if "calibration" in results else ():
+        known = list(results["calibration"][key]) == genres
+        require(known, f"{dot}calibration.{key}", "its genres are not data.genres")
     for name, parts in results["baselines"].items():
         missing = results["splits"]["test"]["metrics"].keys() - parts["test"]["metrics"].keys()
         require(not missing, f"{dot}baselines.{name}", f"without {', '.join(sorted(missing))}")

@@ -9,12 +9,13 @@ import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax import models
-from poster_jax.metrics import scoring
+from poster_jax.metrics import calibration, scoring
 from poster_jax.runtime import storage
 from poster_jax.workdir import checkpoint
 
 GENRES = ("Drama", "Comedy", "Film-Noir")
 AUXILIARY = ("War", "Western")
+TEMPERATURES = (1.1, 1.05, 1.25)  # under which no score of random weights is next to 0 or 1
 SHARES = (0.9, 0.5, 0.2)  # of the genres, in the made-up truth
 
 
@@ -75,6 +76,9 @@ def make_workdir(folder: pathlib.Path, config: config_lib.Config) -> pathlib.Pat
         stage: dict[str, Any] = {"learning_rate": 0.001, "best_step": 12, "history": [], "splits": splits}
         branch = {"input_range": [-1.0, 1.0], "bn_mode": "training", "frozen": [stage], "chosen_learning_rate": 0.001}
         results |= {"branches": [{**branch, "tuned": stage}]}
+        parts = dict.fromkeys(splits, calibration.Rows(scores, label, np.arange(60) // 2))
+        measured = calibration.measure(parts, GENRES, num_samples=10, seed=0)
+        results |= {"calibration": {**measured, "temperatures": dict(zip(GENRES, TEMPERATURES, strict=True))}}
         results |= {"weights": {"source": "body.h5", "sha256": "ab" * 32, "resolution": 160}}
     storage.write_json(folder / "labels.json", {"genres": GENRES, "auxiliary_genres": auxiliary})
     storage.write_json(folder / "results.json", results)

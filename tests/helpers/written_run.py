@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from poster_jax import config as config_lib
-from poster_jax.metrics import scoring
+from poster_jax.metrics import calibration, scoring
 
 GENRES = ("Drama", "Comedy", "Horror")
 NUM_ROWS = {"train": 40, "validation": 30, "test": 60}
@@ -38,6 +38,7 @@ def results_of(encoding: str, labels: Any, scores: Any, seed: int, genres: Seque
         )
         for part, rows in NUM_ROWS.items()
     }  # fmt: skip
+    parts = {part: calibration.Rows(scores[part], labels[part], np.arange(rows)) for part, rows in NUM_ROWS.items()}
     counts = {part: [entry["count"] for entry in split["per_genre"].values()] for part, split in splits.items()}
     return {
         "title": f"cnn, sigmoid, seed {seed}", "protocol": "single", "seed": seed, "num_seeds": 1, "num_steps": 20,
@@ -51,6 +52,7 @@ def results_of(encoding: str, labels: Any, scores: Any, seed: int, genres: Seque
             "labels_per_row": splits["test"]["labels_per_row"], "leaked_rows": {"validation": 0, "test": 0},
         },
         "splits": splits,
+        "calibration": calibration.measure(parts, GENRES, num_samples=20, seed=0),
         "baselines": {"color_histogram_logistic": splits},
     }  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_narrow_floats_are_read_exactly_and_integers_refused(tmp_path: pathlib.P
         stem = narrow["features.0.0.weight"].astype(np.float32).transpose(2, 3, 1, 0)
         np.testing.assert_array_equal(loaded.variables["params"]["stem"]["kernel"], stem)
     whole = {**arrays, "features.18.0.weight": np.ones((1280, 112, 1, 1), np.int8)}
-    assert "features.18.0.weight as int8" in refusal(f"torchvision:{write_safetensors(tmp_path / 'q.safetensors', whole)}")
+    assert "features.18.0.weight as I8" in refusal(f"torchvision:{write_safetensors(tmp_path / 'q.safetensors', whole)}")
 
 
 @pytest.mark.parametrize("framework", ["torchvision", "timm", "huggingface"])

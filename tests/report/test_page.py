@@ -132,6 +132,8 @@ def test_a_run_of_another_order_of_genres_is_not_mixed_up(tmp_path: pathlib.Path
     results["data"]["genres"].reverse()
     for split in results["splits"].values():
         split["per_genre"] = dict(reversed(split["per_genre"].items()))
+    for key in ("temperatures", "thresholds"):
+        results["calibration"][key] = dict(reversed(results["calibration"][key].items()))
     (turned / "results.json").write_text(json.dumps(results))
     with np.load(turned / "predictions.npz") as arrays:
         flipped = {name: array[:, ::-1] if array.ndim == 2 else array for name, array in arrays.items()}

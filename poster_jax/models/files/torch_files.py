@@ -77,7 +77,7 @@ def _safetensors(path: pathlib.Path, held: contextlib.ExitStack) -> dict[str, st
     return {
         name: stored.Stored(
             tuple(entry.get_shape()),
-            SAFETENSORS_DTYPES.get(entry.get_dtype(), entry.get_dtype()),
+            SAFETENSORS_DTYPES.get(str(entry.get_dtype()), str(entry.get_dtype())),
             lambda name=name: file.get_tensor(name),
         )
         for name, entry in entries.items()

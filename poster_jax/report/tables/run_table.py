@@ -3,6 +3,7 @@
 Columns that do not fit go to a further block below, which repeats the metric, its test value and its floor.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from poster_jax.metrics import definitions
@@ -14,11 +15,12 @@ def results_table(results: Mapping) -> str:
 
     results: {"title", "data": {"name", "genres"}, "splits": {"train" | "validation" | "test":
     metrics.score(...)}, "baselines": {name: {"test": metrics.score(...)}}, "num_seeds"}; only
-    splits["test"] has to be there. Ends in a newline.
+    splits["test"] has to be there, and "num_seeds" may be missing. Ends in a newline.
     """
     test = results["splits"]["test"]
     head = [results["title"], _data_line(results, test), "test value [95 % interval, bootstrap over movies]"]
-    lines = [*head, "", *_metrics_block(results), *_notes(test), "", *_genre_block(test), "", cells.verdict([test])]
+    lines = [*head, "", *_metrics_block(results), *_notes(test), "", *_genre_block(test), *_calibration_block(results)]
+    lines += ["", cells.verdict([test])]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -65,9 +67,11 @@ def seeds_table(results: Sequence[Mapping]) -> str:
 def _data_line(results: Mapping, test: Mapping) -> str:
     data = results["data"]
     rows, movies = cells.counted(test["num_rows"], "row"), cells.counted(test["num_movies"], "movie")
+    # The predictions of others do not say.
+    seeds = f"; {cells.counted(results['num_seeds'], 'seed')}" if "num_seeds" in results else ""
     return (
         f"data: {data['name']}; {cells.counted(len(data['genres']), 'genre')}; test: {rows} of {movies}, "
-        f"{test['labels_per_row']:.2f} labels per row; {cells.counted(results['num_seeds'], 'seed')}"
+        f"{test['labels_per_row']:.2f} labels per row{seeds}"
     )
 
 
@@ -100,6 +104,33 @@ def _notes(test: Mapping) -> list[str]:
         if entry.get("num_skipped"):
             lines.append(f"{metric}: mean without {cells.counted(entry['num_skipped'], 'genre')} where it is undefined")
     return lines
+
+
+def calibration_columns(found: Mapping) -> list[tuple[str, cells.Column]]:
+    """results["calibration"] as columns: every metric of the test part before and after."""
+    told = found["test"]
+    return [
+        ("metric", list(told)),
+        ("before", [cells.number(entry["before"]) for entry in told.values()]),
+        ("after", [cells.number(entry["after"]) for entry in told.values()]),
+        ("difference, paired", [cells.value(entry["difference"], "+.3f") for entry in told.values()]),
+    ]
+
+
+def calibration_caption(found: Mapping) -> str:
+    """The temperatures in a sentence."""
+    own = [f"{genre} {value:.2f}" for genre, value in found["temperatures"].items() if genre in found["own"]]
+    return (
+        f"Calibrated on validation, as `predict` and bundles give probabilities: temperature {found['temperature']:.2f}"
+        f"{', of its own for ' if own else ''}{', '.join(own)}; thresholds are chosen after it"
+    )
+
+
+def _calibration_block(results: Mapping) -> list[str]:
+    if "calibration" not in results:
+        return []
+    caption = calibration_caption(results["calibration"])
+    return ["", *textwrap.wrap(caption, cells.WIDTH), *cells.block(calibration_columns(results["calibration"]), num_fixed=4)]
 
 
 def _genre_block(test: Mapping) -> list[str]:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from poster_jax.workdir import checks
-
 NAME = "weights.npz"
 HEADER_BYTES = 256  # more than numpy writes before an array's numbers
 
@@ -25,19 +23,23 @@ def to_bytes(flat: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def from_bytes(content: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The arrays of these names and shapes in float32. Raises `checks.Damaged` for any other file."""
+def from_bytes(content: bytes, shapes: Mapping[str, tuple[int, ...]], *, more: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of these names and shapes in float32; with `more` the file may hold others. ValueError for any other file."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        checks.require(sizes.keys() == shapes.keys(), "", f"{len(sizes)} arrays, not the {len(shapes)} of the network")
+        if not (sizes.keys() >= shapes.keys() if more else sizes.keys() == shapes.keys()):
+            raise ValueError(f"{len(sizes)} arrays, not the {len(shapes)} of the network")
         for name, shape in shapes.items():
-            checks.require(sizes[name] <= 4 * math.prod(shape) + HEADER_BYTES, name, "larger than the network's")
+            if sizes[name] > 4 * math.prod(shape) + HEADER_BYTES:
+                raise ValueError(f"{name} is larger than the network's")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in shapes}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise checks.Damaged(str(error).partition("\n")[0] or type(error).__name__) from error
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
     for name, array in arrays.items():
-        checks.require(array.shape == shapes[name] and array.dtype.kind == "f", name, f"{array.dtype} {array.shape}")
-        checks.require(bool(np.isfinite(array).all()), name, "not finite")
+        if array.shape != tuple(shapes[name]) or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {tuple(shapes[name])}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
     return {name: array.astype(np.float32) for name, array in arrays.items()}
