@@ -39,7 +39,11 @@ def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None)
         code = command(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except errors.UserError as error:
-        print(f"poster_jax: {error}", file=sys.stderr)
+        print(one_line(f"poster_jax: {error}"), file=sys.stderr)
+        return EXIT_MISTAKE
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        print(one_line(f"poster_jax: the memory of this machine is too small for this{reason}: ask for less."), file=sys.stderr)
         return EXIT_MISTAKE
     except BrokenPipeError:
         # Python flushes once more when it ends, and would complain.
@@ -80,3 +84,8 @@ def is_text(name: str) -> bool:
 def shown(name: str) -> str:
     """A name with backslashes for what is not UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """The text with its line ends and other control characters written as escapes, as `\\n`."""
+    return "".join(letter if letter.isprintable() or letter == " " else ascii(letter)[1:-1] for letter in text)

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _end(message: str, code: int, alone: bool = True) -> int:
     """Prints the message and returns the code; with `alone` ends this process, as others of the run may not know of it."""
     name = "poster_jax" if multihost.is_main() else f"poster_jax, process {multihost.index()} of {multihost.count()}"
-    print(f"{name}: {message}", file=sys.stderr)
+    print(cli.one_line(f"{name}: {message}"), file=sys.stderr)
     if alone and multihost.count() > 1:
         from poster_jax.runtime import distributed
 

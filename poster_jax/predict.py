@@ -6,11 +6,11 @@ threshold that the run chose on validation. Pictures that cannot be read are tol
 done, 2 a mistake in what was asked or no picture that could be read.
 """
 
-import csv
 import dataclasses
 import io
 import json
 import pathlib
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,15 +19,16 @@ import numpy as np
 from PIL import Image
 
 from poster_jax import cli, errors
-from poster_jax.data import images, listing
+from poster_jax.data import images, picture_files
 from poster_jax.report.figures import overlay
-from poster_jax.runtime import alive, storage
+from poster_jax.runtime import alive, storage, tables
 from poster_jax.train.predictor import Prediction, Predictor, Unreadable, decide, load_network, predict
 from poster_jax.workdir import run_files
 
 DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
+MAX_NAME_BYTES = 200  # of the 255 that disks allow, so that a number and a suffix have room
 
 
 def split_run(given: Sequence[str]) -> tuple[str, list[str]]:
@@ -65,10 +66,12 @@ def list_pictures(given: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], Co
     for path in given:
         below = [path]
         if path.is_dir():
-            files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
-            below = sorted(file for file in files if file.suffix.lower() in listing.SUFFIXES)
+            files = picture_files.files_below(path)
+            below = [file for file in files if picture_files.is_picture(file)]
             if not below:
-                raise errors.UserError(f"the folder {path} holds no picture ({', '.join(listing.SUFFIXES)}): give another.")
+                raise errors.UserError(
+                    f"the folder {path} holds no picture ({', '.join(picture_files.SUFFIXES)}): give another."
+                )
             others.update(file.suffix.lower() or "without a suffix" for file in {*files} - {*below})
         found += below
     return found, others
@@ -80,7 +83,7 @@ def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) 
     pixels = images.decode(checked.encoded, (checked.height, checked.width))
     if picture.heat is None:
         raise ValueError(f"{picture.path} was predicted without maps")
-    stem = f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}"
+    stem = _file_name(f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}")
     numbers = ("", *(f"-{number}" for number in range(2, 10**6)))
     target = next(target for number in numbers if not (target := folder / f"{stem}{number}.png").exists())
     buffer = io.BytesIO()
@@ -89,15 +92,19 @@ def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) 
     return target
 
 
+def _file_name(text: str) -> str:
+    """The text without what no file's name may hold somewhere, and of a length that every disk takes."""
+    name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "_", text)
+    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+
+
 def to_csv(network: Predictor, pictures: Sequence[Prediction]) -> str:
     """Columns path, one probability per genre, decision ("Drama|Crime", or nothing)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", *network.genres, "decision"])
-    for picture in pictures:
-        probabilities = [f"{score:.6f}" for score in picture.scores]
-        writer.writerow([picture.path, *probabilities, "|".join(decide(network, picture.scores))])
-    return buffer.getvalue()
+    rows = [
+        [picture.path, *(f"{score:.6f}" for score in picture.scores), "|".join(decide(network, picture.scores))]
+        for picture in pictures
+    ]
+    return tables.csv_text(["path", *network.genres, "decision"], rows)
 
 
 def to_json(network: Predictor, pictures: Sequence[Prediction], unreadable: Sequence[Unreadable]) -> str:
@@ -119,7 +126,7 @@ def to_json(network: Predictor, pictures: Sequence[Prediction], unreadable: Sequ
 
 def table_line(network: Predictor, picture: Prediction) -> str:
     """Path, the most probable genres, and the decision."""
-    path = str(picture.path)
+    path = cli.one_line(str(picture.path))
     path = path if len(path) <= PATH_WIDTH else f"...{path[3 - PATH_WIDTH :]}"
     top = np.argsort(-picture.scores, kind="stable")[:NUM_SHOWN]
     genres = ", ".join(f"{network.genres[k]} {picture.scores[k]:.2f}" for k in top)
@@ -148,10 +155,7 @@ def _predict(argv: list[str]) -> int:
     run, pictures_given = split_run(flags.given)
     paths, others = list_pictures([pathlib.Path(path) for path in pictures_given])
     if others:
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(4))
-        print(
-            f"poster_jax: {others.total():,} files are left out, as their names are none of pictures: {kinds}", file=sys.stderr
-        )
+        print(f"poster_jax: {picture_files.left_out(others)}", file=sys.stderr)
     with alive.doing("reading the network"):
         network = load_network(storage.as_path(run))
     if run != flags.given[0]:
@@ -164,7 +168,8 @@ def _predict(argv: list[str]) -> int:
     with alive.doing(lambda: f"predicting: {len(pictures) + len(unreadable):,} of {len(paths):,} pictures"):
         for each in predict(network, paths, with_maps=bool(flags.explain)):
             if isinstance(each, Unreadable):
-                print(f"poster_jax: {each.path} is left out: {each.reason.replace('_', ' ')} ({each.detail})", file=sys.stderr)
+                reason = f"{each.reason.replace('_', ' ')} ({each.detail})"
+                print(cli.one_line(f"poster_jax: {each.path} is left out: {reason}"), file=sys.stderr)
                 unreadable.append(each)
                 continue
             if flags.explain:

@@ -189,7 +189,7 @@ def test_a_folder_is_predicted_to_both_files_at_once_and_what_is_left_out_is_tol
     capsys.readouterr()
     assert predict.main([str(workdir), str(folder), f"--csv={files[0]}", f"--json={files[1]}"]) == 0
     said = capsys.readouterr()
-    assert "3 files are left out, as their names are none of pictures: 2 .pdf, 1 .txt" in said.err
+    assert "3 files are left out, as they are no pictures: 2 .pdf, 1 .txt" in said.err
     assert said.out == f"{files[0]}: 1 of 1 pictures\n{files[1]}: 1 of 1 pictures\n"
     (row,) = csv.DictReader(io.StringIO(files[0].read_text()))
     (picture,) = json.loads(files[1].read_text())["pictures"]

@@ -22,7 +22,7 @@ JAX = {"jax", "flax", "optax", "orbax"}
 NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.
 GUESTS = {
-    "tensorflow": "data.streaming bench.peers bench.keras_finetune export.formats",
+    "tensorflow": "data.streaming bench.peers bench.keras_finetune bench.mutations export.formats",
     "keras": "bench.peers bench.keras_finetune",
     "torch": "bench.peers models.files.torch_files",
     "efficientnet_lite_pytorch": "bench.peers",

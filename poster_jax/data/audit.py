@@ -3,8 +3,6 @@
 Loads no jax. A split can be written as a CSV of one row a picture, which is read back as a data set of its own.
 """
 
-import csv
-import io
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ from poster_jax import errors
 from poster_jax.data import dataset, label_texts, listing, places
 from poster_jax.data.source import Source
 from poster_jax.metrics import definitions, floors, power
-from poster_jax.runtime import storage
+from poster_jax.runtime import storage, tables
 
 NUM_SHOWN = 3
 FEW = 5  # fewer test pictures of a label say next to nothing about it
@@ -136,14 +134,12 @@ def write_split(path: pathlib.Path, source: Source, rows: dataset.Dataset, paths
     texts = [text for text, part in zip(all_texts, part_of, strict=True) if part]
     # Written as lists where a reader could take a label for several.
     is_plain = not any(mark in text for text in texts for mark in label_texts.SEPARATORS[1:])
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = []
     for row in (row for row, part in enumerate(part_of) if part):
         place = os.path.relpath(paths[ids[row]], path.absolute().parent)
         genres = all_texts[row] if is_plain else label_texts.as_list(all_texts[row].split("|"))
-        writer.writerow([ids[row], place, part_of[row], genres, groups[row], source.pictures.content_hash[row]])
-    content = buffer.getvalue().encode()
+        lines.append([ids[row], place, part_of[row], genres, groups[row], source.pictures.content_hash[row]])
+    content = tables.csv_text(COLUMNS, lines).encode()
     if path.exists() and path.read_bytes() != content:
         raise errors.UserError(f"{path} exists already with another content: remove it or name another file.")
     try:

@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 
 from poster_jax import config as config_lib
 from poster_jax.data import cache, catalog, places, preview, resident, synthetic
-from poster_jax.data.source import SPLIT, Source, encoded_decoders
+from poster_jax.data.source import SPLIT, Source, encoded_decoders, write_table
 from poster_jax.runtime import storage
 
 
@@ -131,7 +131,7 @@ def _build(config: PosterConfig, directory: pathlib.Path, manual_dir: str) -> No
             raise RuntimeError(
                 f"TFDS wrote {len(table)} of {builder.info.splits[SPLIT].num_examples} posters, or reordered them"
             )
-        table.to_csv(unfinished / "table.csv", index=False)
+        write_table(table, unfinished)
         for name in ("refused.csv", "repaired.json", "notes.json", preview.PICTURES):
             if (built / name).exists():
                 os.replace(built / name, unfinished / name)

@@ -18,8 +18,8 @@ import pandas as pd
 import tqdm
 
 from poster_jax import errors
-from poster_jax.data import csv_files, images, listing
-from poster_jax.runtime import storage
+from poster_jax.data import csv_files, images, listing, picture_files
+from poster_jax.runtime import storage, tables
 
 Item = TypeVar("Item")
 NUM_THREADS = 4  # Pillow releases the interpreter's lock; more threads were not faster on the machines tried
@@ -88,13 +88,7 @@ def split_genres(text: str) -> list[str]:
 
 def load_checked(path: str | os.PathLike) -> images.CheckedImage:
     """Reads and checks one picture; raises `images.BadImage`."""
-    try:
-        encoded = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise images.BadImage("missing_file", f"there is no {path}") from error
-    except (OSError, ValueError) as error:  # a folder, no permission, a name with a NUL
-        raise images.BadImage("unreadable_file", f"{type(error).__name__}: {error}") from error
-    return images.check(encoded)
+    return images.check(picture_files.read(path))
 
 
 def load_encoded(path: str | os.PathLike) -> bytes:
@@ -123,12 +117,14 @@ def checked(paths: Iterable[str]) -> Iterator[images.CheckedImage | images.BadIm
 
 def write_refused(refused: pd.DataFrame, path: Path) -> None:
     """Writes the refused rows as UTF-8 CSV; an existing file is replaced atomically."""
+    text = tables.csv_text(list(refused.columns), refused.to_numpy().tolist())
     if storage.is_remote(path):
-        path.write_text(refused.to_csv(index=False))
+        path.write_text(text)
         return
+    # Not `storage.write_atomic`: every process writes its own cache.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        refused.to_csv(partial, index=False, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -217,7 +213,8 @@ def _table(kept: list[tuple[listing.Movie, str, int, bytes]], pictures: Pictures
     return pd.DataFrame(
         {
             "id": np.array([movie.id for movie in movies], np.int64),
-            "path": [movie.path for movie in movies],
+            # Strings of pandas are UTF-8, which a file's name need not be.
+            "path": pd.Series([movie.path for movie in movies], dtype=object),
             "genres": ["|".join(movie.genres) for movie in movies],
             "group": _groups(movies, pictures),
             "split": [movie.split for movie in movies],

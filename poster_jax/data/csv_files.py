@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from poster_jax import errors
+from poster_jax.runtime import tables
 
 DELIMITERS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -96,8 +97,8 @@ def read(path: pathlib.Path) -> Table:
     """A CSV, or JSON lines where the name ends so.
 
     UTF-8 with or without a byte order mark, UTF-16, else Windows-1252. The delimiter is the one of comma, semicolon and tab
-    that makes most columns, or that a first line `sep=;` of a spreadsheet names. Raises `UserError` for a file that is missing,
-    empty, or whose rows have more cells than the header.
+    that makes most columns, or that a first line `sep=;` of a spreadsheet names. What `tables.csv_text` has put in front of a
+    cell is taken off. Raises `UserError` for a file that is missing, empty, or whose rows have more cells than the header.
     """
     text = decode(_read_bytes(path))
     if path.suffix.lower() in (".jsonl", ".ndjson"):
@@ -119,7 +120,8 @@ def read(path: pathlib.Path) -> Table:
                 f"{path}, row {number}: {len(row)} cells, more cells than its header has columns ({len(header)}); {advice}."
             )
     width = len(header)
-    return Table(path, tuple(name.strip() for name in header), [(row + [""] * width)[:width] for row in rows])
+    rows = [[*map(tables.restore, row + [""] * width)][:width] for row in rows]
+    return Table(path, tuple(tables.restore(name.strip()) for name in header), rows)
 
 
 def _parse(lines: list[str], delimiter: str, path: pathlib.Path) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """The project's only decoder: checks pictures, repairs them, decodes them and finds duplicates.
 
 `check` examines a file once, when the data set is built. It returns bytes that Pillow and TensorFlow decode to the same pixels:
-a plain JPEG or RGB PNG is kept unchanged, anything else is written again as an RGB PNG.
+a plain JPEG or RGB PNG is kept without what stands beside or behind its picture, anything else is written again as an RGB PNG.
 """
 
 import hashlib
@@ -13,11 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from poster_jax.data import picture_files
+
+BadImage = picture_files.BadImage
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 POSTER_SIZE = (182, 268)  # width and height of the Kaggle set's posters
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; Pillow only warns, and only above 89 million
 MIN_SIDE_PX = 16
 MAX_ASPECT = 8
+# What libjpeg fills a picture with where its data has run out, and how far colours beside it may shift a corner.
+MID_GREY, MID_GREY_TOLERANCE = 128, 24
 DHASH_SIDE = 8  # 8 x 8 comparisons make the 64 bits
 THUMBNAIL_SIZE = (8, 12)  # width and height
 
@@ -30,22 +35,11 @@ MAX_DHASH_DISTANCE = 3
 MAX_THUMBNAIL_DIFFERENCE = 5.0
 MIN_CONTRAST = 4.0  # standard deviation of the thumbnail's grey levels; below it there is no shape to compare
 
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _ORIENTATION = 0x0112  # EXIF 2.32, table 4; 1 is upright, 2 to 8 are mirrored and turned
 
 # Pillow reports malformed metadata through `warnings`. Its filters are global, so one thread at a time may change them. The
 # lock covers reading the header, a tenth of the work; decoding runs outside it.
 _WARNINGS_LOCK = threading.Lock()
-
-
-class BadImage(Exception):
-    """A picture that cannot be used: `reason` is a snake_case word for the table of refusals, `detail` a phrase."""
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -71,19 +65,22 @@ class CheckedImage:
 def check(encoded: bytes) -> CheckedImage:
     """Decodes a file's bytes completely and describes the picture; raises only `BadImage`."""
     try:
+        encoded, is_animated = _picture_of(encoded)
         image = _open(encoded)
         # Load before reading the EXIF. Pillow reads a PNG's EXIF by loading the picture, and after a failed load the second
         # one raises no error and returns a half empty picture.
         image.load()
         orientation = _orientation(image)
-        _refuse_cut(encoded, image)
-        rgb, repairs = _as_rgb(image, encoded, orientation)
+        is_animated = is_animated or _moves(image)
+        _refuse_run_out(encoded, image)
+        rgb, repairs = _as_rgb(image, encoded, orientation, is_animated=is_animated)
         if rgb.size != POSTER_SIZE:
             repairs.append("resized")
         content = hashlib.sha256(b"%d %d " % rgb.size)
         content.update(rgb.tobytes())
+        is_plain = not is_animated and orientation == 1 and _is_plain(image, encoded)
         return CheckedImage(
-            encoded=encoded if _is_plain(image, encoded, orientation) else _as_png(rgb),
+            encoded=encoded if is_plain else _as_png(rgb),
             width=rgb.width,
             height=rgb.height,
             repairs=tuple(repairs),
@@ -164,14 +161,36 @@ def _open(encoded: bytes) -> Image.Image:
         return image
 
 
+def _picture_of(encoded: bytes) -> tuple[bytes, bool]:
+    """(the bytes without what stands beside and behind a JPEG's or PNG's picture; whether it is a PNG that moves)."""
+    kind = picture_files.find_format(encoded)
+    if kind == "PNG":
+        return picture_files.clean_png(encoded)
+    if kind == "JPEG":
+        end = picture_files.find_jpeg_end(encoded)
+        if not end:
+            raise BadImage("cut_file", f"JPEG of {len(encoded)} bytes without its end marker")
+        return encoded[:end], False
+    return encoded, False
+
+
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a loaded image; 1 if it has none."""
+    """The EXIF orientation of a loaded image, 1 to 8; 1 if it has none, or one of a type that browsers do not read."""
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return image.getexif().get(_ORIENTATION, 1)
+            value = image.getexif().get(_ORIENTATION, 1)
         except Exception:  # unreadable metadata is no evidence that the picture is turned
             return 1
+    return value if type(value) is int and 1 <= value <= 8 else 1
+
+
+def _moves(image: Image.Image) -> bool:
+    """Whether a loaded image has more than one frame; also where what follows the first is damaged."""
+    try:
+        return getattr(image, "is_animated", False)
+    except Exception:
+        return True
 
 
 def _refuse_size(width: int, height: int) -> None:
@@ -183,35 +202,38 @@ def _refuse_size(width: int, height: int) -> None:
         raise BadImage("wrong_shape", f"{width} x {height} is longer than {MAX_ASPECT}:1")
 
 
-def _refuse_cut(encoded: bytes, image: Image.Image) -> None:
-    """Raises `BadImage` for a file without its end: Pillow stops at the last pixel, TensorFlow requires the end marker."""
-    if _lacks_end(encoded):
-        raise BadImage("cut_file", f"{image.format} of {len(encoded)} bytes without its end marker")
-    if image.format == "PNG":
-        # `verify` needs a freshly opened image; it checks the checksum of every chunk up to the end.
-        with _WARNINGS_LOCK, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            Image.open(io.BytesIO(encoded), formats=("PNG",)).verify()
+def _refuse_run_out(encoded: bytes, image: Image.Image) -> None:
+    """Raises `BadImage` for a loaded JPEG whose data ends before its picture does.
 
-
-def _lacks_end(encoded: bytes) -> bool:
-    if encoded.startswith(_JPEG_START):
-        return encoded.rfind(_JPEG_END) < max(encoded.rfind(_JPEG_SCAN), 0)
-    if encoded.startswith(_PNG_START):
-        return _PNG_END not in encoded
-    return False
+    libjpeg then only warns, through a channel that Pillow closes, and fills the rest. So bytes are put in front of the end
+    marker: the decoder ignores them unless it needed more. What it fills a baseline picture with is mid-grey, so that most of
+    them need no second decoding.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return
+    if picture_files.lacks_jpeg_scans(encoded):
+        raise BadImage("cut_file", f"JPEG of {len(encoded)} bytes; a colour is missing")
+    corner = image.crop((image.width - 1, image.height - 1, image.width, image.height))
+    fill = np.asarray(corner if image.mode == "CMYK" else corner.convert("L")).mean()
+    if abs(fill - MID_GREY) > MID_GREY_TOLERANCE and not picture_files.is_progressive(encoded):
+        return
+    padded = _open(picture_files.pad_scan(encoded, len(encoded)))
+    padded.load()
+    if padded.tobytes() != image.tobytes():
+        raise BadImage("cut_file", f"JPEG of {len(encoded)} bytes; its data ends before the picture is full")
 
 
 def _bad_image(encoded: bytes, error: Exception) -> BadImage:
     """The `BadImage` for an exception raised by Pillow."""
     detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    if _lacks_end(encoded) or isinstance(error, EOFError) or "truncated" in str(error).lower():
+    if isinstance(error, EOFError) or "truncated" in str(error).lower():
         return BadImage("cut_file", f"{len(encoded)} bytes; {detail}")
     if isinstance(error, Image.UnidentifiedImageError):
-        start = encoded[:64].lstrip().lower()
-        if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-            return BadImage("not_an_image", f"a web page or XML of {len(encoded)} bytes")
-        return BadImage("not_an_image", f"none of {', '.join(FORMATS)}; begins with {encoded[:8]!r}")
+        unread = picture_files.find_unread_format(encoded[: picture_files.NUM_START_BYTES])
+        if unread:
+            return BadImage("not_an_image", f"{unread} of {len(encoded)} bytes: {picture_files.SAVE_AS}")
+        if not picture_files.find_format(encoded):
+            return BadImage("not_an_image", f"none of {', '.join(FORMATS)}; begins with {encoded[:8]!r}")
     return BadImage("corrupt_file", detail)
 
 
@@ -224,24 +246,19 @@ def _is_16_bit(image: Image.Image, encoded: bytes) -> bool:
     return image.mode[0] in "IF" or (image.format == "PNG" and encoded[24] == 16)
 
 
-def _is_plain(image: Image.Image, encoded: bytes, orientation: int) -> bool:
-    """Whether every decoder makes the same RGB picture of these bytes."""
-    if orientation != 1:
-        return False
+def _is_plain(image: Image.Image, encoded: bytes) -> bool:
+    """Whether every decoder makes the same RGB picture of these bytes, which are upright and do not move."""
     if image.format == "JPEG":
         return image.mode in ("RGB", "L")
-    several = getattr(image, "is_animated", False)
-    if image.format != "PNG" or image.mode != "RGB" or several:
-        return False
-    return not _is_transparent(image) and not _is_16_bit(image, encoded)
+    return image.format == "PNG" and image.mode == "RGB" and not _is_transparent(image) and not _is_16_bit(image, encoded)
 
 
-def _as_rgb(image: Image.Image, encoded: bytes, orientation: int) -> tuple[Image.Image, list[str]]:
+def _as_rgb(image: Image.Image, encoded: bytes, orientation: int, *, is_animated: bool) -> tuple[Image.Image, list[str]]:
     """The loaded picture in RGB and upright, and the names of the repairs."""
     repairs = []
     if image.format not in ("JPEG", "PNG"):
         repairs.append("other_format")
-    if getattr(image, "is_animated", False):
+    if is_animated:
         repairs.append("first_frame")
     if _is_16_bit(image, encoded):
         repairs.append("16_bit")
@@ -266,7 +283,7 @@ def _as_rgb(image: Image.Image, encoded: bytes, orientation: int) -> tuple[Image
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     rgb = image if image.mode == "RGB" else image.convert("RGB")
-    if 2 <= orientation <= 8:
+    if orientation != 1:
         repairs.append("turned")
         rgb = _turn(rgb, orientation)
     return rgb, repairs

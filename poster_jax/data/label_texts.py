@@ -164,8 +164,16 @@ def _find_separator(cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def _tidy(labels: Iterable[str]) -> list[str]:
-    names = (" ".join(unicodedata.normalize("NFC", label).split()) for label in labels)
+    names = map(tidy_name, labels)
     return list(dict.fromkeys(name for name in names if name.casefold() not in NO_LABEL))
+
+
+def tidy_name(text: str) -> str:
+    """A label on one line: composed accents, single spaces, no control characters; the bytes of a folder's name as text."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = csv_files.decode(text.encode("utf-8", "surrogateescape"))
+    visible = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
 def _one_spelling(rows: Sequence[Sequence[str]]) -> tuple[list[list[str]], dict[str, set[str]]]:

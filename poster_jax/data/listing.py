@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from poster_jax import errors
-from poster_jax.data import csv_files, label_texts
+from poster_jax.data import csv_files, label_texts, picture_files
 
 MAX_ID = 2**31 - 1  # ids are int32 in a batch
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".jfif")
 OPTIONAL = ("id", "movie", "split")
 KAGGLE_TABLE = "MovieGenre.csv"
 HUB_TABLES = ("metadata.csv", "metadata.jsonl")  # of a folder of Hugging Face
@@ -70,7 +69,7 @@ class Listing:
 def read_kaggle(folder: pathlib.Path, separator: str = "") -> Listing:
     """DIR/MovieGenre.csv (columns imdbId, Genre) and the pictures by imdbId in DIR/posters or another of POSTER_FOLDERS.
 
-    Ids may be written 1, 0000001, tt0000001 or 1.0, pictures likewise with any suffix of SUFFIXES. Rows that repeat an imdbId
+    Ids may be written 1, 0000001, tt0000001 or 1.0, pictures likewise with any suffix of a picture. Rows that repeat an imdbId
     are merged: the genres are the union in listed order.
     """
     table = csv_files.read(folder / KAGGLE_TABLE)
@@ -98,17 +97,14 @@ def _find_pictures(folder: pathlib.Path) -> tuple[dict[int, str], pathlib.Path]:
         if not place.is_dir():
             continue
         with os.scandir(place) as entries:
-            named = {entry.name: parse_id(pathlib.PurePath(entry.name).stem) for entry in entries if _is_picture(entry.name)}
+            named = {entry.name: parse_id(pathlib.PurePath(entry.name).stem) for entry in entries}
+        named = {name: id_ for name, id_ in named.items() if id_ is not None and picture_files.is_picture(place / name)}
         # Of several pictures of one movie the one with the plain name is taken.
         in_order = sorted(named.items(), key=lambda item: (item[0] == f"{item[1]}.jpg", item[0]))
-        by_id = {id_: str(place / file) for file, id_ in in_order if id_ is not None}
+        by_id = {id_: str(place / file) for file, id_ in in_order}
         if by_id:
             return by_id, place
     return {}, folder / "posters" if (folder / "posters").is_dir() else folder
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def read_csv(path: pathlib.Path, columns: Mapping[str, str] | None = None, separator: str = "") -> Listing:
@@ -278,7 +274,14 @@ def read_folder(folder: pathlib.Path, separator: str = "") -> Listing:
     parts = {place: SPLIT_NAMES.get(place.name.lower(), "") for place in below}
     given = bool(below) and all(parts.values()) and any(_folders(place) for place in below)
     places = [(part if given else "", label) for top, part in parts.items() for label in (_folders(top) if given else [top])]
-    files = [(file, part, place.name) for part, place in places for file in _pictures_below(place)]
+    files: list[tuple[pathlib.Path, str, str]] = []
+    others: Counter[str] = Counter()
+    for part, place in places:
+        for file in picture_files.files_below(place):
+            if picture_files.is_picture(file):
+                files.append((file, part, place.name))
+            else:
+                others[file.suffix.lower() or "without a suffix"] += 1
     if not files:
         raise errors.UserError(
             f"the folder {folder} has no folder with pictures in it: make one for each label, as {folder / 'Drama' / '1.jpg'}, "
@@ -287,12 +290,9 @@ def read_folder(folder: pathlib.Path, separator: str = "") -> Listing:
     genres, found = label_texts.split_cells([name for *_, name in files], separator)
     movies = [Movie(row + 1, str(file), genres[row], part, None, [row]) for row, (file, part, _) in enumerate(files)]
     notes = [f"labels are the names of {len({place.name for _, place in places})} folders", *found]
+    notes += [picture_files.left_out(others)] if others else []
     notes += check_columns(movies, {"split": ""} if given else {}, folder)
     return Listing(folder, [str(movie.id) for movie in movies], _joined(genres), movies, {}, tuple(notes))
-
-
-def _pictures_below(place: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in place.rglob("*") if _is_picture(path.name))
 
 
 def _folders(place: pathlib.Path) -> list[pathlib.Path]:

@@ -6,11 +6,12 @@ import os
 import pathlib
 
 from poster_jax import config as config_lib
-from poster_jax.data import csv_files, listing
+from poster_jax.data import csv_files, listing, picture_files
 from poster_jax.runtime import alive
 
-# Part of every cache name. Raise it when the written format changes.
-FORMAT = "1"
+# Parts of cache names. Raise the first when the written format changes, and the second, which is of variants that read files,
+# when a picture or a row gets another verdict.
+FORMAT, RULES = "1", "2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> s
     if variant == "synthetic":
         digest.update(f"{num_posters} {seed}".encode())
         return digest.hexdigest()
+    digest.update(f" rules {RULES}".encode())
     listed = read_listing(variant, place)
     with alive.doing(f"looking for changed pictures among {len(listed.movies):,}"):
         for movie in listed.movies:
@@ -73,7 +75,7 @@ def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> s
 def _digest_file(path: str) -> bytes:
     """SHA-256 of a file's bytes; of its error's number where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with picture_files.open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except (OSError, ValueError) as error:
         return hashlib.sha256(f"error {getattr(error, 'errno', 0)}".encode()).digest()

@@ -9,8 +9,9 @@ import pathlib
 import pandas as pd
 
 from poster_jax import config as config_lib
+from poster_jax import errors
 from poster_jax.data import cache, catalog, places, synthetic
-from poster_jax.data.source import Records, Source
+from poster_jax.data.source import Records, Source, read_tables
 
 PICTURES = "pictures.npz"
 NAMES = {
@@ -41,8 +42,10 @@ def cache_directory(data: config_lib.Data) -> tuple[pathlib.Path, str]:
 def read_prepared(data: config_lib.Data, directory: pathlib.Path, key: str) -> Source:
     """The source that was built into `directory`."""
     [info] = directory.glob("movie_posters/*/*/dataset_info.json")
-    table = pd.read_csv(directory / "table.csv", dtype={"genres": str, "split": str}, keep_default_na=False)
-    refused = pd.read_csv(directory / "refused.csv", dtype=str, keep_default_na=False)
+    try:
+        table, refused = read_tables(directory)
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"the cache {directory} is damaged ({error}): remove it, and it is made anew.") from error
     repaired = json.loads((directory / "repaired.json").read_text())
     noted = directory / "notes.json"
     notes = tuple(json.loads(noted.read_text())) if noted.exists() else ()

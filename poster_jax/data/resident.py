@@ -10,17 +10,17 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
-import pandas as pd
 from jax.sharding import NamedSharding
 
 from poster_jax import errors
-from poster_jax.data import cache, catalog, images
-from poster_jax.data.source import Source
+from poster_jax.data import cache, catalog, images, picture_files
+from poster_jax.data.source import Source, read_part, read_tables, write_table
 from poster_jax.runtime import storage
 
 CHUNK = 256
@@ -81,7 +81,7 @@ def _write(source: Source, image_size: tuple[int, int], directory: pathlib.Path)
             for offset, image in enumerate(pool.map(images.decode, encoded, itertools.repeat(image_size))):
                 packed[start + offset] = image
     packed.flush()
-    source.table.to_csv(directory / "table.csv", index=False)
+    write_table(source.table, directory)
     catalog.write_refused(source.refused, directory / "refused.csv")
     about = {"name": source.name, "fingerprint": source.fingerprint, "repaired": source.repaired}
     (directory / ABOUT).write_text(json.dumps(about))
@@ -90,22 +90,47 @@ def _write(source: Source, image_size: tuple[int, int], directory: pathlib.Path)
 def load_packed(directory: pathlib.Path, image_size: tuple[int, int]) -> Source:
     """Reads a packed cache folder; needs neither TensorFlow nor the original pictures.
 
-    Raises UserError if the folder is not a packed cache, or has posters of another size.
+    Raises UserError if the folder is not a whole packed cache, or has posters of another size. Nothing in it is executed.
     """
     if not (directory / ABOUT).is_file():
         raise errors.UserError(f"{directory} is not a packed cache: it has no {ABOUT}; give the folder packed-... of a cache.")
-    about = json.loads((directory / ABOUT).read_text())
-    # A file on disk is memory-mapped; one in a bucket is read completely, once.
-    remote = storage.is_remote(directory)
-    path = directory / "images.npy"
-    packed = np.load(io.BytesIO(path.read_bytes())) if remote else np.load(path, mmap_mode="r")
-    if packed.shape[1:3] != tuple(image_size):
-        held = tuple(packed.shape[1:3])
+    try:
+        found = _read_packed(directory)
+    except errors.UserError:
+        raise
+    # json, pandas and numpy have no common class for what is damaged or was never written by `_write`.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise errors.UserError(
+            f"{directory} is no packed cache that can be used ({reason}): copy it again, or remove it to have it made anew."
+        ) from error
+    held = found.pixels.shape[1:3]
+    if held != tuple(image_size):
         raise errors.UserError(f"{directory} holds posters of {held} pixels: set --config.data.image_size={held}.")
-    table = pd.read_csv(
-        io.BytesIO((directory / "table.csv").read_bytes()), dtype={"genres": str, "split": str}, keep_default_na=False
-    )
-    refused = pd.read_csv(io.BytesIO((directory / "refused.csv").read_bytes()), dtype=str, keep_default_na=False)
+    return found
+
+
+def _read_packed(directory: pathlib.Path) -> Source:
+    about = json.loads(read_part(directory / ABOUT))
+    kinds = {"name": str, "fingerprint": str, "repaired": dict}
+    if not isinstance(about, dict) or not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
+        raise ValueError(f"{ABOUT} lacks name, fingerprint or repaired")
+    if not about["name"] or not re.fullmatch(r"[0-9a-f]{1,64}", about["fingerprint"]):
+        raise ValueError(f"the name or the fingerprint in {ABOUT} is none")
+    if not all(type(count) is int for count in about["repaired"].values()):
+        raise ValueError(f"repaired in {ABOUT} holds no counts")
+    table, refused = read_tables(directory)
+    path = directory / "images.npy"
+    # A file on a disk is memory-mapped, which fails where it is shorter than its header says; one in a bucket is read whole.
+    if storage.is_remote(path):
+        packed = np.load(io.BytesIO(path.read_bytes()))
+    else:
+        picture_files.open_regular(path).close()
+        packed = np.load(path, mmap_mode="r")
+    if not isinstance(packed, np.ndarray) or packed.dtype != np.uint8 or packed.ndim != 4 or packed.shape[3] != 3:
+        raise ValueError("images.npy holds no pictures")
+    if len(packed) != len(table) or not packed.size or not packed.flags.c_contiguous:
+        raise ValueError(f"images.npy holds {len(packed)} pictures where table.csv has {len(table)}")
     return Source(about["name"], about["fingerprint"], table, refused, about["repaired"], packed)
 
 

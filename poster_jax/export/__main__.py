@@ -1,7 +1,7 @@
 """`python -m poster_jax.export WORKDIR OUT [--tflite] [--onnx]`: a finished run as a folder that predicts without poster_jax.
 
 OUT holds `program.jax_export` (StableHLO with the weights in it, by jax.export), `labels.json` (genres, thresholds and the
-size of a poster), `MODEL_CARD.md`, `predict.py` and `pictures.py` (use the folder; need jax, numpy and Pillow) and
+size of a poster), `MODEL_CARD.md`, `predict.py` with MODULES (use the folder; need jax, numpy and Pillow) and
 `manifest.json` (SHA-256 of the others); `program.tflite` and `program.onnx` where asked for. Programs are held against the
 checkpoint first, each by its own runtime, then OUT appears by one rename. An OUT that exists is refused, whatever it holds: a
 bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked, or a format whose
@@ -14,6 +14,7 @@ import hashlib
 import json
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,16 +23,17 @@ import numpy as np
 from jax import export
 
 from poster_jax import cli, errors, predict
-from poster_jax.data import images
+from poster_jax.data import images, picture_files
 from poster_jax.export import formats, model_card, release
-from poster_jax.runtime import storage
+from poster_jax.runtime import storage, tables
 from poster_jax.workdir import run_files
 
 FORMAT = "poster_jax bundle 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM = "program.jax_export"
 LOADER = pathlib.Path(__file__).with_name("bundle.py")
-DECODER = pathlib.Path(images.__file__)  # needs numpy and Pillow only
+# Modules of ours that lie beside the loader, by the name of their file there; they need numpy and Pillow only.
+MODULES = {"pictures.py": images, "picture_files.py": picture_files, "csv_tables.py": tables}
 
 NUM_CHECKED = 3  # posters that program and checkpoint must agree on, together and the first one alone
 # Largest difference of a probability, by precision: 100 roundings of float32, 2 of bfloat16's 8 bits.
@@ -112,6 +114,13 @@ def choose_posters(workdir: pathlib.Path, image_size: tuple[int, int]) -> np.nda
     return image
 
 
+def module_source(module: types.ModuleType) -> bytes:
+    """The source of a module of MODULES, which imports others as files beside it."""
+    assert module.__file__ is not None
+    text = pathlib.Path(module.__file__).read_text(encoding="utf-8")
+    return text.replace("from poster_jax.data import picture_files\n", "import picture_files\n").encode()
+
+
 def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict[str, bytes], list[str]]:
     """({file name: content} of a finished run's bundle, its programs checked; one sentence for each format that failed).
 
@@ -152,7 +161,7 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict
         "labels.json": (json.dumps(labels, indent=2) + "\n").encode(),
         "MODEL_CARD.md": card.encode(),
         "predict.py": LOADER.read_bytes(),
-        "pictures.py": DECODER.read_bytes(),
+        **{name: module_source(module) for name, module in MODULES.items()},
     }
     manifest = {
         "format": FORMAT,

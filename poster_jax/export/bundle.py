@@ -1,9 +1,9 @@
 """Genres of posters from an exported network, in its own folder; needs jax, numpy and Pillow."""
 
 import argparse
-import csv
 import hashlib
 import importlib.util
+import io
 import json
 import pathlib
 import sys
@@ -27,12 +27,18 @@ def load(folder: pathlib.Path) -> tuple[Any, dict[str, Any], Any]:
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != written:
             raise ValueError(f"{folder / name} is not the file that was exported: export again")
     program = export.deserialize(bytearray((folder / "program.jax_export").read_bytes()))
-    spec = importlib.util.spec_from_file_location("pictures", folder / "pictures.py")
-    assert spec is not None and spec.loader is not None
-    sys.modules["pictures"] = pictures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pictures)
+    _load_module(folder, "picture_files")  # which the next one imports
+    pictures = _load_module(folder, "pictures")
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     return jax.jit(program.call), labels, pictures
+
+
+def _load_module(folder: pathlib.Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read(path: str, image_size: tuple[int, int], pictures: Any) -> np.ndarray:
@@ -53,6 +59,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("pictures", nargs="+", metavar="POSTER")
     parser.add_argument("--csv", metavar="FILE", help="writes path, one probability a genre, and the genres decided for")
     flags = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
         score, labels, pictures = load(FOLDER)
     except (OSError, ValueError) as error:
@@ -76,8 +85,9 @@ def main(argv: list[str]) -> int:
                 shown = ", ".join(f"{genres[k]} {scores[k]:.2f}" for k in order[:NUM_SHOWN])
                 print(f"{path}  {shown}  ->  {', '.join(decision) or 'none'}", flush=True)
     if flags.csv and rows:
+        text = _load_module(FOLDER, "csv_tables").csv_text(["path", *genres, "decision"], rows)
         with open(flags.csv, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([["path", *genres, "decision"], *rows])
+            file.write(text)
         print(f"{flags.csv}: {len(rows):,} of {len(flags.pictures):,} pictures")
     if not rows:
         print(f"none of the {len(flags.pictures)} pictures could be read: give others.", file=sys.stderr)

@@ -30,9 +30,9 @@ def write(
         results: its results.json; thresholds: [K], those that a poster is decided by; use: paragraphs on how to call it.
     """
     height, width = config.data.image_size
-    genres = results["data"]["genres"]
+    genres = [cells.markdown(genre) for genre in results["data"]["genres"]]
     sections = [
-        f"# {results['title']}",
+        f"# {cells.markdown(results['title'])}",
         f"Scores a movie poster for {len(genres)} genres: {', '.join(genres)}.",
         "## Use",
         *use,
@@ -167,7 +167,7 @@ def _genre_table(results: Mapping[str, Any], thresholds: Sequence[float]) -> lis
     per_genre = results["splits"]["test"]["per_genre"]
     for (genre, entry), threshold in zip(per_genre.items(), thresholds, strict=True):
         ranked, decided = entry["average_precision"], entry["f1@tuned"]
-        row = [genre, f"{threshold:.6f}", str(entry["count"])]
+        row = [cells.markdown(genre), f"{threshold:.6f}", str(entry["count"])]
         row += [cells.value(ranked), cells.number(ranked["floor"]), cells.value(decided), cells.number(decided["floor"])]
         lines.append(_row([*row, cells.number(entry["precision@tuned"]), cells.number(entry["recall@tuned"])]))
     return lines
@@ -176,8 +176,9 @@ def _genre_table(results: Mapping[str, Any], thresholds: Sequence[float]) -> lis
 def _data(config: config_lib.Config, results: Mapping[str, Any]) -> list[str]:
     data = results["data"]
     refused = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in data["refused"]["reason"].items())
+    name = cells.markdown(data["name"])
     lines = [
-        f"- {data['name']}: {data['num_posters']:,} posters, beside {data['num_refused']:,} catalog rows that were refused"
+        f"- {name}: {data['num_posters']:,} posters, beside {data['num_refused']:,} catalog rows that were refused"
         + (f" ({refused})." if refused else "."),
         f"- Fingerprint of the prepared posters: `{data['fingerprint']}`.",
         f"- Labels: `{config.data.encoding}`, {data['labels_per_row']:.2f} per row; balance of the genres: "
@@ -191,11 +192,13 @@ def _data(config: config_lib.Config, results: Mapping[str, Any]) -> list[str]:
         counts = " and ".join(f"{count:,} of {part}" for part, count in leaked.items())
         lines.append(f"- **Leaked**: {counts} have a poster that is in the training part too.")
     if data["auxiliary_genres"]:
-        lines.append(f"- Learnt beside the genres, and not given out: {', '.join(data['auxiliary_genres'])}.")
+        lines.append(
+            f"- Learnt beside the genres, and not given out: {', '.join(map(cells.markdown, data['auxiliary_genres']))}."
+        )
     parts = data["genre_counts"]
     lines += _header(["rows with the genre", *parts])
     for k, genre in enumerate(data["genres"]):
-        lines.append(_row([genre, *(f"{counts[k]:,}" for counts in parts.values())]))
+        lines.append(_row([cells.markdown(genre), *(f"{counts[k]:,}" for counts in parts.values())]))
     return lines
 
 
@@ -241,5 +244,4 @@ def _header(columns: Sequence[str]) -> list[str]:
 
 
 def _row(row: Sequence[str]) -> str:
-    # A bar would end the cell.
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+    return "| " + " | ".join(row) + " |"

@@ -1,8 +1,6 @@
 """From the folders of an ablation's cells to the rows of cells.csv and the JSON of its table."""
 
-import csv
 import hashlib
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from poster_jax.config import grid
-from poster_jax.runtime import storage
+from poster_jax.runtime import storage, tables
 from poster_jax.workdir import run_files, run_folder
 
 METRICS = ("top1_accuracy", "binary_accuracy", "mean_average_precision")
@@ -126,14 +124,12 @@ def summarise(axes: Sequence[grid.Axis], rows: Sequence[Mapping[str, Any]], best
 
 def write_cells(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """cells.csv, one row per cell that has ended; a score that is not defined is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys = {"": "value", "_low": "low", "_high": "high", "_floor": "best_floor"}
     names = [f"{name}{suffix}" for name in METRICS for suffix in keys]
-    if rows:
-        writer.writerow(["cell", *rows[0]["settings"], "num_parameters", "seeds", "diverged", *names])
+    header = ["cell", *rows[0]["settings"], "num_parameters", "seeds", "diverged", *names] if rows else []
+    lines = []
     for row in rows:
         diverged = sum(seed["diverged_at"] is not None for seed in row["seeds"])
         scores = [row["metrics"][name][key] for name in METRICS for key in keys.values()]
-        writer.writerow([row["cell"], *row["settings"].values(), row["num_parameters"], len(row["seeds"]), diverged, *scores])
-    storage.write_atomic(workdir / "cells.csv", text.getvalue())
+        lines.append([row["cell"], *row["settings"].values(), row["num_parameters"], len(row["seeds"]), diverged, *scores])
+    storage.write_atomic(workdir / "cells.csv", tables.csv_text(header, lines) if rows else "")

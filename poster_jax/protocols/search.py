@@ -252,7 +252,7 @@ def end_members(search: Search, records: Records, ended: Records) -> Records:
         value = best[f"mean_{metric}"]
         score = "none" if value is None else f"{metric} {value:.3f} (trial {best['trial']})"
         search.bar.set_description_str(f"trials {len(rows)}/{len(search.trials)}, best {score}", refresh=False)
-        snapshots.write_trials(workdir, rows)
+        run_files.write_trials(workdir, rows)
         snapshots.write_metrics(workdir, ended, [row["trial"] for row in rows])
     return ended
 

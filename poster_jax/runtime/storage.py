@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from poster_jax.runtime import multihost
 # The client package of each scheme, and the extra of pyproject.toml that installs it.
 CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 PART_DIGITS = 6
+# Of an .npz file. Zeros are packed by 1,000, scores of a network by less than 2.
+MAX_UNPACKED_BYTES, MAX_RATIO = 256 << 20, 30
 RELEASED = "released:"
 
 
@@ -56,6 +59,16 @@ def released(name: str) -> pathlib.Path:
 def is_remote(path: pathlib.Path) -> bool:
     """True for a path of a store."""
     return not isinstance(path, pathlib.Path)
+
+
+def refuse_bomb(path: pathlib.Path) -> None:
+    """Raises ValueError for an .npz file on a disk that unpacks to far more than arrays of ours do."""
+    if is_remote(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > max(MAX_UNPACKED_BYTES, MAX_RATIO * path.stat().st_size):
+        raise ValueError(f"its {path.stat().st_size:,} bytes unpack to {unpacked:,}")
 
 
 def load_arrays(path: pathlib.Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:

@@ -1,10 +1,9 @@
-"""Files of a search in its workdir: snapshots to resume from, one file per finished network, trials.csv, metrics.jsonl.
+"""Files of a search in its workdir: snapshots to resume from, one file per finished network, metrics.jsonl.
 
 Every file is replaced whole. `search/cohort_*.npz` hold states and go when the search is done; `search/member_*.npz` hold a
 network's history and its last validation scores.
 """
 
-import csv
 import dataclasses
 import io
 import json
@@ -96,16 +95,6 @@ def load_record(path: pathlib.Path) -> Record | None:
     """A finished network's record, or None; raises UserError for a damaged file."""
     arrays = _load(path)
     return None if arrays is None else _to_record(arrays)
-
-
-def write_trials(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """trials.csv, one row per trial that has ended; an undefined score is an empty cell."""
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    storage.write_atomic(workdir / "trials.csv", text.getvalue())
 
 
 def write_metrics(workdir: pathlib.Path, records: Mapping[tuple[int, int], Record], trials: Sequence[int]) -> None:

@@ -40,6 +40,7 @@ class Checkpoints:
         logging.getLogger("orbax").setLevel(logging.WARNING)
         absl_logging.get_absl_logger().addFilter(_is_not_repeated)
         root = (workdir if storage.is_remote(workdir) else workdir.resolve()) / "checkpoints"
+        _refuse_special_files(root)
         self._latest = _open(root / "latest", keep=2)
         self._best = _open(root / "best", keep=1)
 
@@ -181,6 +182,13 @@ def _without_stray_errors() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _refuse_special_files(folder: pathlib.Path) -> None:
+    """Raises UserError for a pipe, a device or a dangling link below a folder: orbax would wait for it."""
+    for path in () if storage.is_remote(folder) else folder.rglob("*"):
+        if not path.is_file() and not path.is_dir():
+            raise errors.UserError(f"{path} is no file: remove it, or copy the whole workdir again.")
 
 
 def _custom(checkpointer: ocp.training.Checkpointer, step: int) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from poster_jax import errors
-from poster_jax.runtime import storage
+from poster_jax.runtime import storage, tables
 
 LARGEST_COUNT = 2**53  # beyond it a float64 is no whole number
 LARGEST = 1e300  # beyond it sums and axes overflow
@@ -130,6 +130,8 @@ def named(path: pathlib.Path, way_out: str) -> Iterator[None]:
 
 def read_text(path: pathlib.Path) -> str:
     """The text of a file, or of a log in parts; raises `Damaged` for one that is no UTF-8, and OSError."""
+    # A stranger's file may be a pipe, or a link to a device without an end.
+    require(storage.is_remote(path) or path.is_file() or not path.exists(), "", "it is no file")
     try:
         return storage.read(path)
     except UnicodeDecodeError as error:
@@ -178,4 +180,4 @@ def parse_table(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
     require(not missing, "", f"without the column {', '.join(missing)}")
     for number, row in enumerate(rows, 1):
         require(None not in [row[name] for name in columns], f"row {number}", "cut")
-    return rows
+    return [{**row, **{name: tables.restore(row[name]) for name in columns}} for row in rows]

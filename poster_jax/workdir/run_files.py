@@ -4,7 +4,6 @@ The folder is the interface between stages, so protocols write through this modu
 `report` read through it. Nothing here needs jax, the posters or the network.
 """
 
-import csv
 import io
 import pathlib
 from collections import Counter
@@ -16,7 +15,7 @@ import numpy as np
 from poster_jax import config as config_lib
 from poster_jax import errors
 from poster_jax.metrics import definitions, paired, scoring
-from poster_jax.runtime import storage
+from poster_jax.runtime import storage, tables
 from poster_jax.workdir import checks, forms, npz, run_folder
 
 RESULTS = "results.json"
@@ -224,6 +223,7 @@ def _write_arrays(path: pathlib.Path, content: Mapping[str, np.ndarray]) -> None
 
 def _read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
+        storage.refuse_bomb(path)
         return storage.load_arrays(path)
     except Exception as error:  # numpy, zipfile and zlib have no common class for a damaged file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -284,12 +284,8 @@ def read_refused(workdir: pathlib.Path) -> dict[str, Refusals]:
 
 def write_trials(workdir: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes trials.csv, one row for each trial of a search that has ended; an undefined score is an empty cell."""
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    storage.write_atomic(workdir / TRIALS, text.getvalue())
+    text = tables.csv_text(list(rows[0]), [[row[name] for name in rows[0]] for row in rows]) if rows else ""
+    storage.write_atomic(workdir / TRIALS, text)
 
 
 def load_run(folder: pathlib.Path, part: str) -> paired.Candidate:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -249,12 +250,11 @@ def test_write_refused_replaces_whole_or_not_at_all(tmp_path, kaggle_dir, monkey
     before = path.read_bytes()
     assert len(pd.read_csv(path)) == 3
 
-    def fail(self, target, **options):
-        with open(target, "w") as file:
-            file.write("half")
+    def fail(self, text, **options):
+        self.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    monkeypatch.setattr(pathlib.Path, "write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         catalog.write_refused(refused, path)
     assert path.read_bytes() == before

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from poster_jax import predict
-from poster_jax.data import images
 from poster_jax.export import __main__ as export
 from poster_jax.export import bundle
 from tests.helpers.made_run import GENRES, cnn_config, make_workdir
@@ -128,13 +127,17 @@ def test_the_example_of_the_card_predicts_without_the_package(
 
 
 def test_the_decoder_of_a_bundle_is_ours_and_needs_numpy_and_pillow_only(out: pathlib.Path) -> None:
-    content = (out / "pictures.py").read_text()
-    assert content == pathlib.Path(images.__file__).read_text()
-    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", content, flags=re.MULTILINE))
-    assert imported - sys.stdlib_module_names == {"numpy", "PIL"}
+    imported: set[str] = set()
+    for name, module in export.MODULES.items():
+        content = (out / name).read_text()
+        assert content.replace("import picture_files\n", "from poster_jax.data import picture_files\n") == (
+            pathlib.Path(module.__file__ or "").read_text()
+        )
+        imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", content, flags=re.MULTILINE))
+    assert imported - sys.stdlib_module_names == {"numpy", "PIL", "picture_files"}
 
 
-@pytest.mark.parametrize("name", ["program.jax_export", "labels.json", "MODEL_CARD.md", "predict.py", "pictures.py"])
+@pytest.mark.parametrize("name", ["program.jax_export", "labels.json", "MODEL_CARD.md", "predict.py", *export.MODULES])
 def test_a_changed_file_is_noticed(
     out: pathlib.Path,
     tmp_path: pathlib.Path,

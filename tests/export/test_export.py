@@ -113,6 +113,8 @@ def test_labels_and_manifest_say_what_lies_there(workdir: pathlib.Path, out: pat
         "MODEL_CARD.md",
         "predict.py",
         "pictures.py",
+        "picture_files.py",
+        "csv_tables.py",
         "manifest.json",
     }
     labels = json.loads((out / "labels.json").read_text())

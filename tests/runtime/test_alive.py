@@ -3,10 +3,11 @@
 import io
 import sys
 import time
+import types
 
 import pytest
 
-from poster_jax.runtime import alive
+from poster_jax.runtime import alive, multihost
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +65,8 @@ def test_on_a_terminal_the_line_is_written_over_and_goes(monkeypatch: pytest.Mon
         time.sleep(0.4)
     said = terminal.getvalue()
     assert "\n" not in said and said.startswith("\r" + "x" * 79 + "\x1b[K") and said.endswith("\r\x1b[K")
+
+
+def test_a_process_that_still_imports_jax_has_joined_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax", types.ModuleType("jax"))
+    assert multihost.is_main() and multihost.count() == 1

@@ -2,8 +2,9 @@
 
 Train from DIR with `--config.data.variant=kaggle --config.data.dir=DIR`. It has MovieGenre.csv, posters/<imdbId>.jpg,
 downloads.jsonl (the outcome for every address), lost.csv and losses.json (movies without a poster, and how many of each genre).
-Exit codes: 0 every movie has its poster or has lost it for good, 2 a mistake in the arguments, 75 not finished (stopped, or
-temporary failures): run the same command again, it requests only what is missing.
+Exit codes: 0 every movie has its poster or has lost it for good, 2 a mistake in the arguments or no poster at all, 75 not
+finished (stopped, or temporary failures): run the same command again, it requests only what is missing, and what other options
+than before may keep.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import signal
 import sys
 import threading
 import types
+import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -76,20 +78,20 @@ def remove_placeholders(journal: Journal, posters_dir: pathlib.Path, num_movies:
         for entry in shared.values():
             movies_lib.poster_path(posters_dir, entry.id).unlink(missing_ok=True)
             detail = f"{len(shared)} movies have this picture"
-            journal.add(dataclasses.replace(entry, state=LOST, reason="placeholder", detail=detail))
+            journal.add(dataclasses.replace(entry, state=LOST, reason="placeholder", detail=detail, option=f"{len(shared)}"))
             removed += 1
     return removed
 
 
 def known_placeholders(paths: Sequence[str], journal: Journal) -> frozenset[str]:
     """Content hashes of the given pictures and of the journal's placeholders; raises `UserError` for an invalid picture."""
-    known = {entry.content_hash for entry in journal.entries() if entry.reason == "placeholder" and entry.content_hash}
+    known = {entry.content_hash for entry in journal.entries() if entry.reason == "placeholder" and entry.state == LOST}
     for path in paths:
         try:
             known.add(catalog.load_checked(path).content_hash)
         except images.BadImage as error:
             raise errors.UserError(f"--placeholder={path} is no usable picture ({error}): give a file that is one.") from error
-    return frozenset(known)
+    return frozenset(known - {""})
 
 
 def open_bar(num_movies: int) -> tqdm.tqdm:
@@ -108,20 +110,27 @@ def show_progress(bar: tqdm.tqdm, work: crawler.Crawl) -> None:
 def download(csv_path: pathlib.Path, out_dir: pathlib.Path, options: argparse.Namespace, stop: threading.Event) -> int:
     """Runs the whole download with the options of `parse_options`; returns the number of movies to request again.
 
-    Raises `UserError`. `stop` ends it early; finished posters are kept.
+    Raises `UserError`, also where no poster was obtained and asking again is no use. `stop` ends it early; finished posters are
+    kept.
     """
+    for text in options.allow_host:
+        request.parse_allowed(text)
     movies, num_bad_rows = movies_lib.read_movies(csv_path)
+    if proxies := sorted({name for name in urllib.request.getproxies_environment() if name in ("http", "https", "all")}):
+        names = ", ".join(f"{name}_proxy" for name in proxies)
+        print(f"{names} of the environment is ignored: a proxy would choose the address itself, which is checked here")
     posters_dir = prepare_dir(csv_path, out_dir)
     with contextlib.closing(Journal(out_dir / "downloads.jsonl")) as journal:
         if journal.num_unreadable:
             print(f"{journal.num_unreadable} lines of downloads.jsonl cannot be read: those posters are requested again.")
         for partial in posters_dir.glob(".*.partial"):
             partial.unlink()
-        limits = request.Limits(
-            options.timeout, options.idle, int(options.max_mb * 1e6), frozenset(map(_bare, options.allow_host)), stop
-        )
+        allowed, max_bytes = frozenset(map(request.parse_allowed, options.allow_host)), int(options.max_mb * 1e6)
+        limits = request.Limits(options.timeout, options.idle, max_bytes, allowed, stop)
+        journal.reopen(allowed, max_bytes, options.shared_by)
         manners = hosts.Manners(options.per_host, options.first_pause, options.longest_pause, options.patience)
         placeholders = known_placeholders(options.placeholder, journal)
+        journal.reopen_placeholders(placeholders)
         adopt(movies, journal, posters_dir)
         work = crawler.Crawl(journal, posters_dir, limits, manners, placeholders=placeholders, num_attempts=options.attempts)
         statuses = [movies_lib.find_status(movie, journal, posters_dir) for movie in movies]
@@ -141,6 +150,9 @@ def download(csv_path: pathlib.Path, out_dir: pathlib.Path, options: argparse.Na
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     os.replace(partial, out_dir / "losses.json")
     print("\n".join(movies_lib.describe(summary)))
+    if movies and not summary[KEPT] and not summary[FAILED]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary["lost_by_reason"].items())
+        raise errors.UserError(f"none of the {len(movies)} movies has a poster ({reasons}): {out_dir / 'lost.csv'} says why.")
     return summary[FAILED]
 
 
@@ -203,7 +215,7 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--longest-pause", type=number, default=300.0, help="seconds; a host that asks for more is left alone")
     parser.add_argument("--placeholder", action="append", default=[], metavar="FILE", help='a picture that says "no picture"')
     parser.add_argument("--shared-by", type=whole, default=10, help="movies with one picture that make it a placeholder")
-    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a host that may be private")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="HOST[:PORT]", help="a host that may be private")
     return parser.parse_args(argv)
 
 
@@ -216,10 +228,6 @@ def _above_zero(kind: type[Number]) -> Callable[[str], Number]:
 
     parse.__name__ = kind.__name__  # argparse names it in the message for a text that is no number
     return parse
-
-
-def _bare(host: str) -> str:
-    return host.lower().removeprefix("[").removesuffix("]")
 
 
 if __name__ == "__main__":

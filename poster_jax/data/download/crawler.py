@@ -154,7 +154,14 @@ class Crawl:
             self._enqueue(again, time.monotonic() + self._schedule.pause(attempts))
             return
         state = FAILED if failure.transient and failure.reason not in CUT_PICTURE else LOST
-        self._journal.add(Entry(task.movie.id, task.url, state, failure.reason, failure.detail, attempts=attempts))
+        option = {
+            "refused_address": " ".join(sorted(self._limits.allow_hosts)),
+            "too_big": f"{self._limits.max_bytes}",
+            "placeholder": " ".join(sorted(self._placeholders)),
+        }.get(failure.reason, "")
+        self._journal.add(
+            Entry(task.movie.id, task.url, state, failure.reason, failure.detail, attempts=attempts, option=option)
+        )
         if url := self._another(task.movie, lost=state == LOST):
             self.add(task.movie, url)
         else:

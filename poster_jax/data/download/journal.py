@@ -20,7 +20,8 @@ KEPT, LOST, FAILED = "kept", "lost", "failed"
 class Entry:
     """One outcome: `kept` (a file of `size` bytes was written), `lost` (permanent) or `failed` (worth retrying).
 
-    `url` is from the CSV, or "" for a picture that was in the folder before; `content_hash` is from `images.CheckedImage`.
+    `url` is from the CSV, or "" for a picture that was in the folder before; `content_hash` is from `images.CheckedImage`;
+    `option` is what the command was given that made it `lost`, where other options may keep it.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Entry:
     content_hash: str = ""
     size: int = 0
     attempts: int = 0
+    option: str = ""
 
 
 class Journal:
@@ -63,6 +65,28 @@ class Journal:
         self._file.write(json.dumps(dataclasses.asdict(entry)).encode() + b"\n")
         self._file.flush()
         self._note(entry)
+
+    def reopen(self, allow_hosts: frozenset[str], max_bytes: int, shared_by: int) -> None:
+        """Turns what other options lost into `failed`, so that it is requested again under these.
+
+        So are failures of certificates, as this machine may trust others by now, and lines of a version without `option`.
+        """
+        for entry in list(self.entries()):
+            given = {
+                "refused_address": not allow_hosts <= {*entry.option.split()},
+                "too_big": max_bytes > int(entry.option if entry.option.isdecimal() else 0),
+                "placeholder": entry.option.isdecimal() and shared_by > int(entry.option),
+                "bad_certificate": True,
+            }
+            if entry.state == LOST and given.get(entry.reason, False):
+                self.add(dataclasses.replace(entry, state=FAILED, content_hash=""))
+
+    def reopen_placeholders(self, placeholders: frozenset[str]) -> None:
+        """As `reopen`, for pictures that were refused as one of --placeholder which is not given any more."""
+        for entry in list(self.entries()):
+            if entry.state == LOST and entry.reason == "placeholder" and not entry.option.isdecimal():
+                if not {*entry.option.split()} <= placeholders or not entry.option:
+                    self.add(dataclasses.replace(entry, state=FAILED))
 
     def of_movie(self, id_: int) -> dict[str, Entry]:
         """{url: latest entry} of a movie."""

@@ -17,11 +17,17 @@ import ssl
 import threading
 import time
 import urllib.parse
+import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from poster_jax import errors
+
 USER_AGENT = "poster_jax (research; downloads the posters of MovieGenre.csv)"
 PORTS = {"http": 80, "https": 443}
+# A transforming proxy answers 203 with the picture (RFC 9110 section 15.3.4).
+WITH_PICTURE = (200, 203)
+MAX_INTERIM = 20  # answers 1xx before the answer, as 103 Early Hints
 REDIRECTS = (301, 302, 303, 307, 308)
 # RFC 6585 section 4, RFC 9110 sections 15.5.9 and 15.6, RFC 8470: worth retrying. 404 and similar are not.
 TRANSIENT_STATUSES = (408, 425, 429)
@@ -55,7 +61,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request; `allow_hosts` are names or addresses, as written in a URL, that may be private."""
+    """Limits of one request; `allow_hosts` are HOST or HOST:PORT of `parse_allowed`, which may be private."""
 
     total_secs: float
     idle_secs: float
@@ -106,6 +112,21 @@ def parse_url(url: str) -> Target:
     return Target(scheme, host, PORTS[scheme] if port is None else port, path + query)
 
 
+def parse_allowed(text: str) -> str:
+    """HOST or HOST:PORT, lower case, from either or from a URL, of which a port is kept; raises `UserError`."""
+    given = text.strip()
+    if given.count(":") > 1 and "//" not in given and not given.startswith("["):
+        given = f"[{given}]"  # an address of IPv6
+    url = given if "//" in given else f"http://{given}"
+    try:
+        target, port = parse_url(url), urllib.parse.urlsplit(url).port
+    except Failure as error:
+        raise errors.UserError(f"--allow-host={text} names no host: give HOST, HOST:PORT or a URL.") from error
+    if "//" not in given and target.path != "/":
+        raise errors.UserError(f"--allow-host={text} names no host: give HOST, HOST:PORT or a URL.")
+    return target.host if port is None else f"{target.host}:{port}"
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is not loopback, private, link-local, shared, multicast, reserved or unspecified.
 
@@ -131,7 +152,7 @@ def resolve(target: Target, limits: Limits) -> list[tuple[socket.AddressFamily, 
     except OSError as error:
         raise Failure("no_such_host", f"{target.host}: {error}", transient=True) from error
     addresses = list(dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found))
-    if target.host not in limits.allow_hosts:
+    if not {target.host, f"{target.host}:{target.port}"} & limits.allow_hosts:
         for _, address in addresses:
             if not is_public(address):
                 raise Failure("refused_address", f"{target.host} is {address}, which is not a public address")
@@ -154,6 +175,9 @@ def fetch(url: str, limits: Limits) -> Answer:
             wire.hang_up()
     except TimeoutError as error:
         raise Failure("timeout", f"{target.host}: {error}", transient=True) from error
+    except ssl.SSLCertVerificationError as error:
+        # Asking again is no use before the certificate, the clock or the authorities of this machine are others.
+        raise Failure("bad_certificate", f"{target.host}: {error.verify_message}") from error
     except (OSError, http.client.HTTPException) as error:
         kind = "no_connection" if isinstance(error, OSError) else "bad_answer"
         if isinstance(error, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionResetError):
@@ -258,9 +282,15 @@ def _ask(wire: _Wire, target: Target, limits: Limits, url: str) -> Answer:
     headers = {"Host": target.authority, "User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
     connection.request("GET", target.path, headers={**headers, "Connection": "close"})
     with contextlib.closing(connection.getresponse()) as response:
+        for _ in range(MAX_INTERIM):
+            if not 102 <= response.status < 200:
+                break
+            # http.client skips 100 only. Without headers it reads the next answer from the same buffer.
+            response.headers = None  # type: ignore[assignment]
+            response.begin()
         if response.status in REDIRECTS:
             return Answer(redirect=_redirect(response, url))
-        if response.status != 200:
+        if response.status not in WITH_PICTURE:
             raise _refusal(response)
         if response.length is not None and response.length > limits.max_bytes:
             raise Failure("too_big", f"{response.length} bytes are announced, more than {limits.max_bytes}")
@@ -288,11 +318,32 @@ def _refusal(response: http.client.HTTPResponse) -> Failure:
 
 def _read(response: http.client.HTTPResponse, limits: Limits) -> Answer:
     announced = response.length
-    body = bytearray()
+    received = bytearray()
     while chunk := response.read(CHUNK_BYTES):
-        body += chunk
-        if len(body) > limits.max_bytes:
+        received += chunk
+        if len(received) > limits.max_bytes:
             raise Failure("too_big", f"more than {limits.max_bytes} bytes")
-    if announced is not None and len(body) < announced:
-        raise Failure("cut", f"{len(body)} of {announced} bytes came", transient=True)
-    return Answer(bytes(body), declared=announced is not None or response.chunked)
+    if announced is not None and len(received) < announced:
+        raise Failure("cut", f"{len(received)} of {announced} bytes came", transient=True)
+    body = _unpack(bytes(received), response.getheader("Content-Encoding", ""), limits)
+    return Answer(body, declared=announced is not None or response.chunked)
+
+
+def _unpack(body: bytes, encoding: str, limits: Limits) -> bytes:
+    """The body of an answer that a server packed although it was asked not to; of at most `max_bytes`."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in ("gzip", "x-gzip", "deflate"):
+        raise Failure("unknown_encoding", f"Content-Encoding {name[:40]!r}")
+    # 15 is the largest window, 32 finds whether the header is that of gzip or of zlib.
+    unpacker = zlib.decompressobj(15 + 32)
+    try:
+        unpacked = unpacker.decompress(body, limits.max_bytes + 1)
+    except zlib.error as error:
+        raise Failure("bad_answer", f"Content-Encoding {name}: {error}", transient=True) from error
+    if len(unpacked) > limits.max_bytes:
+        raise Failure("too_big", f"more than {limits.max_bytes} bytes when unpacked")
+    if not unpacker.eof:
+        raise Failure("cut", f"{len(body)} packed bytes came, which have no end", transient=True)
+    return unpacked

@@ -159,7 +159,7 @@ def render(picture: Picture, theme: Theme, kind: str) -> bytes:
     """
     with _applied(theme), warnings.catch_warnings():
         # `undrawn` knows of them.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font|Matplotlib currently does not support", UserWarning)
         figure = picture.draw(theme)
         buffer = io.BytesIO()
         # Without it the date, or matplotlib's version, is written.

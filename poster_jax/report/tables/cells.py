@@ -1,5 +1,7 @@
 """How a score, its interval and its floor are written in a text table."""
 
+import html
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -83,6 +85,12 @@ def counted(count: int, noun: str) -> str:
 
 def shortened(genre: str) -> str:
     return genre if len(genre) <= MAX_GENRE_WIDTH else genre[: MAX_GENRE_WIDTH - 1] + "~"
+
+
+def markdown(text: str) -> str:
+    """A name as text of Markdown on one line: nothing in it is markup, HTML, a formula or the end of a cell."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", escaped)
 
 
 def number(value: float | None, spec: str = ".3f") -> str:

@@ -34,8 +34,12 @@ def text(workdirs: Sequence[pathlib.Path]) -> str:
 def table(shown: Table) -> str:
     """A table as Markdown, its caption above; a bar inside a cell is escaped."""
     rows = [shown.header, ["---"] * len(shown.header), *shown.rows]
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     return "\n".join([*([shown.caption, ""] if shown.caption else []), *lines])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def origin(workdir: pathlib.Path) -> list[str]:
