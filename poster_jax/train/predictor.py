@@ -155,7 +155,8 @@ def _load_best(model: PosterModel, folder: pathlib.Path, image_size: tuple[int, 
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((1, *image_size, 3)), False), jax.random.key(0))
     abstract = {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
     if released:
-        wanted = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(abstract, sep="/").items()}
+        leaves: Any = traverse_util.flatten_dict(abstract, sep="/")
+        wanted = {name: leaf.shape for name, leaf in leaves.items()}
         with checks.named(folder / half_weights.NAME, "install poster_jax again, or release the run again"):
             try:
                 flat = half_weights.from_bytes((folder / half_weights.NAME).read_bytes(), wanted)
