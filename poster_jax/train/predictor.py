@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from flax import traverse_util
 from poster_jax import config as config_lib
 from poster_jax import errors, models
 from poster_jax.data import catalog, images
+from poster_jax.metrics import calibration
 from poster_jax.models import grad_cam as grad_cam_lib
 from poster_jax.models import pretrained
 from poster_jax.models.files import half_weights
@@ -98,7 +99,7 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     # What came with the weights is in the results, so that the weights file is not needed again.
     model = model.clone(**read_body(workdir, results, models.body_fields(model)))
     predict_step = steps.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
-    temperatures, thresholds = read_calibration(results, genres)
+    temperatures, thresholds = calibration.of_results(results, genres)
 
     def score(variables: dict[str, Any], image: jax.Array) -> jax.Array:
         found = predict_step(variables, image)[:, : len(genres)]
@@ -115,16 +116,6 @@ def load_network(workdir: pathlib.Path) -> Predictor:
         config.eval.batch_size,
         jax.jit(score),
     )
-
-
-def read_calibration(results: dict[str, Any], genres: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray]:
-    """(temperatures float32 [K] or None, thresholds float64 [K]); without any the probabilities stay as they are."""
-    if "calibration" in results:
-        found = results["calibration"]
-        temperatures = np.array([found["temperatures"][genre] for genre in genres], np.float32)
-        return temperatures, np.array([found["thresholds"][genre] for genre in genres])
-    per_genre = results["splits"]["validation"]["per_genre"]
-    return None, np.array([per_genre[genre]["threshold@tuned"] for genre in genres])
 
 
 def read_body(workdir: pathlib.Path, results: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
