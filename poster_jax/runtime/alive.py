@@ -37,7 +37,7 @@ def doing(what: str | Callable[[], str], about_secs: float = 0.0) -> Iterator[No
         wait, is_first = FIRST_SECS, True
         while not ended.wait(wait):
             quiet = time.monotonic() - max(began if is_first else 0.0, _spoken)
-            if _doing[-1:] != [own] or quiet < (FIRST_SECS if is_first else EVERY_SECS) - 0.1:
+            if _doing[-1:] != [own] or quiet < 0.95 * (FIRST_SECS if is_first else EVERY_SECS):
                 wait = FIRST_SECS
                 continue
             text = what if isinstance(what, str) else what()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from poster_jax import main
-from poster_jax.data import builder, resident
+from poster_jax.data import records, resident
 from poster_jax.search import groups
 from poster_jax.train import evaluate, features, loop
 from poster_jax.workdir import checkpoint, logbook
@@ -54,7 +54,7 @@ def within(notes: Notes, stage: str, function: Callable[..., Any]) -> Callable[.
 def note_all(notes: Notes) -> None:
     """Puts the notes around the stages of poster_jax."""
     for module, name, stage in (
-        (builder, "_build", "prepare"),
+        (records, "build", "prepare"),
         (resident, "_write", "prepare"),
         (features, "extract", "features"),
         (evaluate, "evaluate", "evaluation"),

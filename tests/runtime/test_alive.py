@@ -31,9 +31,10 @@ def test_a_quick_task_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_what_speaks_itself_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_speaks_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(alive, "FIRST_SECS", 0.5)
     with alive.doing("training"):
-        for _ in range(20):
+        for _ in range(30):
             alive.spoke()
             time.sleep(0.05)
     assert capsys.readouterr().err == ""
