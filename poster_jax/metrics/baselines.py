@@ -1,16 +1,19 @@
 """Baselines for any network: logistic regression and nearest neighbours, on colours or on frozen features.
 
-Colour histograms contain no shape, so their score comes from colour alone.
+Colour histograms contain no shape, so their score comes from colour alone. scikit-learn takes two seconds to load, so functions
+that fit import it.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import linear_model, neighbors
-from sklearn.metrics import average_precision_score
 
 from poster_jax.metrics import definitions
+
+if TYPE_CHECKING:
+    from sklearn import linear_model
 
 Array = npt.NDArray
 
@@ -67,6 +70,9 @@ def nearest_neighbours(features: Mapping[str, Array], labels: Mapping[str, Array
     features and labels: {"train" | "validation" | ...: [N, D]} and int [N] or 0/1 [N, K]. A training row is not its own
     neighbour. The number of neighbours is the entry of `NEIGHBOURS` with the highest mean average precision on validation.
     """
+    from sklearn import neighbors
+    from sklearn.metrics import average_precision_score
+
     targets = {name: definitions.make_targets(values, num_genres) for name, values in labels.items()}
     most = min(max(NEIGHBOURS), len(targets["train"]) - 1)
     index = neighbors.NearestNeighbors(n_neighbors=most, metric="cosine", algorithm="brute").fit(features["train"])
@@ -84,7 +90,9 @@ def nearest_neighbours(features: Mapping[str, Array], labels: Mapping[str, Array
     return {name: scores(name, number) for name in features}
 
 
-def _fit(train: Array, labels: Array) -> linear_model.LogisticRegression:
+def _fit(train: Array, labels: Array) -> "linear_model.LogisticRegression":
+    from sklearn import linear_model
+
     return linear_model.LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=MAX_ITERATIONS).fit(train, labels)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
 import scipy.special
 
 from poster_jax.metrics import definitions, paired, scoring
@@ -53,7 +52,10 @@ def fit_temperature(scores: npt.NDArray, targets: npt.NDArray) -> float:
     def loss(inverse: float) -> float:
         return float(np.logaddexp(0, inverse * signed).mean())
 
-    found = scipy.optimize.minimize_scalar(loss, bounds=(1 / HIGHEST, 1 / LOWEST), method="bounded", options={"xatol": 1e-9})
+    # It takes most of a second to load, which not every reader of temperatures needs.
+    from scipy import optimize
+
+    found = optimize.minimize_scalar(loss, bounds=(1 / HIGHEST, 1 / LOWEST), method="bounded", options={"xatol": 1e-9})
     return float(np.clip(1 / found.x, LOWEST, HIGHEST))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 LEVEL = 0.95
 
@@ -24,9 +23,11 @@ def corrected_half_width(values: Sequence[float], *, share: float, num_compariso
         share: validation rows over training rows of a fold, 1 / (F - 1).
         num_comparisons: number of intervals that hold jointly at 95 %.
     """
+    from scipy import stats  # takes a second to load
+
     num_folds = len(values)
     deviation = np.sqrt((1 / num_folds + share) * np.var(values, ddof=1))
-    return float(scipy.stats.t.ppf(1 - (1 - LEVEL) / (2 * num_comparisons), num_folds - 1) * deviation)
+    return float(stats.t.ppf(1 - (1 - LEVEL) / (2 * num_comparisons), num_folds - 1) * deviation)
 
 
 def summarise(values: Sequence[float | None], *, share: float) -> dict[str, float | None]:
