@@ -54,7 +54,11 @@ def _run(argv: list[str]) -> int:
         return _list(name, rest)
     if name in ("train", "plan"):
         rest = _as_main(name, rest)
-    return importlib.import_module(f"poster_jax.{COMMANDS[name][0]}").main(rest)
+    from poster_jax.runtime import alive
+
+    with alive.doing(f"loading {name}"):
+        module = importlib.import_module(f"poster_jax.{COMMANDS[name][0]}")
+    return module.main(rest)
 
 
 def _as_main(name: str, rest: list[str]) -> list[str]:
