@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import pathlib
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +37,6 @@ from poster_jax.workdir import checkpoint, checks, run_files
 DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
-MAX_NAME_BYTES = 200  # of the 255 that disks allow, so that a number and a suffix have room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +198,7 @@ def list_pictures(given: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], Co
             files = picture_files.files_below(path)
             below = [file for file in files if picture_files.is_picture(file)]
             if not below:
-                raise errors.UserError(
-                    f"the folder {path} holds no picture ({', '.join(picture_files.SUFFIXES)}): give another."
-                )
+                raise errors.UserError(f"the folder {path} holds no picture (JPEG, PNG, GIF, WebP, BMP): give another.")
             others.update(file.suffix.lower() or "without a suffix" for file in {*files} - {*below})
         found += below
     return found, others
@@ -253,19 +249,11 @@ def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) 
     pixels = images.decode(checked.encoded, (checked.height, checked.width))
     if picture.heat is None:
         raise ValueError(f"{picture.path} was predicted without maps")
-    stem = _file_name(f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}")
-    numbers = ("", *(f"-{number}" for number in range(2, 10**6)))
-    target = next(target for number in numbers if not (target := folder / f"{stem}{number}.png").exists())
+    target = storage.find_free(folder, f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}", ".png")
     buffer = io.BytesIO()
     Image.fromarray(overlay.blend(pixels, picture.heat)).save(buffer, "PNG")
     storage.write_atomic(target, buffer.getvalue())
     return target
-
-
-def _file_name(text: str) -> str:
-    """The text without what no file's name may hold somewhere, and of a length that every disk takes."""
-    name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "_", text)
-    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def to_csv(network: Predictor, pictures: Sequence[Prediction]) -> str:
