@@ -72,7 +72,8 @@ def _run(argv: list[str]) -> int:
         print(summary.describe(config))
         return 0
     if flags.plan:
-        from poster_jax.protocols import plan
+        with alive.doing("loading the readers of tables and pictures"):
+            from poster_jax.protocols import plan
 
         for line in plan.describe(config, flags.write_split):
             print(line, flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poster_jax import predict
+from poster_jax import errors, predict
 from poster_jax.data import builder, images
 from poster_jax.export import __main__ as export
 from poster_jax.export import bundle
@@ -218,7 +218,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
         ([several, picture], "seed_0"),
         ([str(workdir), str(tmp_path / "empty")], "holds no picture"),
         ([str(workdir), picture, f"--csv={tmp_path / 'no' / 'a.csv'}"], "cannot be written"),
-        ([str(workdir)], "IMAGE_OR_FOLDER"),
+        ([str(workdir)], "no picture is named"),
     ):
         assert predict.main(arguments) == 2, arguments
         said = capsys.readouterr().err
@@ -246,3 +246,31 @@ def test_the_table_tells_the_three_most_probable_genres_and_the_decision() -> No
     assert predict.table_line(network, one) == f"{'poster.jpg':<48}  B 0.80, D 0.62, E 0.30  ->  D, C"
     none = predict.Prediction(pathlib.Path("x" * 60 + ".jpg"), checked, np.zeros(5), None)
     assert predict.table_line(network, none) == f"...{'x' * 41}.jpg  A 0.00, B 0.00, C 0.00  ->  none"
+
+
+@pytest.mark.parametrize(
+    ("given", "run", "pictures"),
+    [
+        (["run", "a.png"], "run", ["a.png"]),
+        (["run", "a.png", "folder"], "run", ["a.png", "folder"]),
+        (["a.png"], predict.DEFAULT_RUN, ["a.png"]),
+        (["a.png", "folder"], predict.DEFAULT_RUN, ["a.png", "folder"]),
+        (["folder"], predict.DEFAULT_RUN, ["folder"]),
+        (["missing.png"], predict.DEFAULT_RUN, ["missing.png"]),
+        (["missing", "a.png"], "missing", ["a.png"]),
+        (["released:other", "a.png"], "released:other", ["a.png"]),
+        (["gs://bucket/run", "a.png"], "gs://bucket/run", ["a.png"]),
+    ],
+)
+def test_without_a_run_the_released_network_is_taken(
+    given: list[str], run: str, pictures: list[str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run", "folder"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    assert predict.split_run(given) == (run, pictures)
+    for lone in ("run", "released:other"):
+        with pytest.raises(errors.UserError, match=f"no picture is named beside {lone}"):
+            predict.split_run([lone])

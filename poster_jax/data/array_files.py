@@ -15,7 +15,6 @@ from poster_jax.data import csv_files
 
 TEXTS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
 SUFFIXES = (*TEXTS, ".npz", ".parquet", ".safetensors")
-EXTRA = "tables"  # of pyproject.toml, with what parquet and safetensors need
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -54,7 +53,8 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
-    _require("pyarrow", path)
+    if importlib.util.find_spec("pyarrow") is None:
+        raise errors.UserError(f"{path} needs pyarrow: pip install 'poster_jax[tables]', or save it as npz or CSV.")
     import pyarrow
     from pyarrow import parquet
 
@@ -66,7 +66,6 @@ def _read_parquet(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    _require("safetensors", path)
     import safetensors
 
     try:
@@ -94,11 +93,6 @@ def _plain(column: np.ndarray) -> np.ndarray:
     if column.dtype != object:
         return column
     return np.array(["" if value is None else str(value) for value in column], dtype=str)
-
-
-def _require(package: str, path: pathlib.Path) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise errors.UserError(f"{path} needs {package}: pip install 'poster_jax[{EXTRA}]', or save it as npz or CSV.")
 
 
 def _first_line(error: Exception) -> str:

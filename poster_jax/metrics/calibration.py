@@ -74,6 +74,16 @@ def apply(scores: npt.NDArray, temperatures: npt.ArrayLike) -> npt.NDArray:
     return scipy.special.expit(scipy.special.logit(np.asarray(scores, np.float64)) / np.asarray(temperatures))
 
 
+def of_results(results: Mapping[str, Any], genres: Sequence[str]) -> tuple[npt.NDArray | None, npt.NDArray]:
+    """(temperatures float32 [K] or None, thresholds float64 [K]) of results.json; without any, probabilities are the scores."""
+    if "calibration" in results:
+        found = results["calibration"]
+        temperatures = np.array([found["temperatures"][genre] for genre in genres], np.float32)
+        return temperatures, np.array([found["thresholds"][genre] for genre in genres])
+    per_genre = results["splits"]["validation"]["per_genre"]
+    return None, np.array([per_genre[genre]["threshold@tuned"] for genre in genres])
+
+
 def measure(parts: Mapping[str, Rows], genres: Sequence[str], *, num_samples: int, seed: int) -> dict[str, Any]:
     """What the temperatures of the validation part do to the test part, ready for JSON.
 

@@ -140,7 +140,7 @@ def read(path: pathlib.Path) -> Pretrained:
             needed |= {"params/head/kernel": (needed["params/last/scale"][0], *genres), "params/head/bias": genres}
         name = families.FAMILIES[model].network.__name__
         account(f"the weights file {path} is not exactly a {name} of poster_jax", shapes, needed, "convert it again")
-        arrays = {name: file[name] for name in needed}
+        arrays = {name: file[name] for name in shapes}
     return Pretrained(model, checked(path, arrays), **fields, provenance=dict(entry["provenance"]))
 
 

@@ -38,7 +38,7 @@ def is_main() -> bool:
 def _joined() -> Any:
     """The jax module if this process has joined others, else None."""
     jax = sys.modules.get("jax")
-    # Another thread may still be importing it: the module is there, and its parts are not.
+    # While another thread imports jax, the module is there without its parts.
     is_initialized = getattr(getattr(jax, "distributed", None), "is_initialized", None)
     return jax if is_initialized is not None and is_initialized() else None
 

@@ -52,7 +52,7 @@ def results_of(encoding: str, labels: Any, scores: Any, seed: int, genres: Seque
             "labels_per_row": splits["test"]["labels_per_row"], "leaked_rows": {"validation": 0, "test": 0},
         },
         "splits": splits,
-        "calibration": calibration.measure(parts, GENRES, num_samples=20, seed=0),
+        "calibration": calibration.measure(parts, tuple(genres), num_samples=20, seed=0),
         "baselines": {"color_histogram_logistic": splits},
     }  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 from safetensors import numpy as numpy_files
 
+from poster_jax.models import body as body_lib
 from poster_jax.models import mobilenet_v2, pretrained, weight_files
 from tests.helpers import make_torch_golden
 from tests.models.test_mobilenet_v2 import build, distance
@@ -20,7 +21,7 @@ TOLERANCE = 1e-4
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
-def outputs(model: mobilenet_v2.MobileNetV2, variables: Any, x: Any, train: bool) -> tuple[dict[str, Any], Any]:
+def outputs(model: body_lib.Body, variables: Any, x: Any, train: bool) -> tuple[dict[str, Any], Any]:
     """{unit or block: its output}, with `map` and `pooled`, and the batch statistics afterwards."""
 
     @jax.jit

@@ -159,7 +159,7 @@ def bare(text: str) -> Callable[[pathlib.Path], str]:
 REFUSED: dict[str, tuple[Callable[[pathlib.Path], str], str]] = {
     "no file": (lambda at: f"--config.data.csv={at / 'none.csv'}", "there is no file"),
     "no folder": (lambda at: f"--config.data.dir={at / 'none'}", "there is no folder"),
-    "nothing named": (lambda _: "", "say where your posters are"),
+    "nothing named": (lambda _: "--config.data.variant=own", "say where your posters are"),
     "unknown columns": (bare("image,tags\n1.png,War\n"), "--config.data.path_column=image --config.data.label_column=tags"),
     "a comma that is not quoted": (bare("path,genres\n1.png,War,Crime\n"), "write several labels as Drama|Crime"),
     "an empty file": (bare(""), "it is empty"),

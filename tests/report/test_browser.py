@@ -103,6 +103,14 @@ def test_forty_genres_take_three_screens_and_what_scrolls_says_so(browser: Any, 
     chromium.show(browser, pages["one"], 1400, "light")
     height = browser.execute_script("return document.querySelector('.dots').getBoundingClientRect().height")
     assert 40 * 16 < height < 3 * chromium.HEIGHT
+    chromium.show(browser, pages["one"], 800, "light")
+    cut = browser.execute_script(
+        """
+        const names = [...document.querySelectorAll(".dots thead .name")];
+        return names.filter(name => name.scrollHeight > name.clientHeight + 1).length;
+        """
+    )
+    assert cut == 0, "a header is broken within a word"
     chromium.show(browser, pages["one"], 390, "light")
     chromium.open_all(browser)
     found = browser.execute_script(

@@ -57,6 +57,13 @@ def test_an_error_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "" and not alive._doing
 
 
+def test_a_half_imported_jax_does_not_stop_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "jax", types.ModuleType("jax"))
+    with alive.doing("loading jax"):
+        time.sleep(0.5)
+    assert capsys.readouterr().err.startswith("loading jax ...")
+
+
 def test_on_a_terminal_the_line_is_written_over_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     terminal.isatty = lambda: True  # type: ignore[method-assign]

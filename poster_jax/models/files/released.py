@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 from flax import traverse_util
 
@@ -13,7 +14,7 @@ from poster_jax.models.files import half_weights
 def read(folder: pathlib.Path) -> pretrained.Pretrained:
     """The body, without its head, of a folder that `export --release` wrote. Raises ValueError for a damaged one."""
     config, results = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "results.json"))
-    body = {name: tuple(value) if isinstance(value, list) else value for name, value in results["body"].items()}
+    body: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in results["body"].items()}
     model, content = config["model"]["name"], (folder / half_weights.NAME).read_bytes()
     flat = half_weights.from_bytes(content, pretrained.body_shapes(model, body["width"], body["padding"]), more=True)
     digest = hashlib.sha256(content).hexdigest()
