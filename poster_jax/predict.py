@@ -139,7 +139,8 @@ def _predict(argv: list[str]) -> int:
     parser.add_argument("--csv", metavar="FILE", help="path, one probability per genre, decision")
     parser.add_argument("--json", metavar="FILE", help="the same, with the thresholds and what could not be read")
     parser.add_argument("--explain", metavar="DIR", help="writes each picture under its Grad-CAM for the top-scored genre")
-    flags = parser.parse_args(argv)
+    # Options may stand between the run and the pictures.
+    flags = parser.parse_intermixed_args(argv)
     run, pictures_given = split_run(flags.given)
     paths, others = list_pictures([pathlib.Path(path) for path in pictures_given])
     if others:
