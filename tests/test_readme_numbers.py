@@ -128,7 +128,7 @@ def test_the_rows_and_floors_of_the_synthetic_posters() -> None:
     [row] = rows_of_table(CONFIGS, "synthetic posters, `cnn_onehot.py`")
     check_row(row, rows)
     check(CONFIGS, ", ".join(f"{len(rows.parts[part]):,}" for part in dataset.PARTS) + " synthetic")
-    assert rows_of_table(FIRST, "the report's CNN, synthetic posters")[0][3] == floors_of(rows)["map"]
+    assert rows_of_table(FIRST, "the report's CNN, drawn posters")[0][3] == floors_of(rows)["map"]
 
 
 def test_the_rows_and_floors_of_the_shared_posters(shared_dir: pathlib.Path) -> None:
