@@ -298,7 +298,7 @@ def _validate_body(flat: Mapping[str, Any], body: networks.BodyFacts) -> None:
         )
     source, _, name = flat["model.weights"].partition(":")
     if flat["model.weights"] and (source not in body.sources or not name):
-        known = ", ".join(f"{kind}:FILE" for kind in body.sources)
+        known = ", ".join(f"{kind}:{'NAME' if kind == 'released' else 'FILE'}" for kind in body.sources)
         raise errors.UserError(
             f"config.model.weights={flat['model.weights']!r} is unknown for model.name={flat['model.name']}; it is one of "
             f"{known}, {body.sources[0]}:imagenet, or empty."

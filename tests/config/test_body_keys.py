@@ -17,7 +17,7 @@ from poster_jax import errors
         (
             "finetune_mobilenet",
             {"model.weights": "efficientnet:a.pth"},
-            "it is one of keras:FILE, torchvision:FILE, poster_jax",
+            "it is one of keras:FILE, torchvision:FILE, timm:FILE",
         ),
         ("finetune_mobilenet", {"model.name": "efficientnet_lite0"}, "'keras:imagenet' is unknown for model.name=efficientnet"),
         ("finetune_efficientnet", {"protocol": "single"}, "take configs/finetune_efficientnet.py."),

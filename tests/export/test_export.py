@@ -237,7 +237,7 @@ def test_the_card_tells_pretrained_weights_a_useless_network_and_undefined_score
     results["splits"]["test"]["metrics"]["macro_auc"] |= {"value": None, "low": None, "high": None}
     results["best_step"] = 20
     config.data.variant, config.data.balance, config.data.split_grouped = "kaggle", "equal", False
-    card = model_card.write(config, results, thresholds=[0.5] * 3, platforms=("cpu",), jax_version="1")
+    card = model_card.write(config, results, thresholds=[0.5] * 3, use=["As it is."])
     for words in (
         "step 20 of 20.",
         "`keras:imagenet`",

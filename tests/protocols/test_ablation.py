@@ -14,7 +14,7 @@ import pytest
 from poster_jax import config as config_lib
 from poster_jax import errors, main, predict
 from poster_jax.config import grid
-from poster_jax.protocols import ablation, ablation_cells, plan, single
+from poster_jax.protocols import ablation, ablation_cells, single
 from poster_jax.report import page
 from poster_jax.report.tables import ablation_table
 from poster_jax.runtime import preemption, sharding
@@ -334,20 +334,3 @@ def test_rows_of_cells_that_have_ended_count_too(ended: tuple[dict, pathlib.Path
         errors.UserError, match=r"cell 1 \(way integers\) and cell 2 \(way one-hot\) would be measured on other"
     ):
         ablation.check_rows(networks, [outcomes[0], None, None, None], ablation.select_rows)
-
-
-def test_the_plan_tells_cells_steps_and_minutes_and_times_alike_networks_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    timed: list[Any] = []
-
-    def measure(config: Any, *_: Any) -> dict[str, float]:
-        timed.append(config.model.blocks)
-        return {"compile_secs": 30.0, "train_step_secs": 6.0, "eval_step_secs": 0.0, "state_mb": 3.0, "params_mb": 1.5}
-
-    monkeypatch.setattr(plan, "_time_steps", measure)
-    nets = ("net", "model.blocks", (((3, 3, 2, False, 0.0),), ((4, 3, 2, False, 0.0),)))
-    told = plan.describe(load((nets, WAYS[0]), num_seeds="3"))
-    assert len(timed) == 2
-    # 90 rows in batches of 16, two epochs: 10 steps of 6 s, and 30 s of compilation.
-    assert told.count("10 steps of 16 rows, about 1.5 minutes a seed") == 8
-    assert "cells: 8 from 3 seed(s) each, 1 device(s)" in told and "(checked)" in told
-    assert "disk: 36 MB weights" in told and "about 36.0 minutes" in told

@@ -74,7 +74,7 @@ def test_the_file_holds_what_belongs_together_on_one_and_on_eight_devices(
     held = written[0]
     assert {name: array.shape for name, array in held.items()} == {
         "image": (11, 38, 26, 3), "id": (11,), "label": (11, 6), "score": (11, 6), "genre": (11,), "map": (11, 16, 10),
-        "spread": (11,),
+        "spread": (11,), "true_genre": (11,), "true_map": (11, 16, 10),
     }  # fmt: skip
     np.testing.assert_allclose(predict(model, variables, held["image"]), held["score"], atol=1e-6)
     np.testing.assert_array_equal(held["genre"], held["score"].argmax(1))
