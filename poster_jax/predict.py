@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import pathlib
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ from poster_jax.workdir import run_files
 DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
 NUM_SHOWN = 3  # genres of a picture in the table
 PATH_WIDTH = 48
-MAX_NAME_BYTES = 200  # of the 255 that disks allow, so that a number and a suffix have room
 
 
 def split_run(given: Sequence[str]) -> tuple[str, list[str]]:
@@ -69,9 +67,7 @@ def list_pictures(given: Sequence[pathlib.Path]) -> tuple[list[pathlib.Path], Co
             files = picture_files.files_below(path)
             below = [file for file in files if picture_files.is_picture(file)]
             if not below:
-                raise errors.UserError(
-                    f"the folder {path} holds no picture ({', '.join(picture_files.SUFFIXES)}): give another."
-                )
+                raise errors.UserError(f"the folder {path} holds no picture (JPEG, PNG, GIF, WebP, BMP): give another.")
             others.update(file.suffix.lower() or "without a suffix" for file in {*files} - {*below})
         found += below
     return found, others
@@ -83,19 +79,11 @@ def save_overlay(network: Predictor, picture: Prediction, folder: pathlib.Path) 
     pixels = images.decode(checked.encoded, (checked.height, checked.width))
     if picture.heat is None:
         raise ValueError(f"{picture.path} was predicted without maps")
-    stem = _file_name(f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}")
-    numbers = ("", *(f"-{number}" for number in range(2, 10**6)))
-    target = next(target for number in numbers if not (target := folder / f"{stem}{number}.png").exists())
+    target = storage.find_free(folder, f"{picture.path.stem}-{network.genres[int(picture.scores.argmax())]}", ".png")
     buffer = io.BytesIO()
     Image.fromarray(overlay.blend(pixels, picture.heat)).save(buffer, "PNG")
     storage.write_atomic(target, buffer.getvalue())
     return target
-
-
-def _file_name(text: str) -> str:
-    """The text without what no file's name may hold somewhere, and of a length that every disk takes."""
-    name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "_", text)
-    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def to_csv(network: Predictor, pictures: Sequence[Prediction]) -> str:
@@ -151,7 +139,8 @@ def _predict(argv: list[str]) -> int:
     parser.add_argument("--csv", metavar="FILE", help="path, one probability per genre, decision")
     parser.add_argument("--json", metavar="FILE", help="the same, with the thresholds and what could not be read")
     parser.add_argument("--explain", metavar="DIR", help="writes each picture under its Grad-CAM for the top-scored genre")
-    flags = parser.parse_args(argv)
+    # Options may stand between the run and the pictures.
+    flags = parser.parse_intermixed_args(argv)
     run, pictures_given = split_run(flags.given)
     paths, others = list_pictures([pathlib.Path(path) for path in pictures_given])
     if others:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from poster_jax.runtime import multihost
 # The client package of each scheme, and the extra of pyproject.toml that installs it.
 CLIENTS = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
 PART_DIGITS = 6
+MAX_NAME_BYTES = 200  # of the 255 that disks allow, so that a number and a suffix have room
 # Of an .npz file. Zeros are packed by 1,000, scores of a network by less than 2.
 MAX_UNPACKED_BYTES, MAX_RATIO = 256 << 20, 30
 RELEASED = "released:"
@@ -128,6 +130,14 @@ def remove_folder(path: pathlib.Path) -> None:
 
 def _parts(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.parent.glob(f"{path.name}.{'[0-9]' * PART_DIGITS}")) if is_remote(path) else []
+
+
+def find_free(folder: pathlib.Path, name: str, suffix: str) -> pathlib.Path:
+    """A path in the folder that nothing has, called `name` without what no file's name may hold somewhere, or `name-2` ..."""
+    safe = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]', "_", name)
+    stem = safe.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    numbers = ("", *(f"-{number}" for number in range(2, 10**6)))
+    return next(path for number in numbers if not (path := folder / f"{stem}{number}{suffix}").exists())
 
 
 def write_atomic(path: pathlib.Path, content: str | bytes) -> None:

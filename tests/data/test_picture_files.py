@@ -193,6 +193,14 @@ def test_what_is_no_file_is_refused_without_being_read(kind: str, tmp_path: path
     assert isinstance(found[0], images.BadImage) and found[0].reason == "unreadable_file", found[0]
 
 
+def test_a_pipe_and_a_device_are_not_even_opened(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(picture_files.os, "open", lambda *_: pytest.fail("opened"))
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(images.BadImage, match="unreadable_file"):
+            picture_files.read(path)
+
+
 def test_a_file_beyond_the_largest_picture_is_refused(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jpg").write_bytes(JPEG)
     monkeypatch.setattr(picture_files, "MAX_FILE_BYTES", len(JPEG))

@@ -6,6 +6,7 @@ import json
 import pathlib
 import socket
 import ssl
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -176,6 +177,18 @@ def test_answers_that_browsers_understand(name: str) -> None:
             request.fetch(server.url("a"), limits)
     assert raised.value.reason == reason
     assert raised.value.transient == (reason in ("cut", "bad_answer"))
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    limits = request.Limits(5.0, 2.0, 10**6, frozenset())
+    tracemalloc.start()
+    try:
+        with pytest.raises(request.Failure, match="too_big"):
+            request._unpack(bomb, "gzip", limits)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_certificate_that_fails_is_lost_and_asked_again_when_the_command_is(
