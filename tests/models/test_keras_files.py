@@ -188,3 +188,23 @@ def test_what_keras_itself_writes_in_a_model_with_dropout_and_an_optimizer_is_re
     assert loaded.provenance["left_out"] == left
     kernel = np.asarray(base.get_layer("block_3_project").kernel)
     np.testing.assert_array_equal(loaded.variables["params"]["block_3"]["project"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("kind", ["external", "soft"])
+@pytest.mark.parametrize("age", ["legacy", "keras_3"])
+def test_no_link_is_followed_though_it_leads_to_the_right_array(tmp_path: pathlib.Path, kind: str, age: str) -> None:
+    """A link can lead to any file of the machine, or to a place that is not what its name says."""
+    h5py = pytest.importorskip("h5py")
+    path, arrays = tmp_path / "linked.weights.h5", keras_arrays()
+    weights = (write_weights_h5 if age == "keras_3" else write_h5)(path, arrays)
+    place = "layers/conv2d/vars/0" if age == "keras_3" else "Conv1/Conv1/kernel:0"
+    with h5py.File(tmp_path / "elsewhere.h5", "w") as file:
+        file["kernel"] = arrays["Conv1/kernel"]
+    with h5py.File(path, "a") as file:
+        if kind == "soft":
+            file.move(place, "optimizer/moved")
+        else:
+            del file[place]
+        file[place] = h5py.ExternalLink("elsewhere.h5", "/kernel") if kind == "external" else h5py.SoftLink("/optimizer/moved")
+        np.testing.assert_array_equal(file[place][()], arrays["Conv1/kernel"])
+    assert f"has a link at {place} in place of an array" in refusal(weights)
