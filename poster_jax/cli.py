@@ -53,7 +53,7 @@ def run_command(command: Callable[[list[str]], int], argv: Sequence[str] | None)
         refusal = machine_refusal(error)
         if not refusal:
             raise
-        print(f"poster_jax: {refusal}: make room, or name another place.", file=sys.stderr)
+        print(one_line(f"poster_jax: {refusal}: make room, or name another place."), file=sys.stderr)
         return EXIT_MISTAKE
     return code
 
@@ -64,7 +64,7 @@ def machine_refusal(error: Exception) -> str:
     TFDS and orbax wrap a full disk in errors of their own, which keep its text.
     """
     if isinstance(error, OSError) and error.errno in REFUSALS:
-        return f"{error.strerror}: {shown(os.fsdecode(error.filename)) if error.filename else 'the disk'}"
+        return f"{error.strerror}: {os.fsdecode(error.filename) if error.filename else 'the disk'}"
     full = os.strerror(errno.ENOSPC)
     return full if full in str(error) else ""
 
@@ -79,11 +79,6 @@ def print_any_text() -> None:
 def is_text(name: str) -> bool:
     """Whether a name from the command line is UTF-8, not other bytes."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def shown(name: str) -> str:
-    """A name with backslashes for what is not UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def one_line(text: str) -> str:

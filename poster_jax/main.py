@@ -56,9 +56,7 @@ def _run(argv: list[str]) -> int:
     config_lib.parse_overrides(argv[unset:])
     flags = _parse_flags([argument for argument in argv if not argument.startswith("--config.")])
     if not cli.is_text(flags.workdir):
-        raise errors.UserError(
-            f"--workdir={cli.shown(flags.workdir)} is not UTF-8, which JSON and checkpoints need: name another."
-        )
+        raise errors.UserError(f"--workdir={flags.workdir} is not UTF-8, which JSON and checkpoints need: name another.")
     pairs = config_lib.parse_overrides(overrides)
     config = config_lib.load(flags.config, pairs)
     default = pathlib.Path("runs") / pathlib.Path(flags.config.partition(":")[0]).stem

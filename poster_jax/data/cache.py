@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from poster_jax import cli, errors
+from poster_jax import errors
 from poster_jax.runtime import storage
 
 
@@ -32,7 +32,7 @@ def _home_root() -> pathlib.Path:
         home = pathlib.Path()
     if not home.is_dir() or not home.is_absolute():
         raise errors.UserError(
-            f"prepared posters go below the home folder, and {cli.shown(str(home))} is no folder: set HOME, POSTER_JAX_CACHE "
+            f"prepared posters go below the home folder, and {home} is no folder: set HOME, POSTER_JAX_CACHE "
             "or --config.data.cache_dir to one that can be written."
         )
     return home / ".cache" / "poster_jax"

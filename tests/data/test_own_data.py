@@ -347,10 +347,3 @@ def test_names_in_another_normal_form_and_with_backslashes_are_found(tmp_path: p
     picture(tmp_path / "art" / "b.jpg")
     path = write(tmp_path / "own.csv", "path,genres\nart/Amélie.jpg,Drama\nart\\b.jpg,War\n")
     assert all(pathlib.Path(movie.path).is_file() for movie in listing.read_csv(path, USUAL).movies)
-
-
-def test_a_movie_in_two_given_parts_is_told_by_its_columns(tmp_path: pathlib.Path) -> None:
-    rows = [("a", "train", "x"), ("b", "validation", "y"), ("c", "test", "x")]
-    text = "path,genres,split,movie\n" + "".join(f"{name}.jpg,Drama,{part},{movie}\n" for name, part, movie in rows)
-    notes = listing.read_csv(write(tmp_path / "own.csv", text), USUAL).notes
-    assert any("LEAK: the column split puts 1 movies of the column movie into two parts: x" in note for note in notes)

@@ -1,10 +1,12 @@
 """Splits: genres in proportion, groups together, parts disjoint, and every refusal."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
 from poster_jax import errors
-from poster_jax.data import splits
+from poster_jax.data import listing, splits
 
 
 def movies(seed: int = 0, num_movies: int = 2000) -> tuple[np.ndarray, np.ndarray]:
@@ -157,3 +159,11 @@ def test_a_rare_genre_inside_a_common_one_is_dealt_out_first(seed):
     assert [label[rows].sum(axis=0).tolist() for rows in split.values()] == [[60, 6], [20, 2], [20, 2]]
     folds = splits.k_folds(label, np.arange(100), np.arange(100), num_folds=5, seed=seed)
     assert [label[validation].sum(axis=0).tolist() for _, validation in folds] == [[20, 2]] * 5
+
+
+def test_a_movie_in_two_given_parts_is_told_by_its_columns(tmp_path: pathlib.Path) -> None:
+    rows = [("a", "train", "x"), ("b", "validation", "y"), ("c", "test", "x")]
+    text = "path,genres,split,movie\n" + "".join(f"{name}.jpg,Drama,{part},{movie}\n" for name, part, movie in rows)
+    (tmp_path / "own.csv").write_text(text)
+    notes = listing.read_csv(tmp_path / "own.csv").notes
+    assert any("LEAK: the column split puts 1 movies of the column movie into two parts: x" in note for note in notes)
