@@ -9,6 +9,7 @@ from typing import Any
 from poster_jax import config as config_lib
 from poster_jax.metrics import chance, definitions
 from poster_jax.report.tables import cells
+from poster_jax.workdir import run_files
 
 UNKNOWN_LICENCE = (
     "The code is under the Apache License 2.0. The weights were computed from the posters, and from the pretrained weights if "
@@ -228,13 +229,14 @@ def _provenance(config: config_lib.Config, results: Mapping[str, Any]) -> list[s
     trained = f"the weights of step {results['best_step']:,} of {results['num_steps']:,}{chosen}"
     if results["best_step"] == 0:  # of protocol transfer without fine-tuning
         trained = f"a head{chosen}, on a frozen body, which took no step"
+    protocol = run_files.find_protocol(results)
     lines = [
-        f"- Network `{given['name']}`, protocol `{results['protocol']}`, seed {results['seed']}, loss `{config.loss.name}`, "
+        f"- Network `{given['name']}`, protocol `{protocol}`, seed {results['seed']}, loss `{config.loss.name}`, "
         f"{config.train.precision}; {trained}."
     ]
     named = given["weights"] if "weights" in given else ""
     lines.append(f"- Training began from the weights `{named}`." if named else "- Training began from random weights.")
-    if named and results["protocol"] == "transfer":
+    if named and protocol == "transfer":
         lines += [f"- Of these weights, {name.replace('_', ' ')}: `{value}`" for name, value in results["weights"].items()]
     return lines
 

@@ -7,7 +7,7 @@ from poster_jax import config as config_lib
 from poster_jax.report import blocks
 from poster_jax.report.runs import FinishedRun
 from poster_jax.report.tables import cells, closing
-from poster_jax.workdir import provenance
+from poster_jax.workdir import provenance, run_files
 
 SHOWN = ("mean_average_precision", "top1_accuracy", "binary_accuracy")
 KEY = (
@@ -89,7 +89,7 @@ def _origin(run: FinishedRun) -> list[tuple[str, str]]:
         ("finished", about.get("date", "")),
         ("commit", about.get("commit", "")),
         ("command", about.get("command", "")),
-        ("config", f"{run.results['protocol']}, {cells.counted(len(changed), 'setting')} not at the default"),
+        ("config", f"{run_files.find_protocol(run.results)}, {cells.counted(len(changed), 'setting')} not at the default"),
         ("jax", about.get("jax", "")),
         ("device", about.get("machine", "")),
         ("data", f"{data['name']}, fingerprint {data['fingerprint'][:8]}; rows: {rows}"),

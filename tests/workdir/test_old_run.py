@@ -142,7 +142,7 @@ def test_it_is_exported_reported_and_compared(
     finished: pathlib.Path, tmp_path: pathlib.Path, whole: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export.main([str(finished), str(tmp_path / "bundle")]) == 0
-    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {path.name for path in (OLD / "bundle").iterdir()}
+    assert {path.name for path in (tmp_path / "bundle").iterdir()} == {path.name for path in (OLD / "bundle").iterdir()} | set(export.MODULES)
     assert (tmp_path / "bundle" / "labels.json").read_bytes() == (OLD / "bundle" / "labels.json").read_bytes()
     assert report.main([str(finished), str(whole), f"--out={tmp_path / 'page.html'}"]) == 0
     assert "mean_average_precision" in (tmp_path / "page.html").read_text()
@@ -152,7 +152,9 @@ def test_it_is_exported_reported_and_compared(
     assert "B is identical to A" in said if same_machine() else "shared movies" in said
 
 
-def test_a_bundle_goes_on_working_without_poster_jax(posters: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_bundle_goes_on_working_without_poster_jax(
+    finished: pathlib.Path, posters: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     made_with = json.loads((OLD / "machine.json").read_text())["jax"]
     if [int(part) for part in jax.__version__.split(".")[:2]] < [int(part) for part in made_with.split(".")[:2]]:
         pytest.skip(f"jax {jax.__version__} is older than the bundle's {made_with}, and jax reads no later version's programs")
@@ -164,11 +166,14 @@ def test_a_bundle_goes_on_working_without_poster_jax(posters: pathlib.Path, tmp_
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [list(json.loads(line.split("\t")[1]).values()) for line in done.stdout.splitlines()]
     np.testing.assert_allclose(rows, held["test_score"], atol=1e-5)
-    # And the present loader, which a new bundle gets, reads it.
+    # And the present loader reads it, with the modules that it finds beside itself in a bundle of its own.
+    assert export.main([str(finished), str(tmp_path / "own")]) == 0
+    for name in export.MODULES:
+        shutil.copy(tmp_path / "own" / name, bundle / name)
     spec = importlib.util.spec_from_file_location("loader", pathlib.Path(export.__file__).with_name("bundle.py"))
     assert spec is not None and spec.loader is not None
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
-    score, labels = loader.load(bundle)
-    image = np.stack([loader.read(str(path), labels["image_size"]) for path in pictures])
+    score, labels, reader = loader.load(bundle)
+    image = np.stack([loader.read(str(path), labels["image_size"], reader) for path in pictures])
     np.testing.assert_allclose(np.asarray(score(image)), held["test_score"], atol=1e-5)
