@@ -21,6 +21,7 @@ COMMANDS = {
     "report": ("report.__main__", "one offline page of finished runs"),
     "predict": ("predict", "genres of pictures, by a finished run"),
     "demo": ("demo", "a page on this machine where a poster is dropped and judged"),
+    "features": ("features", "what a run's body makes of its posters, as a file of numbers"),
     "score": ("score", "anybody's predictions in our table: floors, chance, intervals"),
     "compare": ("compare", "which run is better? a paired bootstrap"),
     "export": ("export.__main__", "a finished run as a folder that needs no poster_jax"),

@@ -104,7 +104,7 @@ def _what_next(workdir: pathlib.Path, protocol: str, verbose: bool) -> str:
     if protocol in ("single", "transfer", "search"):
         run = workdir / "winner" if protocol == "search" else workdir
         lines.append(f"a poster:      {command} predict {run} POSTER.jpg")
-    if not verbose and protocol in ("single", "transfer", "search"):
+    if not verbose and protocol in ("single", "transfer", "probe", "search"):
         lines.append("every metric:  the same command with --verbose")
     return "\n".join(lines)
 

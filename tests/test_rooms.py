@@ -9,7 +9,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 # A file imports from its own room, without a circle, or from a room that stands before it.
 ROOMS = "errors ops cli metrics runtime config data models workdir train search paper report compare score".split()
-ROOMS += "protocols predict demo main bench export __main__".split()
+ROOMS += "protocols features predict demo main bench export __main__".split()
 NEVER = {("models", "data"), ("report", "train"), ("protocols", "report")}  # what the order alone would allow
 WITHOUT_JAX = (
     "errors cli metrics config paper compare score report workdir.run_folder workdir.run_files workdir.logbook".split()
@@ -17,7 +17,7 @@ WITHOUT_JAX = (
 WITHOUT_JAX += "runtime.multihost runtime.storage runtime.hugepages data.download data.catalog data.images data.labels".split()
 WITHOUT_JAX += "data.splits data.synthetic data.sampler data.cache search.space search.snapshots search.summary".split()
 WITHOUT_JAX += "data.own data.places data.dataset data.source protocols.ablation_cells export.model_card".split()
-WITHOUT_JAX += "data.array_files data.predictions workdir.given".split()
+WITHOUT_JAX += "data.array_files data.predictions data.feature_files workdir.given".split()
 JAX = {"jax", "flax", "optax", "orbax"}
 NEEDS_JAX = {"paper.facts"}
 # Who may import a guest, and inside functions only.

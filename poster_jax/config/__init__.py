@@ -35,6 +35,7 @@ from poster_jax.config.types import Eval as Eval
 from poster_jax.config.types import Loss as Loss
 from poster_jax.config.types import Model as Model
 from poster_jax.config.types import Optim as Optim
+from poster_jax.config.types import Probe as Probe
 from poster_jax.config.types import Reproduce as Reproduce
 from poster_jax.config.types import Search as Search
 from poster_jax.config.types import Section as Section

@@ -2,7 +2,7 @@
 
 import copy
 
-from poster_jax.config import grid, networks, types, validate_search
+from poster_jax.config import grid, networks, types, validate_probe, validate_search
 
 # Every key there is. The values are the paper's one-hot CNN (section III-C, Table 6).
 DEFAULTS = {
@@ -15,6 +15,8 @@ DEFAULTS = {
         "csv": "",  # csv: file with the columns path and genres
         "path_column": "",  # csv: the column of pictures where it is not path or file_name
         "label_column": "",  # csv: the column of labels where it is not genres
+        # probe only: files of features by id, separated by commas, or a run or released:NAME whose body computes them
+        "features": "",
         "id_column": "",  # csv: the column of ids where it is not id
         "movie_column": "",  # csv: the column that ties rows of one movie together where it is not movie
         "split_column": "",  # csv: the column of train, validation and test where it is not split
@@ -98,6 +100,7 @@ DEFAULTS = {
         "bn_mode": "frozen",  # of the frozen body; frozen_moving needs cached=False
         "unfreeze_epochs": 0.0,  # unfreeze the body stage by stage over so many epochs, last stage first; 0: all at once
     },
+    "probe": validate_probe.PROBE_DEFAULTS,
     "search": validate_search.SEARCH_DEFAULTS,
     "ablation": grid.ABLATION_DEFAULTS,
     "reproduce": {

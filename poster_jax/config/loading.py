@@ -16,7 +16,7 @@ from typing import Any
 import ml_collections
 
 from poster_jax import errors
-from poster_jax.config import defaults, grid, networks, types, validate, validate_search
+from poster_jax.config import defaults, grid, networks, types, validate, validate_probe, validate_search
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
@@ -33,6 +33,8 @@ ADDED_KEYS: dict[str, Any] = {
     "transfer.start_rate": 0.0,
     "transfer.tune": True,
     "train.log_accuracy": False,
+    "data.features": "",
+    "probe.inverse_penalties": validate_probe.PROBE_DEFAULTS["inverse_penalties"],
 }
 
 
@@ -106,6 +108,7 @@ def find_file(text: str) -> pathlib.Path:
 def _validate(config: types.Config) -> None:
     flat = flatten(config)
     validate.validate(flat)
+    validate_probe.check_probe(flat)
     if config.protocol == "search":
         validate_search.check_search(flat)
     if config.protocol == "ablation":

@@ -32,6 +32,7 @@ class Data(Section, Protocol):
     csv: str
     path_column: str
     label_column: str
+    features: str
     id_column: str
     movie_column: str
     split_column: str
@@ -142,6 +143,10 @@ class Transfer(Section, Protocol):
     unfreeze_epochs: float
 
 
+class Probe(Section, Protocol):
+    inverse_penalties: tuple[float, ...]
+
+
 class Search(Section, Protocol):
     num_trials: int
     num_folds: int
@@ -180,6 +185,7 @@ class Config(Section, Protocol):
     eval: Eval
     checkpoint: Checkpoint
     transfer: Transfer
+    probe: Probe
     search: Search
     ablation: Ablation
     reproduce: Reproduce

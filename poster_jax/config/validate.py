@@ -12,7 +12,7 @@ from poster_jax import errors
 from poster_jax.config import networks
 
 CHOICES = {
-    "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
+    "protocol": ("single", "transfer", "probe", "search", "ablation", "reproduce"),
     "data.variant": ("synthetic", "kaggle", "csv", "folder", "own", "packed"),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot", "auto"),

@@ -8,7 +8,7 @@ import difflib
 import pathlib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -80,16 +80,16 @@ def read(path: pathlib.Path) -> Predictions:
     Raises `UserError` for a file without ids or scores, and for scores that are missing or not finite.
     """
     columns = array_files.read(path)
-    ids = _find(columns, IDS)
+    ids = find_column(columns, IDS)
     if ids is None or columns[ids].ndim != 1:
         raise errors.UserError(
             f"{path} needs a column id, and has {', '.join(map(str, columns))}: name the ids of its rows so."
         )
     num_rows = len(columns[ids])
-    movies, parts = _find(columns, MOVIES), _find(columns, PARTS)
-    together = _find(columns, SCORES)
+    movies, parts = find_column(columns, MOVIES), find_column(columns, PARTS)
+    together = find_column(columns, SCORES)
     if together is not None and columns[together].ndim == 2:
-        named = _find(columns, NAMES)
+        named = find_column(columns, NAMES)
         names = tuple(map(str, columns[named].tolist())) if named is not None and columns[named].ndim == 1 else ()
         if columns[together].shape != (num_rows, len(names)):
             shown = "x".join(map(str, columns[together].shape))
@@ -103,10 +103,10 @@ def read(path: pathlib.Path) -> Predictions:
         numbers = {
             name: values
             for name, column in columns.items()
-            if name not in taken and (values := _numbers(column, num_rows)) is not None
+            if name not in taken and (values := as_numbers(column, num_rows)) is not None
         }
         others = [name for name in columns if name not in (*taken, *numbers)]
-        notes = [f"columns without numbers are left out: {_shown(others)}"] if others else []
+        notes = [f"columns without numbers are left out: {some_of(others)}"] if others else []
         if not numbers:
             raise errors.UserError(f"{path} has no column of scores beside its ids: give one column of numbers a label.")
         names, scores = tuple(numbers), np.stack(list(numbers.values()), axis=1)
@@ -125,11 +125,11 @@ def read_labels(path: pathlib.Path, separator: str = "") -> Truth:
     Raises `UserError` where there is no such column.
     """
     table = csv_files.read(path)
-    ids, movies, parts = (_find(table.columns, names) for names in (IDS, MOVIES, PARTS))
+    ids, movies, parts = (find_column(table.columns, names) for names in (IDS, MOVIES, PARTS))
     if ids is None:
         table.require(("id",))
         raise AssertionError("the table has an id")
-    listed = _find(table.columns, csv_files.ALIASES["genres"])
+    listed = find_column(table.columns, csv_files.ALIASES["genres"])
     if listed is not None:
         rows, notes = label_texts.split_cells(table.column(listed), separator)
     else:
@@ -160,7 +160,7 @@ def match(predicted: Predictions, truth: Truth) -> Matched:
         alone = [key for key in one if key not in other]
         if alone:
             notes.append(
-                f"{len(alone):,} of {len(one):,} ids of {path} have no {words} and are left out: {_shown(sorted(alone))}"
+                f"{len(alone):,} of {len(one):,} ids of {path} have no {words} and are left out: {some_of(sorted(alone))}"
             )
     if len(shared) < 2:
         raise errors.UserError(
@@ -187,7 +187,8 @@ def match(predicted: Predictions, truth: Truth) -> Matched:
     return Matched(genres, parts, (*notes, *told))
 
 
-def _find(columns: Sequence[str] | dict[str, np.ndarray], names: Sequence[str]) -> str | None:
+def find_column(columns: Sequence[str] | Mapping[str, np.ndarray], names: Sequence[str]) -> str | None:
+    """The column of one of these names in any case, the first that is there; None for none of them."""
     folded = {str(column).casefold(): column for column in columns}
     return next((folded[name] for name in names if name in folded), None)
 
@@ -196,7 +197,7 @@ def _texts(column: np.ndarray) -> list[str]:
     return [str(value).strip() for value in column.tolist()]
 
 
-def _numbers(column: np.ndarray, num_rows: int) -> np.ndarray | None:
+def as_numbers(column: np.ndarray, num_rows: int) -> np.ndarray | None:
     """A column as float64 [N], NaN for a cell that is no number; None for one of another length or without any number."""
     if column.shape != (num_rows,) or column.dtype.kind not in "fiubU":
         return None
@@ -230,7 +231,7 @@ def _positions(path: pathlib.Path, ids: list[str], is_number: bool) -> dict[int 
     counts = Counter(keys)
     twice = [key for key, count in counts.items() if count > 1]
     if twice:
-        raise errors.UserError(f"{path}: {len(twice):,} ids are there twice or more: {_shown(twice)}; give each row its own.")
+        raise errors.UserError(f"{path}: {len(twice):,} ids are there twice or more: {some_of(twice)}; give each row its own.")
     return {key: row for row, key in enumerate(keys)}
 
 
@@ -254,10 +255,10 @@ def _match_names(predicted: Predictions, truth: Truth) -> tuple[tuple[str, ...],
     notes = []
     if unknown:
         notes.append(
-            f"{len(unknown)} columns of {predicted.path} are no label of {truth.path} and are left out: {_shown(unknown)}"
+            f"{len(unknown)} columns of {predicted.path} are no label of {truth.path} and are left out: {some_of(unknown)}"
         )
     if lacking:
-        notes.append(f"{len(lacking)} of {len(truth.names)} labels have no scores and are left out: {_shown(lacking)}")
+        notes.append(f"{len(lacking)} of {len(truth.names)} labels have no scores and are left out: {some_of(lacking)}")
     return genres, left, right, notes
 
 
@@ -312,5 +313,6 @@ def _example(each: Predictions | Truth) -> str:
     return repr(each.ids[0]) if each.ids else "no row"
 
 
-def _shown(names: Sequence[object]) -> str:
+def some_of(names: Sequence[object]) -> str:
+    """The first few of them as text."""
     return ", ".join(map(str, names[:NUM_TOLD])) + (" ..." if len(names) > NUM_TOLD else "")

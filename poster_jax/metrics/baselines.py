@@ -4,7 +4,7 @@ Colour histograms contain no shape, so their score comes from colour alone. scik
 that fit import it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,26 +42,62 @@ def color_histograms(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def logistic_regression(
-    train_features: Array, train_labels: Array, features: Mapping[str, Array], num_genres: int
+    train_features: Array,
+    train_labels: Array,
+    features: Mapping[str, Array],
+    num_genres: int,
+    *,
+    inverse_penalty: float = INVERSE_REGULARIZATION,
 ) -> dict[str, Array]:
     """Scores float64 [N, K] for each named set of features [N, D], from a fit on the training split.
 
     Labels int [M]: one multinomial regression; rows sum to 1, and a genre absent from training scores 0. Labels 0/1 [M, K]: one
     regression per genre; a genre of all or none of the training rows scores its prevalence. Features are standardised with the
-    mean and deviation of the training split. Deterministic; warns with ConvergenceWarning if 2,000 iterations do not suffice.
+    mean and deviation of the training split; `inverse_penalty` is scikit-learn's C on them. Deterministic; warns with
+    ConvergenceWarning if 2,000 iterations do not suffice.
     """
-    mean, deviation = (
-        train_features.mean(axis=0, dtype=np.float64),
-        train_features.std(axis=0, dtype=np.float64),
-    )
-    scale = np.where(deviation > 0, deviation, 1.0)  # for a colour that is in no training poster
+    mean, scale = _moments(train_features)
     train = (train_features - mean) / scale
     standardised = {name: (values - mean) / scale for name, values in features.items()}
     train_labels = np.asarray(train_labels)
     if train_labels.ndim == 1:
-        return _multinomial(train, train_labels, standardised, num_genres)
-    columns = [_binary(train, train_labels[:, k], standardised) for k in range(num_genres)]
+        return _multinomial(train, train_labels, standardised, num_genres, inverse_penalty)
+    columns = [_binary(train, train_labels[:, k], standardised, inverse_penalty) for k in range(num_genres)]
     return {name: np.stack([column[name] for column in columns], axis=1) for name in features}
+
+
+def logistic_path(
+    train_features: Array, train_labels: Array, features: Array, num_genres: int, inverse_penalties: Sequence[float]
+) -> Iterator[Array]:
+    """Scores float64 [N, K] of `features` [N, D] at each of the penalties, which rise: to choose one of them by validation.
+
+    The fits are those of `logistic_regression` but for rounding: in float32, and each from the one before, which takes a
+    fraction of the time.
+    """
+    from sklearn import linear_model
+
+    mean, scale = _moments(train_features)
+    train, held = (((values - mean) / scale).astype(np.float32) for values in (train_features, features))
+    labels = np.asarray(train_labels)
+    targets = [labels] if labels.ndim == 1 else [labels[:, k] for k in range(num_genres)]
+    models = [linear_model.LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True) for _ in targets]
+    for inverse_penalty in inverse_penalties:
+        scores = np.zeros((len(held), num_genres))
+        for k, (model, target) in enumerate(zip(models, targets, strict=True)):
+            present = np.unique(target)
+            columns = present if labels.ndim == 1 else [k]
+            if len(present) == 1:
+                scores[:, columns] = 1.0 if labels.ndim == 1 else float(present[0])
+                continue
+            found = model.set_params(C=inverse_penalty).fit(train, target).predict_proba(held)
+            scores[:, columns] = found if labels.ndim == 1 else found[:, 1:]
+        yield scores
+
+
+def _moments(features: Array) -> tuple[Array, Array]:
+    """(mean, what to divide by), float64 [D]: the deviation, or 1 for a column that is the same in every row."""
+    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    return mean, np.where(deviation > 0, deviation, 1.0)
 
 
 def nearest_neighbours(features: Mapping[str, Array], labels: Mapping[str, Array], num_genres: int) -> dict[str, Array]:
@@ -90,24 +126,26 @@ def nearest_neighbours(features: Mapping[str, Array], labels: Mapping[str, Array
     return {name: scores(name, number) for name in features}
 
 
-def _fit(train: Array, labels: Array) -> "linear_model.LogisticRegression":
+def _fit(train: Array, labels: Array, inverse_penalty: float) -> "linear_model.LogisticRegression":
     from sklearn import linear_model
 
-    return linear_model.LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=MAX_ITERATIONS).fit(train, labels)
+    return linear_model.LogisticRegression(C=inverse_penalty, max_iter=MAX_ITERATIONS).fit(train, labels)
 
 
-def _multinomial(train: Array, labels: Array, features: Mapping[str, Array], num_genres: int) -> dict[str, Array]:
+def _multinomial(
+    train: Array, labels: Array, features: Mapping[str, Array], num_genres: int, inverse_penalty: float
+) -> dict[str, Array]:
     scores = {name: np.zeros((len(values), num_genres)) for name, values in features.items()}
     present = np.unique(labels)
-    model = _fit(train, labels) if len(present) > 1 else None
+    model = _fit(train, labels, inverse_penalty) if len(present) > 1 else None
     for name, values in features.items():
         scores[name][:, present] = model.predict_proba(values) if model else 1.0
     return scores
 
 
-def _binary(train: Array, labels: Array, features: Mapping[str, Array]) -> dict[str, Array]:
+def _binary(train: Array, labels: Array, features: Mapping[str, Array], inverse_penalty: float) -> dict[str, Array]:
     prevalence = float(labels.mean())
     if prevalence in (0.0, 1.0):
         return {name: np.full(len(values), prevalence) for name, values in features.items()}
-    model = _fit(train, labels)
+    model = _fit(train, labels, inverse_penalty)
     return {name: model.predict_proba(values)[:, 1] for name, values in features.items()}

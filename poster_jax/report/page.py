@@ -229,6 +229,8 @@ def _describe(run: runs_lib.FinishedRun) -> str:
     size = f"{results['num_parameters']:,} parameters, " if "num_parameters" in results else ""
     best = f"step {results['best_step']:,}" if "best_step" in results else "the last step"
     trained = f"{results['num_steps']:,} steps, measured with the weights of {best}"
+    if "probe" in results:
+        trained = f"a logistic regression, chosen by validation of fits at {results['num_steps']:,} penalties"
     if results.get("best_step") == 0:  # of protocol transfer without fine-tuning
         trained = "a head on a frozen body, which took no step"
     return (

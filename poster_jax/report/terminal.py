@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from poster_jax.report.tables import ablation_table, claims_table, closing, run_table, search_table, transfer_table
+from poster_jax.report.tables import ablation_table, claims_table, closing, probe_table, run_table, search_table, transfer_table
 from poster_jax.workdir import run_files
 
 
@@ -28,6 +28,10 @@ def _transfer(results: Mapping[str, Any]) -> str:
     return f"{_single(results)}\n{transfer_table.transfer_table(results.get('seeds', [results]))}"
 
 
+def _probe(results: Mapping[str, Any]) -> str:
+    return f"{_single(results)}\n{probe_table.probe_table(results['probe'])}"
+
+
 def _search(results: Mapping[str, Any]) -> str:
     return f"{search_table.search_table(results['search'])}\n{_single(results)}"
 
@@ -35,6 +39,7 @@ def _search(results: Mapping[str, Any]) -> str:
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "single": _single,
     "transfer": _transfer,
+    "probe": _probe,
     "search": _search,
     "ablation": ablation_table.ablation_table,
     "reproduce": claims_table.ledger_text,

@@ -7,18 +7,20 @@ and a moving BatchNorm for heads that train on them.
 import dataclasses
 import hashlib
 import io
+import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
+from poster_jax import errors
 from poster_jax.data import cache, input_pipeline
 from poster_jax.models import body as body_lib
 from poster_jax.models import layers
 from poster_jax.models.types import PosterModel, Variables
-from poster_jax.runtime import alive, multihost, storage
-from poster_jax.train import evaluate
+from poster_jax.runtime import alive, multihost, sharding, storage
+from poster_jax.train import evaluate, predictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,22 @@ def extract(
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_atomic(path, buffer.getvalue())
     return Features(array, index)
+
+
+def of_run(workdir: pathlib.Path, loader: input_pipeline.Loader, cache_dir: str) -> Features:
+    """Features of the loader's posters, in its size of them, by the body of a finished run's best network.
+
+    Raises UserError as `predictor.load_network` does, and for a network that has no body.
+    """
+    network = predictor.load_network(workdir)
+    if not isinstance(network.model, body_lib.Body):
+        raise errors.UserError(
+            f"{workdir} is a network without a body, whose last map has no features to transfer: give a run of a pretrained "
+            "network, or released:mobilenet_v2."
+        )
+    sharding.check_batch_size("eval.batch_size", network.batch_size, loader.shardings.mesh.size)
+    variables = jax.device_put(network.variables, loader.shardings.state)
+    return extract(network.model, variables, loader, network.batch_size, cache_dir)
 
 
 def _fingerprint(model: Any, variables: Variables, loader: input_pipeline.Loader, posters: np.ndarray) -> str:

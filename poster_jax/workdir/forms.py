@@ -91,6 +91,12 @@ NETWORK = {
     "calibration?": CALIBRATION,
     "against_baselines?": Each(dict.fromkeys(("value", "low", "high"), Maybe(NUMBER))),
 }
+PROBE = {
+    "metric": TEXT,
+    "inverse_penalty": NUMBER,
+    "path": Many({"inverse_penalty": NUMBER, "value": Maybe(SHARE)}, 1),
+    "features": Many({"source": TEXT, "sha256": TEXT, "columns": COUNT}, 1),
+}
 HISTORY = Many({"epoch": NUMBER, "part": TEXT, "top1_accuracy": Maybe(SHARE), MAP: Maybe(SHARE)})
 BRANCH = {
     "input_range": Many(NUMBER, 2),
@@ -163,11 +169,13 @@ def check_results(results: Mapping[str, Any], protocol: str) -> None:
     """Raises `Damaged` for results that the readers of this protocol's runs cannot use."""
     if "seeds" in results:
         _check_seeds(results["seeds"])
-    elif protocol in ("single", "transfer", "search"):
+    elif protocol in ("single", "transfer", "probe", "search"):
         check_network(results)
     if protocol == "transfer":
         for one in results.get("seeds", [results]):
             require("branches" in one, "branches", "missing")
+    elif protocol == "probe":
+        check(results, {"probe": PROBE})
     elif protocol == "search":
         _check_search(results)
     elif protocol == "ablation":

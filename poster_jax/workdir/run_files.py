@@ -36,7 +36,8 @@ WRITE_AGAIN = "run its command again, which writes it"
 ANOTHER_WORKDIR = "run the command again in another workdir"
 
 # The table that only one protocol has. Folders written before results.json named its protocol are known by it.
-TABLE_KEYS = {"ledger": "reproduce", "ablation": "ablation", "search": "search", "branches": "transfer", "splits": "single"}
+TABLE_KEYS = {"ledger": "reproduce", "ablation": "ablation", "search": "search", "branches": "transfer"}
+TABLE_KEYS |= {"probe": "probe", "splits": "single"}
 
 
 def write_results(workdir: pathlib.Path, results: Mapping[str, Any]) -> None:
@@ -332,6 +333,8 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
         raise errors.UserError(f"{workdir} holds several networks: give one of {folders}.")
     if protocol == "search":
         raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / WINNER}.")
+    if protocol == "probe":
+        raise errors.UserError(f"{workdir} is a probe of features, which knows no pictures: give a run that trained a network.")
     if protocol in ("ablation", "reproduce", ""):
         raise errors.UserError(f"{workdir} holds no single network, as its results.json says: give the workdir of a run in it.")
     genres = find_genres(workdir)

@@ -29,6 +29,7 @@ def nothing_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("transfer_mobilenet:smoke", "2 input ranges, each 3 head(s) for"),
         ("finetune_mobilenet:smoke", "2 head(s) for "),
         ("finetune_efficientnet:smoke", "2 head(s) for "),
+        ("probe_features:smoke", "probe: logistic regression at 17 penalties, on features of released:mobilenet_v2"),
         ("search_cnn:smoke", "search: 2 trials x 2 folds x 2 epochs of"),
         ("ablation_onehot:smoke", "ablation: "),
         ("reproduce:smoke", "one_hot_fast: "),

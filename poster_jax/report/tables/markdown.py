@@ -167,6 +167,7 @@ def _spread(entries: Sequence[Results]) -> str:
 TABLES = {
     "single": _single,
     "transfer": _transfer,
+    "probe": _single,
     "search": _search,
     "ablation": _ablation,
     "reproduce": _reproduce,
