@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def load(run: str | os.PathLike[str]) -> Predictor:
-    """The best network of a finished run's folder, ready for `load(run).predict("poster.jpg")`.
+    """The best network of a finished run's folder, ready for `load(run).predict("poster.jpg")`; of several seeds their mean.
 
-    Raises `poster_jax.errors.UserError` for a folder that is no finished run of one network.
+    Raises `poster_jax.errors.UserError` for a folder that is no finished run of one recipe.
     """
     from poster_jax import predict
     from poster_jax.runtime import storage
 
-    return predict.load_network(storage.as_path(os.fspath(run)))
+    return predict.load(storage.as_path(os.fspath(run)))

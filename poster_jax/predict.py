@@ -1,6 +1,7 @@
 """`python -m poster_jax.predict [WORKDIR] IMAGE_OR_FOLDER... [--csv=FILE] [--json=FILE] [--explain=DIR]`: genres of posters.
 
 WORKDIR is a finished run, or `released:NAME`; where a picture comes first, the network that comes with the package is taken.
+Of a run of several seeds the answer is the mean of their scores; WORKDIR/seed_N is one of them.
 Pictures are checked, decoded and scaled as those of the run were. A genre is decided for where its probability reaches the
 threshold that the run chose on validation. Pictures that cannot be read are told on stderr and the rest go on. Exit codes: 0
 done, 2 a mistake in what was asked or no picture that could be read.
@@ -21,7 +22,8 @@ from poster_jax import cli, errors
 from poster_jax.data import images, picture_files
 from poster_jax.report.figures import overlay
 from poster_jax.runtime import alive, storage, tables
-from poster_jax.train.predictor import Prediction, Predictor, Unreadable, decide, load_network, predict
+from poster_jax.train.predictor import Prediction, Predictor, Unreadable, decide, load, predict
+from poster_jax.train.predictor import load_network as load_network
 from poster_jax.workdir import run_files
 
 DEFAULT_RUN = "released:mobilenet_v2"  # where no run is named
@@ -146,7 +148,10 @@ def _predict(argv: list[str]) -> int:
     if others:
         print(f"poster_jax: {picture_files.left_out(others)}", file=sys.stderr)
     with alive.doing("reading the network"):
-        network = load_network(storage.as_path(run))
+        network = load(storage.as_path(run))
+    if network.seeds:
+        seeds = ", ".join(map(str, network.seeds))
+        print(f"poster_jax: by the mean of the scores of {len(network.seeds)} networks, seeds {seeds}", file=sys.stderr)
     if run != flags.given[0]:
         print(f"poster_jax: by {about_released(run)}", file=sys.stderr)
     if flags.explain:

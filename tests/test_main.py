@@ -209,12 +209,12 @@ def unlocked(workdir: pathlib.Path, config: Any) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "overrides", "of_others"),
     [
-        ("cnn_onehot", [], ("transfer.", "search.", "ablation.", "reproduce.")),
+        ("cnn_onehot", [], ("transfer.", "probe.", "data.features", "search.", "ablation.", "reproduce.")),
         # Heads that see augmented posters do not train on cached features: tests/test_heads.py has them.
         (
             "transfer_mobilenet",
             [("transfer.input_ranges", "((),)"), ("train.num_epochs", "1.0")],
-            ("transfer.augment", "search.", "ablation.", "reproduce."),
+            ("transfer.augment", "probe.", "data.features", "search.", "ablation.", "reproduce."),
         ),
     ],
 )

@@ -25,9 +25,8 @@ from poster_jax.workdir import run_files
 Select = Callable[[config_lib.Data], dataset.Dataset]
 # Of the rate of a matrix product with 1,024 rows and columns, measured on two CPU cores: training and evaluation steps of each
 # kind of network. The recipe of MobileNetV2 took 43 to 50 minutes for 92e12 operations on a core of 92e9 a second.
-SHARES = {"cnn": (0.8, 1.0), "narrow cnn": (0.23, 0.2), "body": (0.36, 0.36)}
 # Logistic regression waits for memory: 7 s for 5,245 rows of 1,280 features, six genres and twenty penalties.
-SHARES |= {"probe": (0.07, 0.07)}
+SHARES = {"cnn": (0.8, 1.0), "narrow cnn": (0.23, 0.2), "body": (0.36, 0.36), "probe": (0.07, 0.07)}
 ITERATIONS = 15  # of a fit that starts from the one before, in the mean
 BODY_FEATURES = 1280  # of the last map of either body
 WIDE = 32  # filters of some layer, from which a CNN is not narrow

@@ -1,16 +1,19 @@
 """What the protocols share: opening the data, and one seed after another."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax import errors, models
 from poster_jax.data import catalog, input_pipeline
 from poster_jax.models import pretrained
+from poster_jax.protocols import measure
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import Run, make_cadence
-from poster_jax.workdir import finished, run_files, run_folder
+from poster_jax.workdir import checks, finished, run_files, run_folder
 
 
 def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipeline.Loader:
@@ -59,7 +62,10 @@ def run_seeds(
     stop: preemption.StopRequest,
     run_seed: Callable[[Run], dict[str, Any]],
 ) -> dict[str, Any]:
-    """`run_seed` for every seed of the config: in the workdir itself, or for several seeds in folders of it."""
+    """`run_seed` for every seed of the config: in the workdir itself, or for several seeds in folders of it.
+
+    The results of several have the results of each, and what the mean of their scores is worth.
+    """
     cadence = make_cadence(config, len(loader.rows.parts["train"]))
     seeds = range(config.seed, config.seed + config.num_seeds)
     folders = [workdir] if config.num_seeds == 1 else [workdir / f"seed_{seed}" for seed in seeds]
@@ -73,6 +79,32 @@ def run_seeds(
         trained = trained or not run_files.has_results(folder)
         results.append(run_seed(Run(config, seed, folder, loader, cadence, stop)))
     together = {"title": results[0]["title"], "data": results[0]["data"], "seeds": results}
-    if trained or not run_files.has_results(workdir):
+    known = None if trained else multihost.from_main(lambda: _read_mean(workdir))
+    together["mean_of_scores"] = known or measure_mean(config, loader, folders)
+    if known is None:
         run_files.write_results(workdir, together)
     return together
+
+
+def measure_mean(config: config_lib.Config, loader: input_pipeline.Loader, folders: Sequence[pathlib.Path]) -> dict[str, Any]:
+    """{"splits", "calibration"} of the mean of the scores that the networks in these folders gave each row."""
+    rows = loader.rows
+
+    def mean() -> measure.Scores:
+        found = [run_files.read_predictions(folder, len(rows.genres)) for folder in folders]
+        for part, at in rows.parts.items():
+            if any(not np.array_equal(one[f"{part}_id"], rows.movie_id[at]) for one in found):
+                raise ValueError(f"the rows of part {part} in {folders[0].parent} are not those of its data")
+        scores = {part: [one[f"{part}_score"] for one in found] for part in rows.parts}
+        return {part: np.mean(each, axis=0, dtype=np.float64).astype(np.float32) for part, each in scores.items()}
+
+    scores = multihost.from_main(mean)
+    return {"splits": measure.score_parts(config, rows, scores), **measure.calibrate(config, rows, scores)}
+
+
+def _read_mean(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """What `measure_mean` found at an earlier start; None where it has not been measured, or is damaged."""
+    try:
+        return run_files.read_whole(workdir).get("mean_of_scores") if run_files.has_results(workdir) else None
+    except checks.DamagedFile:
+        return None

@@ -17,11 +17,13 @@ def text(results: Mapping[str, Any], *, verbose: bool = False) -> str:
         return TABLES[protocol](results)
     seeds = results.get("seeds", [results])
     extra = f"{search_table.search_table(results['search'])}\n" if protocol == "search" else ""
-    return extra + closing.closing_text(seeds)
+    return extra + closing.closing_text(seeds, results.get("mean_of_scores"))
 
 
 def _single(results: Mapping[str, Any]) -> str:
-    return run_table.seeds_table(results["seeds"]) if "seeds" in results else run_table.results_table(results)
+    if "seeds" in results:
+        return run_table.seeds_table(results["seeds"], results.get("mean_of_scores"))
+    return run_table.results_table(results)
 
 
 def _transfer(results: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,7 @@ class Predictor:
         image_size: height and width in pixels.
         batch_size: pictures scored at once.
         score: jitted, (variables, image uint8 [B, H, W, 3]) -> float32 [B, K], calibrated where the run was.
+        seeds: of the mean of several networks, whose variables are {"seed_N": those of one}; () of one network.
     """
 
     model: PosterModel
@@ -46,6 +47,11 @@ class Predictor:
     image_size: tuple[int, int]
     batch_size: int
     score: Callable[[Variables, npt.ArrayLike], jax.Array]
+    seeds: tuple[int, ...] = ()
+
+    def members(self) -> list[Variables]:
+        """The variables of each network that the scores are the mean of."""
+        return list(self.variables.values()) if self.seeds else [self.variables]
 
     def predict(self, path: str | pathlib.Path) -> "Answer":
         """The genres of one picture. Raises UserError for one that cannot be read, naming the reason."""
@@ -86,8 +92,46 @@ class Unreadable:
     detail: str
 
 
+def load(workdir: pathlib.Path) -> Predictor:
+    """The best network of a finished run, of several seeds the mean of their scores; raises as `load_network` does.
+
+    Raises UserError too for several seeds whose mean was not measured.
+    """
+    results = run_files.read_whole(workdir) if run_files.has_results(workdir) else {}
+    if "mean_of_scores" not in results:
+        return load_network(workdir)
+    networks = [_load(folder)[0] for folder in run_files.list_seeds(workdir)]
+    seeds = tuple(one["seed"] for one in results["seeds"])
+    variables = {f"seed_{seed}": network.variables for seed, network in zip(seeds, networks, strict=True)}
+
+    def score(variables: dict[str, Any], image: npt.ArrayLike) -> jax.Array:
+        found = [one.score(variables[name], image) for name, one in zip(variables, networks, strict=True)]
+        return jnp.mean(jnp.stack(found), axis=0)
+
+    together = dataclasses.replace(networks[0], variables=variables, score=score, seeds=seeds)
+    return _calibrated(together, results["mean_of_scores"])
+
+
 def load_network(workdir: pathlib.Path) -> Predictor:
     """The best network of a finished run; raises as `read_run` does, and for a workdir without its checkpoint."""
+    return _calibrated(*_load(workdir))
+
+
+def _calibrated(network: Predictor, results: Mapping[str, Any]) -> Predictor:
+    """A network whose scores are as it gives them, as one that gives probabilities: by the temperatures of these results."""
+    temperatures, thresholds = calibration.of_results(results, network.genres)
+
+    def score(variables: Variables, image: npt.ArrayLike) -> jax.Array:
+        found = network.score(variables, image)
+        return (
+            found if temperatures is None else jax.nn.sigmoid(jax.scipy.special.logit(found) / jnp.asarray(temperatures)[None])
+        )
+
+    return dataclasses.replace(network, thresholds=thresholds, score=jax.jit(score))
+
+
+def _load(workdir: pathlib.Path) -> tuple[Predictor, dict[str, Any]]:
+    """(the network, whose scores are not calibrated and whose thresholds are open, the results of its run)."""
     config, results, genres = run_files.read_run(workdir)
     devices.require()
     fields, folder = config.model.to_dict(), workdir
@@ -99,23 +143,16 @@ def load_network(workdir: pathlib.Path) -> Predictor:
     # What came with the weights is in the results, so that the weights file is not needed again.
     model = model.clone(**read_body(workdir, results, models.body_fields(model)))
     predict_step = steps.make_predict_step(model, losses.probabilities_of(config.loss.name), mirror=config.eval.mirror)
-    temperatures, thresholds = calibration.of_results(results, genres)
-
-    def score(variables: dict[str, Any], image: jax.Array) -> jax.Array:
-        found = predict_step(variables, image)[:, : len(genres)]
-        return (
-            found if temperatures is None else jax.nn.sigmoid(jax.scipy.special.logit(found) / jnp.asarray(temperatures)[None])
-        )
-
-    return Predictor(
+    network = Predictor(
         model,
         _load_best(model, folder, config.data.image_size),
         genres,
-        thresholds,
+        np.empty(0),
         config.data.image_size,
         config.eval.batch_size,
-        jax.jit(score),
+        lambda variables, image: predict_step(variables, jnp.asarray(image))[:, : len(genres)],
     )
+    return network, results
 
 
 def read_body(workdir: pathlib.Path, results: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +215,8 @@ def predict(network: Predictor, paths: Iterable[pathlib.Path], *, with_maps: boo
             scores = np.asarray(network.score(network.variables, image)) if good else np.empty((0, 0))
             heat = None
             if grad_cam is not None and good:
-                heat = np.asarray(grad_cam(network.variables, image, scores.argmax(1).astype(np.int32)))
+                top = scores.argmax(1).astype(np.int32)
+                heat = np.mean([grad_cam(variables, image, top) for variables in network.members()], axis=0)
             row = 0
             for each in read:
                 if isinstance(each, Unreadable):

@@ -169,6 +169,8 @@ def check_results(results: Mapping[str, Any], protocol: str) -> None:
     """Raises `Damaged` for results that the readers of this protocol's runs cannot use."""
     if "seeds" in results:
         _check_seeds(results["seeds"])
+        if "mean_of_scores" in results:
+            _check_mean(results["mean_of_scores"], results["seeds"][0])
     elif protocol in ("single", "transfer", "probe", "search"):
         check_network(results)
     if protocol == "transfer":
@@ -198,6 +200,19 @@ def _check_seeds(seeds: list[Any]) -> None:
         values = [of(one) for one in seeds]
         good = len(set(values)) == len(values) if words == "seed" else all(value == values[0] for value in values)
         require(good, "seeds", f"their {words} do not go together")
+
+
+def _check_mean(mean: Any, one: Mapping[str, Any]) -> None:
+    """What the mean of the seeds' scores is worth: of the genres, metrics and rows of each of them."""
+    where, genres = "mean_of_scores", one["data"]["genres"]
+    check(mean, {"splits": SPLITS, "calibration": CALIBRATION}, where)
+    _check_splits(mean["splits"], genres, f"{where}.splits")
+    for key in ("temperatures", "thresholds"):
+        require(list(mean["calibration"][key]) == genres, f"{where}.calibration.{key}", "its genres are not data.genres")
+    metrics = mean["splits"]["test"]["metrics"].keys()
+    require(metrics == one["splits"]["test"]["metrics"].keys(), f"{where}.splits.test.metrics", "not those of the seeds")
+    rows = {part: mean["splits"][part]["num_rows"] for part in PARTS}
+    require(rows == {part: one["splits"][part]["num_rows"] for part in PARTS}, f"{where}.splits", "not of the seeds' rows")
 
 
 def check_network(results: Any, where: str = "") -> None:

@@ -330,7 +330,7 @@ def read_run(workdir: pathlib.Path) -> tuple[config_lib.Config, dict[str, Any], 
     protocol = find_protocol(results)
     if "seeds" in results:
         folders = ", ".join(str(workdir / f"seed_{one['seed']}") for one in results["seeds"])
-        raise errors.UserError(f"{workdir} holds several networks: give one of {folders}.")
+        raise errors.UserError(f"{workdir} holds several networks, and one is needed here: give one of {folders}.")
     if protocol == "search":
         raise errors.UserError(f"{workdir} holds a search: give its best network, {workdir / WINNER}.")
     if protocol == "probe":

@@ -22,7 +22,7 @@ SEARCH = f"{ROOT}/configs/search_cnn.py"
 NUM_DRAWN = 500
 # Any text is right for these, as far as can be told without reading files.
 FREE_TEXTS = ("data.dir", "data.csv", "data.cache_dir", "reproduce.catalog", "data.path_column", "data.label_column")
-FREE_TEXTS += ("data.label_separator", "data.id_column", "data.movie_column", "data.split_column")
+FREE_TEXTS += ("data.label_separator", "data.id_column", "data.movie_column", "data.split_column", "data.features")
 # Texts that are no Python value of any type, or none that a config holds.
 NO_VALUES = (
     "",
@@ -101,10 +101,11 @@ WRONG_TUPLES = {
         "(1, 2)", "((1e-3, 0.3),)", "((0, 0.3, 4, 16, 80),)", "(('a', 0.3, 4, 16, 80),)",
         "((1e-3, None, 4, 16, 80),)",
     ),
-    # Only their own protocols read these: test_grid.py and protocols/test_reproduce.py have what they refuse.
+    # Only their own protocols read these: test_grid.py, protocols/test_reproduce.py and test_probe.py have what they refuse.
     "ablation.axes": (),
     "reproduce.experiments": (),
     "reproduce.overrides": (),
+    "probe.inverse_penalties": (),
     "search.halving": ("(0,)", "(5, 3)", "(99,)", "('a',)", "(1.5,)", "(None, 2)", "((1,),)", "(True,)"),
 }  # fmt: skip
 

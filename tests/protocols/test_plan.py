@@ -9,11 +9,12 @@ import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import main, models
+from poster_jax.data import own
 from poster_jax.protocols import costs, plan
 
 
 def lines_of(name: str, *pairs: tuple[str, str]) -> list[str]:
-    return list(plan.describe(config_lib.load(name, pairs)))
+    return list(plan.describe(own.settle(config_lib.load(name, pairs))))
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,8 @@ def test_twice_the_seeds_epochs_and_trials_are_twice_the_work() -> None:
     assert quick[0] == 0 < tuned[0] and 0 < quick[1]
     through = work("finetune_mobilenet:smoke", ("transfer.tune", "False"), ("transfer.cached", "False"))
     assert 0 < through[0]
-    assert [costs._kind(config_lib.load(name)) for name in ("cnn_onehot", "search_cnn", "own_posters")] == list(costs.SHARES)
+    kinds = [costs._kind(config_lib.load(name)) for name in ("cnn_onehot", "search_cnn", "own_posters")]
+    assert [*kinds, "probe"] == list(costs.SHARES)
     few, many = (work("search_cnn:smoke", ("search.trials", "()"), ("search.num_trials", text)) for text in ("2", "8"))
     assert 2 < many[0] / few[0] < 6
 

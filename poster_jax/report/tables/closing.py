@@ -19,12 +19,13 @@ ROWS = {
 DIVERGED, LEAST_LOSS = 1000, 1e-3
 COLOURS = "color_histogram_logistic"
 MEAN_AP = "mean_average_precision"
+MEAN_OF_SCORES = "mAP, mean of scores"
 
 
-def closing_text(seeds: Sequence[Mapping[str, Any]]) -> str:
+def closing_text(seeds: Sequence[Mapping[str, Any]], mean_of_scores: Mapping[str, Any] | None = None) -> str:
     """The end of a run of one network or of several seeds: a table of the test part and its meaning. Ends in a newline.
 
-    seeds: the results.json of each network.
+    seeds: the results.json of each network. mean_of_scores: {"splits"} of the mean of the scores of several, a row of its own.
     """
     tests = [one["splits"]["test"] for one in seeds]
     shown = "value [95 % interval]" if len(seeds) == 1 else f"mean [range of {len(seeds)} seeds]"
@@ -35,14 +36,19 @@ def closing_text(seeds: Sequence[Mapping[str, Any]]) -> str:
         "",
         f"{'':<23}{shown:<24}{'floor':>7}{'chance':>8}" + (f"{'colours':>9}" if with_colours else ""),
     ]
-    for metric, name in ROWS.items():
-        entries = [test["metrics"][metric] for test in tests]
+    shown = [(metric, name, [test["metrics"][metric] for test in tests]) for metric, name in ROWS.items()]
+    if mean_of_scores is not None:
+        shown.append((MEAN_AP, MEAN_OF_SCORES, [mean_of_scores["splits"]["test"]["metrics"][MEAN_AP]]))
+    for metric, name, entries in shown:
         line = f"{name:<23}{value(entries):<24}{cells.mean(entries, 'best_floor'):>7}{cells.mean(entries, 'chance'):>8}"
         if with_colours:
             colours = [one["baselines"][COLOURS]["test"]["metrics"][metric] for one in seeds]
             line += f"{cells.mean(colours, 'value'):>9}"
         lines.append(line)
-    lines += ["floor: the best constant answer; chance: the mean when labels are permuted", ""]
+    lines.append("floor: the best constant answer; chance: the mean when labels are permuted")
+    if mean_of_scores is not None:
+        lines.append(f"{MEAN_OF_SCORES}: the seeds' scores averaged; [95 % interval]")
+    lines.append("")
     lines += textwrap.wrap(meaning(seeds), WIDTH)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

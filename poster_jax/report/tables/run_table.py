@@ -24,8 +24,10 @@ def results_table(results: Mapping) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def seeds_table(results: Sequence[Mapping]) -> str:
+def seeds_table(results: Sequence[Mapping], mean_of_scores: Mapping | None = None) -> str:
     """Mean and range over seeds of every metric on the test split, beside the mean floor and ceiling.
+
+    mean_of_scores: {"splits"} of the mean of the seeds' scores, which gets a column of its own.
 
     results: the results of each seed, as for `results_table`. Raises ValueError for none, for runs on data
     of different names, or for runs with different metrics.
@@ -50,6 +52,9 @@ def seeds_table(results: Sequence[Mapping]) -> str:
         ("mean all_zeros", [cells.mean(runs[metric], "all_zeros") for metric in metrics]),
         ("mean ceiling", [cells.mean(runs[metric], "ceiling") for metric in metrics]),
     ]
+    if mean_of_scores is not None:
+        together = mean_of_scores["splits"]["test"]["metrics"]
+        columns.insert(4, ("mean of scores [95 % interval]", [cells.value(together[metric]) for metric in metrics]))
     data = f"data: {names.pop()}; test split; mean and range over {cells.counted(len(results), 'seed')}"
     lines = [
         results[0]["title"],
