@@ -118,6 +118,12 @@ def test_validation_chooses_the_penalty_and_the_table_says_which(
     assert list(values) == [1e-4, 1e-2, 1.0] and values[probe["inverse_penalty"]] == max(values.values())
     assert f"{probe['inverse_penalty']:>9g}{max(values.values()):>12.3f}  chosen" in said
     assert "features: 1,280 columns of features.npz" in said and ("better than" in said or "cannot be told" in said)
+    # What is measured is the fit at the chosen penalty, not at another.
+    rows = run_files.read_predictions(tmp_path / "run")
+    held = {part: feature_files.read(str(written), rows[f"{part}_id"])[0] for part in ("train", "test")}
+    for penalty in values:
+        fit = baselines.logistic_regression(held["train"], rows["train_label"], held, 6, inverse_penalty=penalty)
+        assert np.allclose(fit["test"], rows["test_score"], atol=1e-4) == (penalty == probe["inverse_penalty"])
     digest = probe["features"][0]["sha256"]
     assert len(digest) == 64 and f"features: 1,280 of features.npz, sha256 {digest}" in said
 
