@@ -81,7 +81,7 @@ def test_wrong_labels_of_other_posters_come_first(
         assert row["part"] in ("train", "validation", "test")
     assert all(len(line) <= 80 for line in said.splitlines() if str(tmp_path) not in line)
     assert said.index("1   ") < said.index(suspects.NO_ERROR[:30]) and "error" not in said.replace(suspects.NO_ERROR[:24], "")
-    assert int(re.search(r"made then (\d+)%", " ".join(said.split())).group(1)) > 30  # type: ignore[union-attr]
+    assert int(re.search(r"purpose, (\d+)%", " ".join(said.split())).group(1)) > 30  # type: ignore[union-attr]
     assert "learnt from the labels" not in " ".join(said.split()), "of other posters the network has seen no label"
     text = page.read_text()
     assert text.count("data:image/webp;base64") == 2 * suspects.NUM_PICTURES and "Perhaps wrong" in text

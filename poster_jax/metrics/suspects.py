@@ -69,3 +69,20 @@ def turn_round(targets: Array, share: float, seed: int) -> Array:
         turned[rng.choice(has, count, replace=False), column] = False
         turned[rng.choice(lacks, count, replace=False), column] = True
     return turned
+
+
+def share_found(scores: Array, targets: Array, share: float, num_draws: int, seed: int) -> tuple[float, float]:
+    """(the share of labels set wrong that head the list, the same of a list at random), a mean over draws of `turn_round`.
+
+    As many pairs are looked at as labels were set wrong. Labels are set wrong beside scores that are there already: a label has
+    no part in the score of its own row, and fits that have seen the wrong ones find at most 0.04 less (on drawn features).
+    What is wrong in `targets` already counts as not found, so the share is a little low.
+    """
+    found, chance = [], []
+    for draw in range(num_draws):
+        turned = turn_round(targets, share, seed + draw)
+        wrong = turned != targets
+        count = int(wrong.sum())
+        found.append(wrong[tuple(rank(scores, turned)[:count].T)].mean())
+        chance.append(count / targets.size)
+    return float(np.mean(found)), float(np.mean(chance))

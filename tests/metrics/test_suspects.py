@@ -112,3 +112,20 @@ def test_turning_round_keeps_how_many_rows_have_a_label() -> None:
     assert (turned != suspects.turn_round(truth, 0.05, 1)).any()
     few = np.array([[True], [False], [True]])
     np.testing.assert_array_equal(suspects.turn_round(few, 0.9, 0).sum(0), few.sum(0))
+
+
+@pytest.mark.parametrize("shares", [EVEN, SKEWED])
+def test_the_share_that_is_found_is_that_of_fits_which_have_seen_the_wrong_labels(shares: tuple[float, ...]) -> None:
+    features, truth = draw(shares, 6)
+    scores = suspects.out_of_fold(features, truth, fold(truth))
+    found, chance = suspects.share_found(scores, truth, 0.05, 10, 0)
+    again = []
+    for seed in range(4):
+        turned = suspects.turn_round(truth, 0.05, seed)
+        wrong = turned != truth
+        pairs = suspects.rank(suspects.out_of_fold(features, turned, fold(truth)), turned)
+        again.append(precision(pairs, wrong, int(wrong.sum())))
+    assert abs(found - np.mean(again)) < 0.04, (found, again)
+    assert found > 0.5 and chance == pytest.approx(wrong.mean(), abs=0.001)
+    by_noise, _ = suspects.share_found(np.random.default_rng(0).random(truth.shape), truth, 0.05, 10, 0)
+    assert by_noise < 3 * chance, (by_noise, chance)
