@@ -145,7 +145,7 @@ def judge(posters: Posters) -> tuple[np.ndarray, list[Suspect], str]:
     hits, chance = suspects.share_found(scores, targets, MOVED, NUM_DRAWS, SEED)
     check = (
         f"how good such a list is here: with {MOVED:.0%} of each label moved to other posters on purpose, {hits:.0%} of what "
-        f"is wrong then heads the list, of a list at random {chance:.1%}"
+        f"is wrong then heads the list, of as many pairs at random {chance:.1%}"
     )
     usual = suspects.usual(scores, targets)
     found = [
