@@ -140,8 +140,10 @@ def judge(posters: Posters) -> tuple[np.ndarray, list[Suspect], str]:
     """Scores float64 [N, K] from folds, all (poster, label) pairs in order, and a sentence on how good such a list is here."""
     targets = posters.targets
     folds = splits.k_folds(targets.astype(np.float32), posters.group, np.arange(len(targets)), NUM_FOLDS, SEED)
-    with alive.doing("scoring every poster by what was learnt from the others"):
-        scores = suspects.out_of_fold(posters.features, targets, folds)
+    begun: list[int] = []
+    with alive.doing(lambda: f"scoring posters by what the others teach: fold {len(begun)} of {NUM_FOLDS}"):
+        in_turn = (begun.append(number) or fold for number, fold in enumerate(folds))
+        scores = suspects.out_of_fold(posters.features, targets, in_turn)
     hits, chance = suspects.share_found(scores, targets, MOVED, NUM_DRAWS, SEED)
     check = (
         f"how good such a list is here: with {MOVED:.0%} of each label moved to other posters on purpose, {hits:.0%} of what "

@@ -1,6 +1,8 @@
 """The command: wrong labels of posters come first, with their pictures; the CSV, eighty columns, and every refusal."""
 
+import contextlib
 import csv
+import io
 import json
 import pathlib
 import re
@@ -16,6 +18,7 @@ from poster_jax import models, suspects
 from poster_jax.models.types import Variables
 from poster_jax.runtime import tables
 from poster_jax.train import features
+from tests.helpers import chromium
 from tests.helpers.made_run import GENRES, cnn_config, make_workdir, mobilenet_config
 
 NUM = 90
@@ -58,13 +61,19 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_wrong_labels_of_other_posters_come_first(
-    workdir: pathlib.Path, table: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, page = tmp_path / "out.csv", tmp_path / "page.html"
-    arguments = [str(workdir), f"--config.data.csv={table}", f"--out={out}", f"--page={page}", "--num=40"]
-    assert suspects.main(arguments) == 0
-    said = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def listed(workdir: pathlib.Path, table: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pathlib.Path]:
+    """(what the command said of other posters, the folder with its out.csv and page.html)."""
+    folder, said = tmp_path_factory.mktemp("listed"), io.StringIO()
+    arguments = [f"--config.data.csv={table}", f"--out={folder / 'out.csv'}", f"--page={folder / 'page.html'}", "--num=40"]
+    with contextlib.redirect_stdout(said):
+        assert suspects.main([str(workdir), *arguments]) == 0
+    return said.getvalue(), folder
+
+
+def test_wrong_labels_of_other_posters_come_first(listed: tuple[str, pathlib.Path]) -> None:
+    said, folder = listed
+    out, page = folder / "out.csv", folder / "page.html"
     rows = read(out)
     assert len(rows) == 40 and [int(row["rank"]) for row in rows] == list(range(1, 41))
     first = rows[: 2 * len(WRONG)]
@@ -79,7 +88,7 @@ def test_wrong_labels_of_other_posters_come_first(
         assert tables.restore(row["labels"]) == names[(number + 1) % 3]
         assert (float(row["score"]) < float(row["usual"])) == (row["kind"] == "wrong")
         assert row["part"] in ("train", "validation", "test")
-    assert all(len(line) <= 80 for line in said.splitlines() if str(tmp_path) not in line)
+    assert all(len(line) <= 80 for line in said.splitlines() if str(folder) not in line)
     assert said.index("1   ") < said.index(suspects.NO_ERROR[:30]) and "error" not in said.replace(suspects.NO_ERROR[:24], "")
     assert int(re.search(r"purpose, (\d+)%", " ".join(said.split())).group(1)) > 30  # type: ignore[union-attr]
     assert "learnt from the labels" not in " ".join(said.split()), "of other posters the network has seen no label"
@@ -87,6 +96,18 @@ def test_wrong_labels_of_other_posters_come_first(
     assert text.count("data:image/webp;base64") == 2 * suspects.NUM_PICTURES and "Perhaps wrong" in text
     assert "<b>" + ODD not in text and "&lt;b&gt;" in text and "http" not in text and "✗" not in text
     assert "'=" in out.read_text(), "no cell is a formula"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_its_page_fits_fetches_nothing_and_can_be_read(theme: str, listed: tuple[str, pathlib.Path]) -> None:
+    page = listed[1] / "page.html"
+    with chromium.started() as browser:
+        for width in (390, 800, 1400):
+            chromium.show(browser, page, width, theme)
+            assert chromium.overflow(browser) == []
+        assert chromium.complaints(browser) == [] and set(chromium.fetched(browser)) == {page.as_uri()}
+        low, good = chromium.low_contrast(browser)
+        assert low == [] and good > 20
 
 
 def test_of_its_own_posters_a_run_tells_that_it_has_learnt_their_labels(
