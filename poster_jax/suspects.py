@@ -42,8 +42,8 @@ KINDS = ("wrong?", "missing?")
 COLUMNS = ("rank", "id", "path", "part", "kind", "label", "score", "usual", "labels")
 NO_ERROR = "A suspicion is no error: look at the picture, which may be unusual for its label."
 SEEN = (
-    "The network has learnt from the labels of the training part, perhaps wrong ones by heart: of those that are wrong there "
-    "fewer are found."
+    "The network has learnt from the labels of the training part, so it may have learnt wrong ones by heart, which are then "
+    "harder to find there."
 )
 
 
