@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ("demo", "a page on this machine where a poster is dropped and judged"),
     "features": ("features", "what a run's body makes of its posters, as a file of numbers"),
     "score": ("score", "anybody's predictions in our table: floors, chance, intervals"),
+    "suspects": ("suspects", "labels that the pictures contradict: perhaps wrong, perhaps missing"),
     "compare": ("compare", "which run is better? a paired bootstrap"),
     "export": ("export.__main__", "a finished run as a folder that needs no poster_jax"),
     "convert": ("models.convert", "pretrained weights of Keras or torchvision as a file of ours"),

@@ -12,28 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poster_jax import cli, errors
+from poster_jax import cli, suspects
 from poster_jax import config as config_lib
-from poster_jax.data import feature_files, input_pipeline, own
+from poster_jax.data import feature_files, input_pipeline
 from poster_jax.runtime import alive, sharding, storage
 from poster_jax.train import features as features_lib
-from poster_jax.workdir import run_files
-
-
-def posters_of(workdir: pathlib.Path, overrides: Sequence[tuple[str, str]]) -> config_lib.Data:
-    """`config.data` of a run; with overrides of keys of it, of the posters that they name, in the run's size of pictures.
-
-    Raises UserError for a folder that is no finished run and for other keys.
-    """
-    config, _, _ = run_files.read_run(workdir)
-    if not overrides:
-        return config.data
-    other = next((key for key, _ in overrides if not key.startswith("data.")), None)
-    if other is not None:
-        raise errors.UserError(f"--config.{other} says nothing of posters: only --config.data.KEY=VALUE may be given here.")
-    size = [] if any(key == "data.image_size" for key, _ in overrides) else [("data.image_size", str(config.data.image_size))]
-    given = config_lib.load("own_posters", [*size, *overrides])
-    return own.settle(given, [key for key, _ in overrides]).data
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +32,7 @@ def _run(argv: list[str]) -> int:
     overrides = config_lib.parse_overrides([argument for argument in argv if argument.startswith("--config.")])
     target, workdir = pathlib.Path(flags.out), storage.as_path(flags.run)
     feature_files.check_target(target)
-    data = posters_of(workdir, overrides)
+    data = suspects.find_data(workdir, flags.run, overrides)
     with alive.doing("opening the posters"):
         loader = input_pipeline.open_loader(data, sharding.make_shardings())
     rows = loader.rows

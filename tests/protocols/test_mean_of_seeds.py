@@ -145,6 +145,9 @@ def test_what_needs_one_network_is_refused_all_of_them(
 ) -> None:
     assert features.main([str(workdir), f"--out={tmp_path / 'a.npz'}"]) == 2
     assert f"holds several networks, and one is needed here: give one of {workdir / 'seed_3'}" in capsys.readouterr().err
+    # Nor has the report's network a body that others could stand on.
+    assert features.main([str(workdir / "seed_3"), f"--out={tmp_path / 'a.npz'}"]) == 2
+    assert "is a network without a body" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_one_network_has_no_mean(tmp_path: pathlib.Path) -> None:

@@ -242,8 +242,13 @@ def test_the_command_is_refused_before_it_computes(frozen: pathlib.Path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_the_released_network_takes_the_posters_that_are_named(tmp_path: pathlib.Path) -> None:
-    drawn = ("--config.data.variant=synthetic", "--config.data.num_posters=60", "--config.data.image_size=(40,32)")
+def test_the_released_network_takes_the_posters_that_are_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert features.main(["released:mobilenet_v2", "--out=a.npz"]) == 2
+    assert "the posters of released:mobilenet_v2 are not here" in capsys.readouterr().err
+    drawn = ("--config.data.variant=synthetic", "--config.data.num_posters=20")
     file = tmp_path / "features.safetensors"
     assert features.main(["released:mobilenet_v2", f"--out={file}", *drawn, "--config.data.min_movies=2"]) == 0
     found, [origin] = feature_files.read(str(file), np.array([1]))
@@ -263,8 +268,11 @@ def test_the_commands_of_the_page_judge_somebody_s_own_posters(
     for line in printed:
         command = shlex.split(line.replace("FILE", "own.csv"), comments=True)
         assert command[0] == "poster-jax"
-        smaller = ["--config.data.image_size=(40,32)", "--config.data.min_movies=5"]
-        smaller += ["--config.eval.bootstrap_samples=10", "--config.eval.baselines=False"] if command[1] == "train" else []
+        smaller = ["--config.data.min_movies=5"]
+        if command[1] == "train":
+            smaller += [
+                f"--config.{key}" for key in ("data.image_size=(40,32)", "eval.bootstrap_samples=10", "eval.baselines=False")
+            ]
         assert commands.main([*command[1:], *smaller]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "features.npz: 60 posters, 4,288 features of released:mobilenet_v2" in said
