@@ -14,8 +14,8 @@ import pytest
 
 import poster_jax
 from poster_jax import __main__ as commands
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.config import listing, loading
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -36,6 +36,18 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.endswith("[]\n") and "poster-jax train cnn_onehot:smoke" in done.stdout
     assert os.times().children_user - started[1] < 0.5
+
+
+def test_the_version_is_the_installed_one_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, poster_jax.__main__ as m; m.main(['--version']); print([n for n in ('jax', 'numpy') if n in sys.modules])"
+    )
+    before = os.times().children_user
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert os.times().children_user - before < 0.5
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert done.stdout == f"poster_jax {version}\n[]\n" and re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert cli.version_of("poster_jax_that_nobody_has") == cli.NOT_KNOWN
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,7 @@ def test_train_and_plan_take_a_config_by_name(given: list[str], passed: list[str
     ("argv", "words"),
     [
         (["fit"], "'fit' is no command"),
+        (["--version", "train"], "'--version' is no command"),
         (["train"], "needs a config"),
         (["train", "cnn_onehott"], 'did you mean "cnn_onehot"'),
         (["train", "elsewhere/cnn_onehot.py"], "does not exist"),
