@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poster_jax import errors
-from poster_jax.config import networks
+from poster_jax.config import networks, sources
 
 CHOICES = {
     "protocol": ("single", "transfer", "search", "ablation", "reproduce"),
-    "data.variant": ("synthetic", "kaggle", "csv", "folder", "own", "packed"),
+    "data.variant": tuple(sources.SOURCES),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot", "auto"),
     "data.balance": ("none", "cap", "equal"),
@@ -239,10 +239,11 @@ def _validate_data(flat: Mapping[str, Any]) -> None:
         raise errors.UserError(f"config.data.train_share={flat['data.train_share']} must be at most 1.")
     if flat["data.num_auxiliary"] and flat["data.encoding"] != "multi_hot":
         raise errors.UserError("config.data.num_auxiliary needs all genres of a movie: set --config.data.encoding=multi_hot.")
-    if flat["data.variant"] in ("kaggle", "folder", "packed") and not flat["data.dir"]:
-        raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
-    if flat["data.variant"] == "csv" and not flat["data.csv"]:
-        raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")
+    variant = flat["data.variant"]
+    needs = sources.SOURCES[variant].needs
+    if needs and not flat[f"data.{needs}"]:
+        what, example = {"dir": ("folder", "DIR"), "csv": ("file", "FILE")}[needs]
+        raise errors.UserError(f"config.data.variant={variant} needs a {what}: add --config.data.{needs}={example}.")
 
 
 def _validate_loss(flat: Mapping[str, Any]) -> None:
