@@ -6,10 +6,14 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 
 from poster_jax.data import synthetic
+from poster_jax.data.dataset import PARTS
+from poster_jax.workdir import logbook
 from tests.helpers import fresh_machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -120,6 +124,47 @@ def test_a_protocol(project: pathlib.Path) -> None:
     assert train(project, [*arguments, "--config.protocol=single", "--workdir=usual"]).returncode == 0
     usual = json.loads((project / "usual" / "results.json").read_text())
     assert usual["data"] == results["data"] and usual["train_loss"] != results["train_loss"]
+
+
+class Tracker:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, values: dict[str, float], *, step: int) -> None:
+        self.kept.append((step, values))
+
+
+def test_a_tracker_gets_every_number_of_the_metrics(tmp_path: pathlib.Path) -> None:
+    log = logbook.Logbook(tmp_path, last_step=0, total_steps=4, tensorboard=False)
+    log.metrics(2, "train", {"loss": 0.5})
+    log.metrics(2, "validation", {"loss": 0.25, "macro_auc": None})
+    log.metrics(4, "train", {"loss": 0.125})
+    log.close()
+    [code] = re.findall(r"^```python\n(import json\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(code.splitlines()) <= 12
+    names: dict[str, Any] = {}
+    exec(compile(code, "page", "exec"), names)
+    tracker = Tracker()
+    names["send"](tmp_path, tracker)
+    assert tracker.kept == [(2, {"train/loss": 0.5}), (2, {"validation/loss": 0.25}), (4, {"train/loss": 0.125})]
+
+
+def test_what_stays_is_in_the_run_of_an_older_version() -> None:
+    page = re.split(r"^## ", PAGE.split("## What stays\n")[1], flags=re.MULTILINE)[0]
+    run = ROOT / "tests" / "workdir" / "old_run" / "finished"
+    files = {name for name in re.findall(r"`(\w+\.\w+)`", page) if name != "predict.py"}
+    assert len(files) == 7 and all((run / name).is_file() for name in files)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert lines and all({"step", "part"} <= line.keys() for line in lines)
+    with np.load(run / "predictions.npz") as arrays:
+        assert {f"{part}_{name}" for part in PARTS for name in ("id", "label", "score")} <= {*arrays.files}
+    splits = json.loads((run / "results.json").read_text())["splits"]
+    entries = [entry for part in PARTS for entry in splits[part]["metrics"].values()]
+    assert entries and all({"value", "low", "high", "best_floor"} <= entry.keys() for entry in entries)
+    for word in ("step", "part", "test_id", "test_label", "test_score", "value", "low", "high", "best_floor"):
+        assert f"`{word}`" in page
 
 
 def test_a_line_takes_the_place_of_its_key_or_is_added() -> None:
