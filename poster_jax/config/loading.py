@@ -33,6 +33,7 @@ ADDED_KEYS: dict[str, Any] = {
     "transfer.start_rate": 0.0,
     "transfer.tune": True,
     "train.log_accuracy": False,
+    "optim.accumulate_steps": 1,
 }
 
 

@@ -47,6 +47,7 @@ POSITIVE = (
     "model.width",
     "optim.learning_rate",
     "optim.head_factor",
+    "optim.accumulate_steps",
     "train.batch_size",
     "train.log_every_steps",
     "eval.batch_size",
@@ -221,6 +222,16 @@ def _validate_durations(flat: Mapping[str, Any]) -> None:
         raise errors.UserError("config.seed and config.data.seed must not be below zero.")
     if flat["optim.weight_decay"] and flat["optim.name"] != "adamw":
         raise errors.UserError("config.optim.weight_decay is used by adamw only; set --config.optim.name=adamw.")
+    if flat["optim.accumulate_steps"] > 1 and flat["train.average_decay"]:
+        raise errors.UserError(
+            "config.train.average_decay averages after every step, and weights move every optim.accumulate_steps of them: "
+            "set one of the two to its default."
+        )
+    if flat["optim.accumulate_steps"] > 1 and flat["protocol"] == "search":
+        raise errors.UserError(
+            "config.optim.accumulate_steps is for one network, and protocol=search trains several at once: leave it at 1, "
+            "and set --config.search.memory_mb where memory is short."
+        )
 
 
 def _validate_data(flat: Mapping[str, Any]) -> None:
