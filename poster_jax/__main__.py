@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": ("predict", "genres of pictures, by a finished run"),
     "demo": ("demo", "a page on this machine where a poster is dropped and judged"),
     "score": ("score", "anybody's predictions in our table: floors, chance, intervals"),
+    "suspects": ("suspects", "labels that the pictures contradict: perhaps wrong, perhaps missing"),
     "compare": ("compare", "which run is better? a paired bootstrap"),
     "export": ("export.__main__", "a finished run as a folder that needs no poster_jax"),
     "convert": ("models.convert", "pretrained weights of Keras or torchvision as a file of ours"),

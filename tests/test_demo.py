@@ -6,13 +6,17 @@ import io
 import json
 import pathlib
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from poster_jax import demo, predict
+from poster_jax.data import synthetic
+from tests.helpers import chromium
 from tests.helpers.made_run import GENRES, cnn_config, make_workdir
 
 NOISE = np.random.default_rng(5).integers(0, 256, (90, 60, 3), np.uint8)
@@ -108,3 +112,80 @@ def test_mistakes_are_one_sentence(port: int, workdir: pathlib.Path, capsys: pyt
         assert demo.main(arguments) == 2, arguments
         said = capsys.readouterr().err
         assert says in said and said.count("\n") == 1, said
+
+
+DROP = """
+const held = new DataTransfer(), bytes = Uint8Array.from(atob(arguments[0]), letter => letter.charCodeAt(0));
+held.items.add(new File([bytes], arguments[1]));
+for (const kind of ["dragover", "drop"])
+  document.getElementById("drop").dispatchEvent(new DragEvent(kind, {dataTransfer: held, bubbles: true, cancelable: true}));
+"""
+SHOWN = """
+const all = name => [...document.querySelectorAll(name)], said = document.getElementById("said").textContent;
+const widths = all(".bar").map(each => each.firstChild.getBoundingClientRect().width / each.clientWidth);
+const wanted = all(".genre > :nth-child(2)").map(each => Number(each.textContent));
+const loaded = all("#poster, #maps img").map(each => each.complete && each.naturalWidth);
+return [said, all(".genre > :first-child").map(each => each.textContent), widths, wanted, loaded];
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium.started() as session:
+        yield session
+
+
+def shown(browser: Any) -> tuple[str, list[str], list[float], list[float], list[int]]:
+    """(what is said, genres, lengths of their bars, their probabilities, widths of the pictures) once an answer is there."""
+    for _ in range(600):
+        said, *rest = browser.execute_script(SHOWN)
+        if said != "looking ..." and (said or all(rest[-1]) and rest[0]):
+            return said, *rest
+        time.sleep(0.1)
+    raise AssertionError(f"no answer: {said}")
+
+
+def check_answer(browser: Any, port: int, encoded_poster: bytes) -> None:
+    """The page shows what the server says of a poster, a bar and a map each."""
+    said, genres, lengths, probabilities, pictures = shown(browser)
+    wanted = json.loads(ask(port, "POST", "/predict", encoded_poster)[1])["genres"]
+    assert said == "" and genres == [one["genre"] for one in wanted]
+    assert probabilities == [round(one["probability"], 2) for one in wanted]
+    assert lengths == pytest.approx([one["probability"] for one in wanted], abs=0.02)
+    assert len(pictures) == 1 + len(GENRES) and min(pictures) > 0, "the poster and a map of each genre"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_in_a_browser_a_poster_is_chosen_or_dropped_and_judged(
+    browser: Any, port: int, theme: str, tmp_path: pathlib.Path
+) -> None:
+    posters = [synthetic.draw_poster(0, number, ("Drama",)) for number in (1, 2)]
+    path = tmp_path / "a long name of a poster, as files from elsewhere have it, without an end.jpg"
+    path.write_bytes(posters[0])
+    address = f"http://{demo.HOST}:{port}/"
+    chromium.complaints(browser), chromium.fetched(browser)
+    for width in (390, 800, 1400):
+        chromium.show(browser, address, width, theme)
+        assert chromium.overflow(browser) == [] and browser.execute_script(SHOWN)[1] == []
+        browser.find_element("id", "file").send_keys(str(path))
+        check_answer(browser, port, posters[0])
+        assert chromium.overflow(browser) == [], f"with an answer, at {width}"
+        browser.execute_script(DROP, base64.b64encode(posters[1]).decode(), "dropped.jpg")
+        check_answer(browser, port, posters[1])
+    assert chromium.complaints(browser) == []
+    blobs = f"blob:{address}"
+    assert {url for url in chromium.fetched(browser) if not url.startswith(blobs)} == {address, f"{address}predict"}
+    low, good = chromium.low_contrast(browser)
+    assert low == [] and good > 2 * len(GENRES)
+    grounds = {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == grounds[theme]
+
+
+def test_in_a_browser_a_bad_picture_is_one_sentence_and_the_next_one_is_judged(browser: Any, port: int) -> None:
+    chromium.show(browser, f"http://{demo.HOST}:{port}/", 390, "light")
+    browser.execute_script(DROP, base64.b64encode(b"<html>no picture</html>").decode(), "page.html")
+    said, genres, *_ = shown(browser)
+    assert said.startswith("this cannot be read: ") and genres == []
+    assert chromium.overflow(browser) == []
+    browser.execute_script(DROP, base64.b64encode(encoded(NOISE)).decode(), "noise.png")
+    check_answer(browser, port, encoded(NOISE))

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "poster_jax"
 # A file imports from its own room, without a circle, or from a room that stands before it.
 ROOMS = "errors ops cli metrics runtime config data models workdir train search paper report compare score".split()
-ROOMS += "protocols predict demo main bench export __main__".split()
+ROOMS += "protocols predict suspects demo main bench export __main__".split()
 NEVER = {("models", "data"), ("report", "train"), ("protocols", "report")}  # what the order alone would allow
 WITHOUT_JAX = (
     "errors cli metrics config paper compare score report workdir.run_folder workdir.run_files workdir.logbook".split()

@@ -7,15 +7,17 @@ longer than LONGEST_SECS or more memory than LARGEST_MB.
 """
 
 import collections
+import contextlib
 import dataclasses
 import io
+import os
 import random
 import resource
 import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -223,6 +225,20 @@ def run(kind: str, num: int, seed: int) -> list[tuple[str, Verdict]]:
     return found
 
 
+@contextlib.contextmanager
+def decoders_silenced() -> Iterator[None]:
+    """Inside it nothing is written to stderr: libjpeg and TensorFlow have a line for every damaged picture."""
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
 def describe(kind: str, found: Sequence[tuple[str, Verdict]]) -> str:
     """One line of counts."""
     kept = sum(not verdict.ours for _, verdict in found)
@@ -243,12 +259,14 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("--num", type=int, default=1000, help="damaged pictures of each format")
     parser.add_argument("--seed", type=int, default=0, help="another seed damages in other ways")
     flags = parser.parse_args(argv)
-    decode_tensorflow(make_pictures("PNG")[0])  # loads TensorFlow, whose memory is not a picture's
+    with decoders_silenced():
+        decode_tensorflow(make_pictures("PNG")[0])  # loads TensorFlow, whose memory is not a picture's
     before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{'':<5} {'tried':>6} {'kept':>6} {'kept by both':>13} {'slowest':>11}  refused although both decoders accept")
     faults = []
     for kind in FORMATS:
-        found = run(kind, flags.num, flags.seed)
+        with decoders_silenced():
+            found = run(kind, flags.num, flags.seed)
         print(describe(kind, found), flush=True)
         faults += [f"{what}: {verdict.fault}" for what, verdict in found if verdict.fault]
     taken_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before_mb

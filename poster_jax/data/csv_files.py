@@ -9,13 +9,22 @@ import difflib
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from poster_jax import errors
+from poster_jax.data import picture_files
 from poster_jax.runtime import tables
 
 DELIMITERS = (",", ";", "\t")
+# What is no text, by its first bytes, and what to do about it.
+NO_TEXT = {
+    b"\x1f\x8b": "is packed by gzip: unpack it",
+    b"PK\x03\x04": "is a spreadsheet (.xlsx) or a ZIP file: save it as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet (.xls): save it as CSV",
+    b"PAR1": "is a Parquet file: save it as CSV, as pandas.read_parquet(FILE).to_csv(NAME) does",
+    b"SQLite format 3": "is a database: save a table of it as CSV",
+}
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -53,7 +62,10 @@ class Table:
         missing = [(name, use) for name, use in zip(names, uses or names, strict=True) if self.find(name) is None]
         if not missing:
             return
-        message = f"{self.path} needs the columns {', '.join(names)}; {', '.join(name for name, _ in missing)} is not among "
+        verb = "is" if len(missing) == 1 else "are"
+        message = (
+            f"{self.path} needs the columns {', '.join(names)}; {', '.join(name for name, _ in missing)} {verb} not among "
+        )
         message += f"those found: {', '.join(self.columns)}"
         if uses:
             free = [column for column in self.columns if column.casefold() not in map(str.casefold, names)]
@@ -62,7 +74,11 @@ class Table:
                 guess = _guess(use, name, free)
                 flags.append(f"--config.data.{COLUMN_KEYS[use]}={guess}")
                 free = [column for column in free if column != guess]
+            if len(free) == 1 and sum(flag.endswith("=NAME") for flag in flags) == 1:
+                flags = [flag.replace("=NAME", f"={free[0]}") for flag in flags]
             message += f"; if they are there under other names, add {' '.join(flags)}"
+        if any(column.lower().endswith(picture_files.SUFFIXES) for column in self.columns):
+            message += f"; if the first line is a picture and not a header, put a line {','.join(names)} above it"
         raise errors.UserError(message)
 
 
@@ -94,14 +110,18 @@ def _guess(use: str, name: str, columns: Sequence[str]) -> str:
 
 
 def read(path: pathlib.Path) -> Table:
-    """A CSV, or JSON lines where the name ends so.
+    """A CSV, or JSON where the name ends so: an object on each line, or one list of them.
 
     UTF-8 with or without a byte order mark, UTF-16, else Windows-1252. The delimiter is the one of comma, semicolon and tab
     that makes most columns, or that a first line `sep=;` of a spreadsheet names. What `tables.csv_text` has put in front of a
     cell is taken off. Raises `UserError` for a file that is missing, empty, or whose rows have more cells than the header.
     """
-    text = decode(_read_bytes(path))
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
+    encoded = _read_bytes(path)
+    for start, advice in NO_TEXT.items():
+        if encoded.startswith(start):
+            raise errors.UserError(f"{path} {advice}.")
+    text = decode(encoded)
+    if path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
         return _read_json_lines(path, text)
     if not text.strip():
         raise errors.UserError(f"{path} cannot be read as a CSV: it is empty; give a file with a header and rows.")
@@ -188,7 +208,13 @@ def _listing(folder: pathlib.Path) -> str:
 
 def _read_json_lines(path: pathlib.Path, text: str) -> Table:
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(filter(str.strip, text.splitlines()), 1):
+    lines: Iterable[str] = filter(str.strip, text.splitlines())
+    if text.lstrip().startswith("["):
+        try:
+            lines = [json.dumps(record) for record in json.loads(text)]
+        except (ValueError, RecursionError) as error:
+            raise errors.UserError(f"{path} is no JSON ({error}); write a list of objects, or one object a line.") from error
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
         except ValueError as error:

@@ -11,6 +11,7 @@ from poster_jax.data.source import Source
 
 # Paper, section III-C, Table 5.
 PAPER_GENRES = ("Action", "Crime", "Documentary", "Drama", "Horror", "Comedy")
+MAX_WIDTH = 38  # of a label, so that a table of three parts has 80 columns at most
 
 
 def dropped(source: Source, examples: labels.Examples, num_balanced: int, data: config_lib.Data) -> list[str]:
@@ -56,9 +57,10 @@ def lines(name: str, genres: Sequence[str], parts: Mapping[str, np.ndarray], sum
         counts = " and ".join(f"{count} rows of {part}" for part, count in leaked.items())
         why = "the column split puts it there" if summary["given_split"] else "data.split_grouped is off"
         found.append(f"LEAK: {counts} show a movie that is also in train, because {why}")
-    width = max(len(genre) for genre in genres)
+    shown = [genre if len(genre) <= MAX_WIDTH else genre[: MAX_WIDTH - 1] + "~" for genre in genres]
+    width = max(map(len, shown))
     found.append(f"  {'':<{width}}  " + "".join(f"{part:>12}" for part in splits.PARTS))
-    for index, genre in enumerate(genres):
+    for index, genre in enumerate(shown):
         counts = (summary["genre_counts"][part][index] for part in splits.PARTS)
         found.append(f"  {genre:<{width}}  " + "".join(f"{count:>12}" for count in counts))
     return [*found, f"  {'rows':<{width}}  " + "".join(f"{len(parts[part]):>12}" for part in splits.PARTS)]

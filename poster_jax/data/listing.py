@@ -7,9 +7,8 @@ import dataclasses
 import os
 import pathlib
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from poster_jax import errors
 from poster_jax.data import csv_files, label_texts, picture_files
@@ -136,7 +135,8 @@ def read_csv(path: pathlib.Path, columns: Mapping[str, str] | None = None, separ
     ids = table.column(names["id"]) if "id" in names else [str(row + 1) for row in range(len(table.rows))]
     parts, ties = cells.get("split", nothing), cells.get("movie", nothing)
     hashes = table.column(HASH_COLUMN) if table.find(HASH_COLUMN) is not None else nothing
-    find = _path_finder(path.parent)
+    found_as: Counter[str] = Counter()
+    find = picture_files.path_finder(path.parent, found_as)
     refusals: dict[int, tuple[str, str]] = {}
     movies: dict[Hashable, Movie] = {}
     for row, text in enumerate(ids):
@@ -150,6 +150,9 @@ def read_csv(path: pathlib.Path, columns: Mapping[str, str] | None = None, separ
             movie = Movie(id_, place, genres[row], part, ties[row] or None, [row], hashes[row].strip().lower())
             _merge(movies, id_ if "id" in names else movie.path, movie)
     found = list(movies.values())
+    notes += [f"{count:,} of {len(ids):,} paths {way}" for way, count in sorted(found_as.items())]
+    if again := sum(len(movie.rows) - 1 for movie in found):
+        notes.append(f"rows that name a poster again add their labels to its first row: {again:,} of {len(ids):,}")
     notes += check_columns(found, names, path)
     if "split" not in names:
         notes += _like_a_split(table)
@@ -195,34 +198,6 @@ def _table_in(folder: pathlib.Path) -> pathlib.Path:
 def _label_column(table: csv_files.Table, path_column: str) -> str:
     known = ("genres", *(("label", "labels", "genre") if path_column == "file_name" else ()))
     return next((name for name in known if table.find(name) is not None), "genres")
-
-
-def _path_finder(folder: pathlib.Path) -> Callable[[str], str]:
-    """A function from a path as a CSV has it to the file that it means: names of other normal forms and slashes are found."""
-    known: dict[pathlib.Path, dict[str, str]] = {}
-
-    def composed(place: pathlib.Path) -> dict[str, str]:
-        if place not in known:
-            names = os.listdir(place) if place.is_dir() else []
-            known[place] = {unicodedata.normalize("NFC", name): name for name in names}
-        return known[place]
-
-    def find(text: str) -> str:
-        path = folder / text
-        if os.path.lexists(path):
-            return str(path)
-        if "\\" in text:
-            return find(text.replace("\\", "/"))
-        found = pathlib.Path(path.anchor)
-        for part in path.parts[1 if path.anchor else 0 :]:
-            exact = found / part
-            name = part if os.path.lexists(exact) else composed(found).get(unicodedata.normalize("NFC", part))
-            if name is None:
-                return str(path)
-            found = found / name
-        return str(found)
-
-    return find
 
 
 def check_columns(movies: Sequence[Movie], names: Mapping[str, str], path: pathlib.Path) -> list[str]:
@@ -289,7 +264,7 @@ def read_folder(folder: pathlib.Path, separator: str = "") -> Listing:
         )
     genres, found = label_texts.split_cells([name for *_, name in files], separator)
     movies = [Movie(row + 1, str(file), genres[row], part, None, [row]) for row, (file, part, _) in enumerate(files)]
-    notes = [f"labels are the names of {len({place.name for _, place in places})} folders", *found]
+    notes = [f"labels are the names of {len({name for *_, name in files})} folders", *found]
     notes += [picture_files.left_out(others)] if others else []
     notes += check_columns(movies, {"split": ""} if given else {}, folder)
     return Listing(folder, [str(movie.id) for movie in movies], _joined(genres), movies, {}, tuple(notes))

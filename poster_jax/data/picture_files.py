@@ -8,15 +8,18 @@ import os
 import pathlib
 import re
 import stat
+import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 MAX_FILE_BYTES = 256 << 20  # more than the largest picture that is accepted takes without compression
 # Files that are called so are pictures; any other is one if its first bytes say so.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".jfif")
 NUM_START_BYTES = 512  # of a file, enough to know its format
 SAVE_AS = "save it as JPEG or PNG"
+# How a name that a table has was found where no file has it.
+OTHER_CASE, NO_SUFFIX = "differ from their files in the case of letters", "have no suffix: the picture of that name is taken"
 
 _JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # By their first bytes. JPEG needs three: the fourth begins any of a dozen segments.
@@ -134,6 +137,62 @@ def is_picture(path: pathlib.Path) -> bool:
         return False
     known = find_format(start) or is_unread_picture(start)
     return bool(known) and not path.name.startswith(".")
+
+
+def path_finder(folder: pathlib.Path, found_as: Counter[str]) -> Callable[[str], str]:
+    """A function from a path as a table has it to the file that it means; the path itself where there is none.
+
+    Beside the exact name it finds one in another normal form or with other slashes, one that differs in the case of letters,
+    and for a name without the suffix of a picture the one picture that has it. The last two are counted in `found_as`.
+    """
+    known: dict[pathlib.Path, list[dict[str, str]]] = {}
+
+    def match(place: pathlib.Path, part: str) -> tuple[str | None, str]:
+        if place not in known:
+            names = sorted(os.listdir(place)) if place.is_dir() else []
+            pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+            known[place] = [_index(names, _composed), _index(names, _folded), _index(pictures, _stem)]
+        keys = (_composed(part), _folded(part), _folded(part))
+        for index, key, way in zip(known[place], keys, ("", OTHER_CASE, NO_SUFFIX), strict=True):
+            if name := index.get(key):
+                return name, way
+        return None, ""
+
+    def find(text: str) -> str:
+        path = folder / text
+        if os.path.lexists(path):
+            return str(path)
+        if "\\" in text:
+            return find(text.replace("\\", "/"))
+        found, ways = pathlib.Path(path.anchor), {""}
+        for part in path.parts[1 if path.anchor else 0 :]:
+            name, way = (part, "") if os.path.lexists(found / part) else match(found, part)
+            if name is None:
+                return str(path)
+            found = found / name
+            ways.add(way)
+        found_as.update(ways - {""})
+        return str(found)
+
+    return find
+
+
+def _index(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
+    """{key of a name: the name} of the keys that one name alone has."""
+    counts = Counter(map(key, names))
+    return {key(name): name for name in names if counts[key(name)] == 1}
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(name).casefold()
+
+
+def _stem(name: str) -> str:
+    return _folded(pathlib.PurePath(name).stem)
 
 
 def files_below(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -51,7 +51,7 @@ def save(run: Run, model: PosterModel, variables: Variables, scores: np.ndarray,
     part = rows.parts["test"]
     positions, truth, spread = choose(scores, rows.label[part], rows.movie_id[part], num)
     chosen = part[positions]
-    image = _images(run.loader, chosen)
+    image = read_images(run.loader, chosen)
     # Where a poster has no genre its true one is the first, whose map the report does not show.
     own = np.where(truth, scores[positions], -1.0)
     genres = {"": scores[positions].argmax(1).astype(np.int32), "true_": own.argmax(1).astype(np.int32)}
@@ -63,7 +63,7 @@ def save(run: Run, model: PosterModel, variables: Variables, scores: np.ndarray,
     run_files.write_samples(run.workdir, {**arrays, **maps, "spread": spread})
 
 
-def _images(loader: input_pipeline.Loader, chosen: np.ndarray) -> np.ndarray:
+def read_images(loader: input_pipeline.Loader, chosen: np.ndarray) -> np.ndarray:
     """The posters of these rows, uint8 [n, H, W, 3], on the host of every process."""
     # One batch; it has to divide over the devices.
     batch_size = -(-len(chosen) // loader.shardings.mesh.size) * loader.shardings.mesh.size

@@ -88,7 +88,10 @@ class Dots:
 
 @dataclasses.dataclass(frozen=True)
 class Poster:
-    """A poster, what it shows and what was said of it; `overlay` is a second picture, "" where there is none."""
+    """A poster, its labels and what was said of it; `overlay` is a second picture, "" where there is none.
+
+    `right` is whether what was said is among the labels; None where that is not judged.
+    """
 
     number: str
     image: str
@@ -96,7 +99,7 @@ class Poster:
     overlay_text: str
     truth: str
     said: str
-    right: bool
+    right: bool | None
 
 
 @dataclasses.dataclass(frozen=True)

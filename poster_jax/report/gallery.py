@@ -43,8 +43,8 @@ def _poster(run: FinishedRun, index: int) -> blocks.Poster:
     number, truth, said = posters.texts(run, index)
     glow, genre = _true_map(run, index)
     text = f"Grad-CAM of {genre}" if glow is not None else ""
-    laid = _webp(overlay.blend(held["image"][index], glow)) if glow is not None else ""
-    return blocks.Poster(number, _webp(held["image"][index]), laid, text, truth, said, not posters.is_wrong(run, index))
+    laid = as_webp(overlay.blend(held["image"][index], glow)) if glow is not None else ""
+    return blocks.Poster(number, as_webp(held["image"][index]), laid, text, truth, said, not posters.is_wrong(run, index))
 
 
 def _true_map(run: FinishedRun, index: int) -> tuple[np.ndarray | None, str]:
@@ -56,7 +56,7 @@ def _true_map(run: FinishedRun, index: int) -> tuple[np.ndarray | None, str]:
     return held[kept][index], run.genres[held[genre][index]]
 
 
-def _webp(image: np.ndarray) -> str:
+def as_webp(image: np.ndarray) -> str:
     """uint8 [H, W, 3] as a data URI, at most MAX_WIDTH_PX wide."""
     shown = Image.fromarray(image)
     if shown.width > MAX_WIDTH_PX:

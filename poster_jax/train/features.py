@@ -1,4 +1,4 @@
-"""The pooled features of a frozen body, computed once per poster and kept on disk: a data set of their own.
+"""What the last layer of a frozen network sees, computed once per poster and kept on disk: a data set of its own.
 
 They are what the head sees only while the body stays as it is and sees the posters as they are: `checks` refuses augmentation
 and a moving BatchNorm for heads that train on them.
@@ -7,10 +7,12 @@ and a moving BatchNorm for heads that train on them.
 import dataclasses
 import hashlib
 import io
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax import traverse_util
 
 from poster_jax.data import cache, input_pipeline
@@ -39,8 +41,8 @@ def extract(
     """Features of every poster that `loader` has a row of, from the cache folder or computed and put there.
 
     Args:
-        model: a network with `features`, `pooling` and `input_range`.
-        variables: its weights and statistics; the head's are not used.
+        model: a body or any other network, see `make_features`.
+        variables: its weights and statistics; those of a body's head are not used.
     """
     posters, first_rows, index = np.unique(loader.rows.poster, return_index=True, return_inverse=True)
     path = cache.cache_root(cache_dir) / f"features-{_fingerprint(model, variables, loader, posters)}.npy"
@@ -48,9 +50,7 @@ def extract(
         return Features(np.load(io.BytesIO(path.read_bytes())), index)
 
     body = {collection: {k: v for k, v in tree.items() if k not in body_lib.HEAD} for collection, tree in variables.items()}
-    pooled_of = jax.jit(
-        lambda weights, image: model.apply(weights, layers.normalise(image, model.input_range), False, method="features")[1]
-    )
+    pooled_of = jax.jit(make_features(model))
     rows: list[np.ndarray] = []
     with alive.doing(lambda: f"features of the frozen body: {sum(map(len, rows)):,} of {len(posters):,} posters"):
         for batch in loader.row_batches(first_rows, batch_size):
@@ -61,6 +61,31 @@ def extract(
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_atomic(path, buffer.getvalue())
     return Features(array, index)
+
+
+def make_features(model: PosterModel) -> Callable[[Variables, jax.Array], jax.Array]:
+    """A function of (variables, image uint8 [B, H, W, 3]) that gives features [B, D], in inference mode.
+
+    Of a body they are its `features`; of another network what its last dense layer is given.
+    """
+
+    def features(variables: Variables, image: jax.Array) -> jax.Array:
+        x = layers.normalise(image, model.input_range)
+        if isinstance(model, body_lib.Body):
+            pooled: Any = model.apply(variables, x, False, method="features")
+            return pooled[1]
+        given: list[jax.Array] = []
+
+        def keep(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+            if isinstance(context.module, nn.Dense):
+                given.append(args[0])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(keep):
+            model.apply(variables, x, False)
+        return given[-1]
+
+    return features
 
 
 def _fingerprint(model: Any, variables: Variables, loader: input_pipeline.Loader, posters: np.ndarray) -> str:
@@ -79,4 +104,5 @@ def _fingerprint(model: Any, variables: Variables, loader: input_pipeline.Loader
     height, width = loader.image_size
     data = hashlib.sha256(loader.rows.fingerprint.encode() + posters.astype(np.int64).tobytes()).hexdigest()
     low, high = model.input_range
-    return f"{data[:12]}-{height}x{width}-{model.pooling}-{low:g}to{high:g}-{digest.hexdigest()[:16]}"
+    kind = model.pooling if isinstance(model, body_lib.Body) else "dense"
+    return f"{data[:12]}-{height}x{width}-{kind}-{low:g}to{high:g}-{digest.hexdigest()[:16]}"

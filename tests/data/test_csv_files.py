@@ -1,12 +1,14 @@
 """Files that other programs write: read as they were meant, or refused before a row is lost."""
 
+import gzip
+import json
 import pathlib
 import unicodedata
 
 import pytest
 
 from poster_jax import errors
-from poster_jax.data import csv_files, listing
+from poster_jax.data import csv_files, listing, picture_files
 
 USUAL = {"path": "", "genres": ""}
 
@@ -115,3 +117,58 @@ def test_folders_of_parts_are_not_called_a_column(tmp_path: pathlib.Path) -> Non
     with pytest.raises(errors.UserError, match="the folders hold no validation picture") as refused:
         listing.read_folder(tmp_path)
     assert "column" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (gzip.compress(b"path,genres\na.jpg,Drama\n"), "is packed by gzip: unpack it"),
+        (b"PK\x03\x04" + bytes(60), "is a spreadsheet .* save it as CSV"),
+        (b"PAR1" + bytes(60), "is a Parquet file: save it as CSV"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_as_what_it_is(tmp_path: pathlib.Path, start: bytes, words: str) -> None:
+    (tmp_path / "own.csv").write_bytes(start)
+    with pytest.raises(errors.UserError, match=words):
+        listing.read_csv(tmp_path / "own.csv", USUAL)
+
+
+def test_a_list_of_objects_is_read_as_lines_are_and_a_broken_one_refused(tmp_path: pathlib.Path) -> None:
+    records = [{"path": "a.jpg", "genres": ["Drama", "War"]}, {"genres": "Crime", "path": "b.jpg"}]
+    (tmp_path / "own.json").write_text(json.dumps(records, indent=2))
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert csv_files.read(tmp_path / "own.json").rows == csv_files.read(tmp_path / "own.jsonl").rows
+    (tmp_path / "own.json").write_text(json.dumps(records)[:-3])
+    with pytest.raises(errors.UserError, match="own.json is no JSON .*write a list of objects"):
+        csv_files.read(tmp_path / "own.json")
+
+
+def test_a_table_without_a_header_and_a_last_column_are_told(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("a.jpg,Drama\nb.jpg,War\n")
+    with pytest.raises(errors.UserError, match="path, genres are not among .* put a line path,genres above it"):
+        listing.read_csv(path, USUAL)
+    path.write_text("file,kind\na.jpg,Drama\n")
+    with pytest.raises(errors.UserError, match="path_column=file --config.data.label_column=kind$"):
+        listing.read_csv(path, USUAL)
+
+
+def test_names_without_a_suffix_or_in_another_case_are_found_and_told(tmp_path: pathlib.Path) -> None:
+    for name in ("a.jpg", "B.JPG", "c.png", "c.jpg", "d.txt", "E.jpg", "e.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    path = tmp_path / "own.csv"
+    path.write_text("path,genres\na,War\nb.jpg,War\nc,War\nd,War\ne.JPG,War\nE.jpg,War\n")
+    found = listing.read_csv(path, USUAL)
+    # Of two pictures that a name may mean neither is taken, and a text is no picture.
+    assert [pathlib.Path(movie.path).name for movie in found.movies] == ["a.jpg", "B.JPG", "c", "d", "e.JPG", "E.jpg"]
+    assert (
+        f"1 of 6 paths {picture_files.NO_SUFFIX}" in found.notes and f"1 of 6 paths {picture_files.OTHER_CASE}" in found.notes
+    )
+
+
+def test_rows_that_name_a_poster_again_are_told(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("path,genres\na.jpg,War\na.jpg,Drama\nb.jpg,War\n")
+    found = listing.read_csv(path, USUAL)
+    assert [movie.genres for movie in found.movies] == [["War", "Drama"], ["War"]]
+    assert any(note.startswith("rows that name a poster again") and note.endswith(": 1 of 3") for note in found.notes)

@@ -39,13 +39,13 @@ def started() -> Iterator[Any]:
         session.quit()
 
 
-def show(session: Any, page: pathlib.Path, width: int, theme: str) -> None:
-    """Loads the page in a window of this width, for a reader who likes "light" or "dark"."""
+def show(session: Any, page: pathlib.Path | str, width: int, theme: str) -> None:
+    """Loads a file or an address in a window of this width, for a reader who likes "light" or "dark"."""
     size = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
     session.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
     session.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    session.get(page.resolve().as_uri())
+    session.get(page if isinstance(page, str) else page.resolve().as_uri())
 
 
 def open_all(session: Any) -> int:

@@ -1,5 +1,7 @@
 """`python -m tests.helpers.faults [--kills=50] [--seed=0]`: runs killed at random moments of every stage, and resumed.
 
+After these, fine-tuning is killed once in every epoch.
+
 A process is first stopped, then asked where it is, then killed, so that every kill is counted for the stage that it fell in.
 The resumed run must end in the bits of the uninterrupted one: the digest of the final parameters, `results.json`,
 `metrics.jsonl`, and the scores. The last line is `faults: N tried, N survived`; the exit code is 1 where the numbers differ.
@@ -36,17 +38,15 @@ SINGLE = (
     "--config.train.log_every_steps=4",
     "--config.train.augment.flip=True",
 )
-# One branch from frozen features to fine-tuning, with averaged weights.
+# One branch from frozen features to fine-tuning, with averaged weights, falling rates and augmentation.
 TRANSFER = (
     "--config=configs/transfer_mobilenet.py:smoke",
     "--config.transfer.input_ranges=((),)",
-    "--config.train.num_epochs=0.0",
-    "--config.train.num_steps=6",
-    "--config.checkpoint.every_epochs=0.0",
-    "--config.checkpoint.every_steps=2",
-    "--config.eval.every_epochs=0.0",
-    "--config.eval.every_steps=3",
+    "--config.train.num_epochs=4.0",
     "--config.train.average_decay=0.9",
+    "--config.train.augment.flip=True",
+    "--config.train.augment.zoom=0.2",
+    "--config.optim.schedule=cosine",
     "--config.model.dropout=0.2",
     "--config.eval.baselines=False",
 )
@@ -159,9 +159,9 @@ def _wait_until_stopped(pid: int) -> None:
 
 
 def end_in(
-    whole: Whole, stage: str, place: pathlib.Path, rng: np.random.Generator, kind: signal.Signals
+    whole: Whole, stage: str, place: pathlib.Path, rng: np.random.Generator, kind: signal.Signals, *, visit: int | None = None
 ) -> tuple[int, int, str]:
-    """(step, exit code, what was said) of a run in `place` that gets the signal while it is in the stage."""
+    """(step, exit code, what was said) of a run in `place` that gets the signal in a visit of the stage (None: any)."""
     for attempt in range(20):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -171,10 +171,10 @@ def end_in(
         process = start(whole.kind, place)
         visits = whole.visits[stage]
         # The last visits may be behind the last step, where there is nothing left to resume.
-        visit = int(rng.integers(max(1, 2 * len(visits) // 3)))
+        at = int(rng.integers(max(1, 2 * len(visits) // 3))) if visit is None else visit
         # The whole run may have compiled what this one finds in a compilation cache: its stages are shorter.
-        wait_secs = float(rng.random()) * visits[visit] / 2**attempt
-        step = stop_in(process, place / "notes", stage, visit, wait_secs)
+        wait_secs = float(rng.random()) * visits[at] / 2**attempt
+        step = stop_in(process, place / "notes", stage, at, wait_secs)
         if step is not None:
             process.send_signal(kind)
             process.send_signal(signal.SIGCONT)
@@ -182,10 +182,12 @@ def end_in(
     raise AssertionError(f"no signal fell into {stage}")
 
 
-def kill_and_resume(whole: Whole, stage: str, place: pathlib.Path, rng: np.random.Generator) -> Fault:
-    """One kill -9 within a stage, and the same command again."""
+def kill_and_resume(
+    whole: Whole, stage: str, place: pathlib.Path, rng: np.random.Generator, *, visit: int | None = None
+) -> Fault:
+    """One kill -9 within a visit of a stage, a random one if None, and the same command again."""
     began = time.monotonic()
-    step, code, _ = end_in(whole, stage, place, rng, signal.SIGKILL)
+    step, code, _ = end_in(whole, stage, place, rng, signal.SIGKILL, visit=visit)
     assert code == -signal.SIGKILL and not (place / "run" / "results.json").exists()
     code, said = resume(whole.kind, place / "run", place / "cache")
     return Fault(stage, step, code == 0 and ended_alike(whole, place), time.monotonic() - began, said)
@@ -206,10 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     faults = []
     with tempfile.TemporaryDirectory() as folder:
         wholes = {kind: run_whole(kind, pathlib.Path(folder)) for kind in ARGUMENTS}
+        planned: list[tuple[str, str, int | None]] = []
         for number in range(flags.kills):
             stage = KILLED_IN[number % len(KILLED_IN)]
-            whole = wholes[KIND_OF.get(stage, ("single", "transfer")[number // len(KILLED_IN) % 2])]
-            fault = kill_and_resume(whole, stage, pathlib.Path(folder) / "kill", rng)
+            planned.append((KIND_OF.get(stage, ("single", "transfer")[number // len(KILLED_IN) % 2]), stage, None))
+        planned += [("transfer", "training", epoch) for epoch in range(len(wholes["transfer"].visits["training"]))]
+        for number, (kind, stage, visit) in enumerate(planned):
+            whole = wholes[kind]
+            fault = kill_and_resume(whole, stage, pathlib.Path(folder) / "kill", rng, visit=visit)
             faults.append(fault)
             outcome = "survived" if fault.survived else f"NOT survived:\n{fault.said}"
             where = f"{whole.kind:<8} in {stage:<10} at step {fault.step:>3}"
