@@ -4,8 +4,8 @@
     poster-jax train cnn_onehot --config.seed=1 --workdir=runs/one
     poster-jax predict runs/one poster.jpg
 
-`poster-jax COMMAND --help` tells the options of each. A config is the name of one that comes with the project (`configs` lists
-them) or a file. Exit codes are those of the command.
+`poster-jax COMMAND --help` tells the options of each, `poster-jax --version` the version that is installed. A config is the
+name of one that comes with the project (`configs` lists them) or a file. Exit codes are those of the command.
 """
 
 import importlib
@@ -48,6 +48,9 @@ def usage() -> str:
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
+        return 0
+    if argv == ["--version"]:
+        print(f"poster_jax {cli.version_of('poster_jax')}")
         return 0
     name, rest = argv[0], argv[1:]
     if name not in COMMANDS:

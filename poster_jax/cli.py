@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import importlib.metadata
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ from poster_jax import errors
 
 # 75 is EX_TEMPFAIL of sysexits.h: not finished, the same command goes on.
 EXIT_MISTAKE, EXIT_UNFINISHED = 2, 75
+NOT_KNOWN = "not known"
 
 # Errors of the machine or of where a file was to lie, not of our code.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EMFILE, errno.ENFILE)
@@ -74,6 +76,14 @@ def print_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package, without loading it; NOT_KNOWN for one that is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return NOT_KNOWN
 
 
 def is_text(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m poster_jax.main --config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR] [--plan]`.
+"""`python -m poster_jax.main --config=FILE[:ARG] [--config.KEY=VALUE ...] [--workdir=DIR] [--plan] [--profile]`.
 
 Exit codes: 0 finished, 2 a mistake in what was asked (one sentence), 75 stopped by a signal with the state saved: run again.
 """
@@ -78,8 +78,10 @@ def _run(argv: list[str]) -> int:
         return 0
     if flags.write_split:
         raise errors.UserError("--write-split writes the split of a plan: add --plan, or use poster-jax plan.")
+    if flags.profile and config.protocol == "search":
+        raise errors.UserError("--profile is of one network's steps, and a search trains many at once: leave it out.")
     with alive.doing("loading jax"):
-        from poster_jax.runtime import compile_cache, devices, distributed, preemption
+        from poster_jax.runtime import compile_cache, devices, distributed, preemption, tracing
         from poster_jax.workdir import logbook, provenance
 
         # config.validate knows the names.
@@ -88,11 +90,14 @@ def _run(argv: list[str]) -> int:
     distributed.initialize()
     devices.require()
     with preemption.StopRequest().installed() as stop, multihost.only_main_prints(), compile_cache.for_this_process():
-        with provenance.recorded(workdir, shlex.join(["python", "-m", "poster_jax.main", *argv])):
+        recorded = provenance.recorded(workdir, shlex.join(["python", "-m", "poster_jax.main", *argv]))
+        with recorded, tracing.asked(flags.profile, workdir):
             results = protocol.run(config, workdir, stop)
         from poster_jax.report import terminal
 
         print(terminal.text(results, verbose=flags.verbose))
+        if flags.profile and not list(workdir.glob(f"**/{tracing.FOLDER}")):
+            print("no profile was written: no network took a second step")
         print(_what_next(workdir, config.protocol, flags.verbose))
         multihost.wait()
     return 0
@@ -117,6 +122,7 @@ def _parse_flags(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--write-split", default="", metavar="FILE", help="with --plan: write which picture is in which part")
     parser.add_argument("--summary", action="store_true", help="print the network's layers and parameters, and stop")
     parser.add_argument("--verbose", action="store_true", help="print every metric, at each evaluation and at the end")
+    parser.add_argument("--profile", action="store_true", help="trace ten train steps of the first network into its profile/")
     return parser.parse_args(argv)
 
 

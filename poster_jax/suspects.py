@@ -26,7 +26,7 @@ from poster_jax import cli, errors
 from poster_jax import config as config_lib
 from poster_jax.data import audit, builder, input_pipeline, labels, own, places, splits
 from poster_jax.metrics import definitions, suspects
-from poster_jax.protocols import plan, samples
+from poster_jax.protocols import samples
 from poster_jax.report import blocks, gallery, render
 from poster_jax.report.tables import cells
 from poster_jax.runtime import alive, sharding, storage, tables
@@ -111,7 +111,7 @@ def gather(workdir: pathlib.Path, data: config_lib.Data) -> tuple[Posters, input
     texts = source.table["genres"].tolist()
     targets = labels.one_hot_texts([texts[poster] for poster in posters], loader.rows.genres).astype(bool)
     ids = loader.rows.movie_id[rows].tolist()
-    named = audit.read_paths(data.variant, places.find_place(data)) if data.variant in plan.FILES else {}
+    named = audit.read_paths(data.variant, places.find_place(data)) if data.variant in places.READERS else {}
     part_of = audit.find_parts(source, loader.rows)
     parts = [part_of[poster] for poster in posters]
     paths = [named.get(id_, "") for id_ in ids]

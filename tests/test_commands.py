@@ -5,7 +5,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import sysconfig
 import time
 import tomllib
 import zipfile
@@ -14,9 +13,10 @@ import pytest
 
 import poster_jax
 from poster_jax import __main__ as commands
+from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax import errors
 from poster_jax.config import listing, loading
+from tests.helpers import fresh_machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -36,6 +36,18 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.endswith("[]\n") and "poster-jax train cnn_onehot:smoke" in done.stdout
     assert os.times().children_user - started[1] < 0.5
+
+
+def test_the_version_is_the_installed_one_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, poster_jax.__main__ as m; m.main(['--version']); print([n for n in ('jax', 'numpy') if n in sys.modules])"
+    )
+    before = os.times().children_user
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert os.times().children_user - before < 0.5
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert done.stdout == f"poster_jax {version}\n[]\n" and re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert cli.version_of("poster_jax_that_nobody_has") == cli.NOT_KNOWN
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,7 @@ def test_train_and_plan_take_a_config_by_name(given: list[str], passed: list[str
     ("argv", "words"),
     [
         (["fit"], "'fit' is no command"),
+        (["--version", "train"], "'--version' is no command"),
         (["train"], "needs a config"),
         (["train", "cnn_onehott"], 'did you mean "cnn_onehot"'),
         (["train", "elsewhere/cnn_onehot.py"], "does not exist"),
@@ -107,38 +120,22 @@ def test_the_packages_of_the_wheel_are_those_of_the_tree() -> None:
 
 
 def test_the_wheel_works_in_an_empty_environment_from_an_empty_folder(tmp_path: pathlib.Path) -> None:
-    """Installed without this checkout; its dependencies are lent by a path file, as fetching them anew takes minutes."""
-    source = tmp_path / "source"
-    tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in tracked:
-        if name.startswith(("poster_jax/", "configs/")) or "/" not in name:
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    source = fresh_machine.copy_project(tmp_path / "source")
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     subprocess.run([*build, f"--wheel-dir={tmp_path}", str(source)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "poster_jax/configs/cnn_onehot.py" in names and not any(name.startswith(("configs/", "tests/")) for name in names)
 
-    venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
-    (site,) = venv.glob("lib/python*/site-packages")
+    python, site = fresh_machine.make_environment(tmp_path)
     zipfile.ZipFile(wheel).extractall(site)
-    lent = tmp_path / "lent"
-    lent.mkdir()
-    for path in pathlib.Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if "poster_jax" not in path.name and not path.name.endswith(".pth"):
-            (lent / path.name).symlink_to(path)
-    (site / "lent.pth").write_text(f"{lent}\n")
     entry = next(name for name in names if name.endswith("entry_points.txt"))
     assert "poster-jax = poster_jax.__main__:script" in zipfile.ZipFile(wheel).read(entry).decode()
 
     folder = tmp_path / "empty"
     folder.mkdir()
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GLIBC_TUNABLES")}
-    start = [str(venv / "bin" / "python"), "-m", "poster_jax"]
+    environment = fresh_machine.clean_environ()
+    start = [str(python), "-m", "poster_jax"]
 
     def call(*argv: str) -> str:
         done = subprocess.run([*start, *argv], cwd=folder, env=environment, capture_output=True, text=True)
@@ -150,7 +147,7 @@ def test_the_wheel_works_in_an_empty_environment_from_an_empty_folder(tmp_path: 
     assert (folder / "runs" / "cnn_onehot" / "results.json").is_file()
     where = subprocess.run([start[0], "-c", "import poster_jax; print(poster_jax.__file__)"], cwd=folder, env=environment,
                            capture_output=True, text=True, check=True).stdout  # fmt: skip
-    assert str(venv) in where, "the checkout was not used"
+    assert str(site) in where, "the checkout was not used"
 
 
 def test_the_door_from_python_answers_as_the_command_does(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"python -m ((?:poster_jax|tests)(?:\.\w+)*)")
 ROOTED = re.compile(r"(?<![\w/.])(?:poster_jax|configs|tests|launch)/[\w/]+\.\w+")
 NAMED = re.compile(r"`([\w/]+\.py)(?::\w+)?`")
+MADE = re.compile(r"^```python\n# ([\w/]+\.py)$", re.MULTILINE)
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -36,11 +37,15 @@ def has_module(root: pathlib.Path, name: str) -> bool:
 
 
 def faults(root: pathlib.Path, path: pathlib.Path) -> list[str]:
-    """What a page names and the tree has not. A lone `room/file.py` counts from the root, the package or the page's folder."""
+    """What a page names and the tree has not. A lone `room/file.py` counts from the root, the package or the page's folder.
+
+    A file whose code is in a block of the page is one that the reader makes.
+    """
     page = path.read_text()
     found = [f"links to {target}" for target in LINK.findall(FENCED.sub("", page)) if broken_link(path, target)]
     found += [f"runs {name}" for name in COMMAND.findall(page) if not has_module(root, name)]
-    found += [f"names {name}" for name in ROOTED.findall(page) if not (root / name).exists()]
+    made = MADE.findall(page)
+    found += [f"names {name}" for name in ROOTED.findall(page) if not (root / name).exists() and name not in made]
     places = (root, root / "poster_jax", path.parent)
     named = NAMED.findall(FENCED.sub("", page))
     return found + [f"names {name}" for name in named if not any((place / name).is_file() for place in places)]
@@ -83,6 +88,7 @@ def test_what_is_not_there_is_seen(tmp_path: pathlib.Path, text: str, says: str)
         (tmp_path / name).touch()
     page = tmp_path / "README.md"
     right = "# A page\n[a](poster_jax/train/loop.py) [b](#a-page) [c](https://example.org/x) `train/loop.py`\n"
+    right += "```python\n# configs/own.py\n```\n```\nrun --config=configs/own.py:smoke\n```\n"
     right += "`configs/cnn.py:smoke` `python -m poster_jax.report` `python -m poster_jax.train.loop` `models/<name>.py`\n"
     page.write_text(right)
     assert not faults(tmp_path, page)

@@ -34,7 +34,7 @@ GUESTS = {
     "jinja2": "report.render",
     "tensorboardX": "workdir.logbook",
     "pyarrow": "data.array_files",
-    "safetensors": "data.array_files models.files.torch_files",
+    "safetensors": "data.array_files models.files.torch_files export.formats",
 }
 CODE = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path.read_text()

@@ -26,6 +26,7 @@ from poster_jax.config.networks import TABLE_6_DENSE as TABLE_6_DENSE
 from poster_jax.config.networks import kind as kind
 from poster_jax.config.resume import changes_outcome as changes_outcome
 from poster_jax.config.resume import refused_changes as refused_changes
+from poster_jax.config.sources import SOURCES as SOURCES
 from poster_jax.config.types import Ablation as Ablation
 from poster_jax.config.types import Augment as Augment
 from poster_jax.config.types import Checkpoint as Checkpoint

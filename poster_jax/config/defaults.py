@@ -47,6 +47,7 @@ DEFAULTS = {
         "warmup_steps": 0,  # linear, from 0
         "weight_decay": 0.0,  # adamw only
         "head_factor": 1.0,  # pretrained networks only: learning rate of the head over that of the body
+        "accumulate_steps": 1,  # weights move every so many steps, by their mean gradient; BatchNorm's means are of one batch
     },
     "loss": {
         "name": "sigmoid",  # sigmoid | softmax | focal | asymmetric | auto (softmax where a row has one genre, else sigmoid)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poster_jax import errors
-from poster_jax.config import validate
+from poster_jax.config import spelling, validate
 
 ABLATION_DEFAULTS = {
     "axes": (),  # (name, key, values) or (name, keys, settings), as (("rate", "optim.learning_rate", (1e-4, 1e-3)),)
@@ -145,7 +145,7 @@ def _example(name: str, key: str, flat: Mapping[str, Any]) -> Any:
     if rows in flat and entry in validate.ROWS.get(rows, ()):
         return {"batch_norm": False, "dropout": 0.0}.get(entry, 1)
     known = [*flat, *(f"{rows}.{entry}" for rows, entries in validate.ROWS.items() if rows in flat for entry in entries)]
-    raise errors.UserError(f"the axis {name!r} names {key!r}, which the config does not have{validate.nearest(key, known)}.")
+    raise errors.UserError(f"the axis {name!r} names {key!r}, which the config does not have{spelling.nearest(key, known)}.")
 
 
 def _values(flat: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

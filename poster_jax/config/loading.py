@@ -16,7 +16,7 @@ from typing import Any
 import ml_collections
 
 from poster_jax import errors
-from poster_jax.config import defaults, grid, networks, types, validate, validate_probe, validate_search
+from poster_jax.config import defaults, grid, networks, spelling, types, validate, validate_probe, validate_search
 
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # {dotted key: value} of the keys that are younger than commit 8ca02b4. The config.json of an older workdir lacks them, and gets
@@ -35,6 +35,7 @@ ADDED_KEYS: dict[str, Any] = {
     "train.log_accuracy": False,
     "data.features": "",
     "probe.inverse_penalties": validate_probe.PROBE_DEFAULTS["inverse_penalties"],
+    "optim.accumulate_steps": 1,
 }
 
 
@@ -47,7 +48,7 @@ def parse_arg(arg: str, **flags: bool) -> SimpleNamespace:
     for word in filter(None, arg.split(",")):
         if word not in flags:
             raise errors.UserError(
-                f"the config argument {word!r} is unknown{validate.nearest(word, flags)}; "
+                f"the config argument {word!r} is unknown{spelling.nearest(word, flags)}; "
                 f"this file knows: {', '.join(sorted(flags))}."
             )
         given[word] = True
@@ -100,7 +101,7 @@ def find_file(text: str) -> pathlib.Path:
         return own
     known = sorted(file.stem for file in own.parent.glob("*.py"))
     raise errors.UserError(
-        f"the config file {text!r} does not exist{validate.nearest(path.stem, known)}; those of the project are "
+        f"the config file {text!r} does not exist{spelling.nearest(path.stem, known)}; those of the project are "
         f"{', '.join(known)}."
     )
 
@@ -136,7 +137,7 @@ def override(config: types.Config, key: str, text: str) -> None:
     """Sets one dotted key from text, converted to the type of its value."""
     flat = flatten(config)
     if key not in flat:
-        raise errors.UserError(f"the config has no key {key!r}{validate.nearest_key(key, flat)}; `poster-jax keys` lists them.")
+        raise errors.UserError(f"the config has no key {key!r}{spelling.nearest_key(key, flat)}; `poster-jax keys` lists them.")
     old = flat[key]
     try:
         with warnings.catch_warnings():
@@ -206,7 +207,7 @@ def from_tree(tree: Any) -> types.Config:
     for key in flat:
         if key not in known:
             raise errors.UserError(
-                f"the key {key!r} is unknown to this version of poster_jax{validate.nearest(key, known)}: "
+                f"the key {key!r} is unknown to this version of poster_jax{spelling.nearest(key, known)}: "
                 "use the version that wrote it."
             )
     name = flat.get("model.name")

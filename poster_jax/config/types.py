@@ -82,6 +82,7 @@ class Optim(Section, Protocol):
     warmup_steps: int
     weight_decay: float
     head_factor: float
+    accumulate_steps: int
 
 
 class Loss(Section, Protocol):

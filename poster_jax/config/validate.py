@@ -1,19 +1,18 @@
 """Checks the values of a config before anything starts."""
 
 import contextlib
-import difflib
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from poster_jax import errors
-from poster_jax.config import networks
+from poster_jax.config import networks, sources, spelling
 
 CHOICES = {
     "protocol": ("single", "transfer", "probe", "search", "ablation", "reproduce"),
-    "data.variant": ("synthetic", "kaggle", "csv", "folder", "own", "packed"),
+    "data.variant": tuple(sources.SOURCES),
     "data.genre_rank": ("first", "any"),
     "data.encoding": ("first", "one_hot", "exploded", "multi_hot", "auto"),
     "data.balance": ("none", "cap", "equal"),
@@ -47,6 +46,7 @@ POSITIVE = (
     "model.width",
     "optim.learning_rate",
     "optim.head_factor",
+    "optim.accumulate_steps",
     "train.batch_size",
     "train.log_every_steps",
     "eval.batch_size",
@@ -87,70 +87,6 @@ BELOW_ONE = (
 )
 
 
-# What people type for a key: the names of other libraries and tools. {alias of the leaf: dotted key}.
-ALIASES = {
-    "lr": "optim.learning_rate",
-    "rate": "optim.learning_rate",
-    "wd": "optim.weight_decay",
-    "optimizer": "optim.name",
-    "epochs": "train.num_epochs",
-    "steps": "train.num_steps",
-    "max_steps": "train.num_steps",
-    "bs": "train.batch_size",
-    "batch": "train.batch_size",
-    "batchsize": "train.batch_size",
-    "dtype": "train.precision",
-    "ema": "train.average_decay",
-    "size": "data.image_size",
-    "resolution": "data.image_size",
-    "labels": "data.genres",
-    "classes": "data.genres",
-    "num_classes": "data.num_genres",
-    "num_labels": "data.num_genres",
-    "val_split": "data.split",
-    "dataset": "data.variant",
-    "folder": "data.dir",
-    "data_dir": "data.dir",
-    "file": "data.csv",
-    "cache": "data.cache_dir",
-    "backbone": "model.name",
-    "pretrained": "model.weights",
-    "criterion": "loss.name",
-    "smoothing": "loss.label_smoothing",
-    "gamma": "loss.focal_gamma",
-    "metric": "eval.best_metric",
-    "tta": "eval.mirror",
-    "seeds": "num_seeds",
-    "folds": "search.num_folds",
-}
-
-
-def nearest_key(key: str, known: Iterable[str]) -> str:
-    """As `nearest` for dotted keys: by what people call it, by its last part, else by the nearest spelling of all of it."""
-    keys = list(known)
-    leaf = key.rpartition(".")[2].lower().replace("-", "_")
-    alias = ALIASES.get(leaf)
-    if alias in keys:
-        return f' (did you mean "{alias}"?)'
-    leaves: dict[str, list[str]] = {}
-    for name in keys:
-        leaves.setdefault(name.rpartition(".")[2], []).append(name)
-    close = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.8)
-    if close and len(leaves[close[0]]) > 1:
-        # Several sections have this leaf: the section that was typed decides, or all are named.
-        section = difflib.get_close_matches(key, leaves[close[0]], n=1, cutoff=0.75) if "." in key else []
-        meant = section or sorted(leaves[close[0]], reverse=True)
-        quoted = " or ".join(f'"{name}"' for name in meant)
-        return f" (did you mean {quoted}?)"
-    return f' (did you mean "{leaves[close[0]][0]}"?)' if close else nearest(key, keys)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`' (did you mean "x"?)'`, or "" if no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f' (did you mean "{close[0]}"?)' if close else ""
-
-
 def is_number(value: Any) -> bool:
     """True for an int up to LARGEST or a float up to LARGEST_FLOAT in size; False for a bool."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -186,9 +122,8 @@ def validate(flat: Mapping[str, Any]) -> None:
     body = networks.BODIES.get(flat["model.name"])
     for key, choices in (CHOICES | (body.choices() if body else {})).items():
         if key in flat and flat[key] not in choices:
-            raise errors.UserError(
-                f"config.{key}={flat[key]!r} is unknown{nearest(str(flat[key]), choices)}; it is one of {', '.join(choices)}."
-            )
+            close = spelling.nearest(str(flat[key]), choices)
+            raise errors.UserError(f"config.{key}={flat[key]!r} is unknown{close}; it is one of {', '.join(choices)}.")
     for key, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise errors.UserError(f"config.{key}={value} is not a finite number; give one.")
@@ -221,6 +156,11 @@ def _validate_durations(flat: Mapping[str, Any]) -> None:
         raise errors.UserError("config.seed and config.data.seed must not be below zero.")
     if flat["optim.weight_decay"] and flat["optim.name"] != "adamw":
         raise errors.UserError("config.optim.weight_decay is used by adamw only; set --config.optim.name=adamw.")
+    if flat["optim.accumulate_steps"] > 1 and flat["train.average_decay"]:
+        raise errors.UserError(
+            "config.train.average_decay averages after every step, and weights move every optim.accumulate_steps of them: "
+            "set one of the two to its default."
+        )
 
 
 def _validate_data(flat: Mapping[str, Any]) -> None:
@@ -239,10 +179,11 @@ def _validate_data(flat: Mapping[str, Any]) -> None:
         raise errors.UserError(f"config.data.train_share={flat['data.train_share']} must be at most 1.")
     if flat["data.num_auxiliary"] and flat["data.encoding"] != "multi_hot":
         raise errors.UserError("config.data.num_auxiliary needs all genres of a movie: set --config.data.encoding=multi_hot.")
-    if flat["data.variant"] in ("kaggle", "folder", "packed") and not flat["data.dir"]:
-        raise errors.UserError(f"config.data.variant={flat['data.variant']} needs a folder: add --config.data.dir=DIR.")
-    if flat["data.variant"] == "csv" and not flat["data.csv"]:
-        raise errors.UserError("config.data.variant=csv needs a file: add --config.data.csv=FILE.")
+    variant = flat["data.variant"]
+    needs = sources.SOURCES[variant].needs
+    if needs and not flat[f"data.{needs}"]:
+        what, example = {"dir": ("folder", "DIR"), "csv": ("file", "FILE")}[needs]
+        raise errors.UserError(f"config.data.variant={variant} needs a {what}: add --config.data.{needs}={example}.")
 
 
 def _validate_loss(flat: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from poster_jax import errors
-from poster_jax.config import validate
+from poster_jax.config import spelling, validate
 
 # `config.search`; the ranges are those of the paper's section II-B, the widths contain its draws (Tables 3 and 4).
 SEARCH_DEFAULTS = {
@@ -28,12 +28,17 @@ def check_search(flat: Mapping[str, Any]) -> None:
     vectorize = flat["search.vectorize"]
     if vectorize not in VECTORIZE:
         raise errors.UserError(
-            f"config.search.vectorize={vectorize!r} is unknown{validate.nearest(vectorize, VECTORIZE)}; "
+            f"config.search.vectorize={vectorize!r} is unknown{spelling.nearest(vectorize, VECTORIZE)}; "
             f"it is one of {', '.join(VECTORIZE)}."
         )
     for key, least in (("num_trials", 1), ("num_folds", 2), ("train_sample", 1), ("memory_mb", 0)):
         if flat[f"search.{key}"] < least:
             raise errors.UserError(f"config.search.{key}={flat[f'search.{key}']} must be at least {least}.")
+    if flat["optim.accumulate_steps"] > 1:
+        raise errors.UserError(
+            "config.optim.accumulate_steps is for one network, and protocol=search trains several at once: leave it at 1, "
+            "and set --config.search.memory_mb where memory is short."
+        )
     _validate_ranges(flat)
     _validate_trials(flat)
     num_epochs = flat["train.num_epochs"]

@@ -11,7 +11,7 @@ from poster_jax import errors
 from poster_jax.data import csv_files, listing, places
 
 AUTO = "auto"
-OWN = ("own", "csv", "folder")
+OWN = tuple(name for name, facts in config_lib.SOURCES.items() if facts.is_own)
 # Of a person's own posters all labels are learnt that have enough of them; the defaults are the report's choice of its own set.
 ALL_LABELS = {"data.num_genres": 0, "data.genre_rank": "any", "data.min_movies": 20, "data.balance": "none"}
 PACKED = "packed.json"

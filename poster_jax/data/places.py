@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Callable
 
 from poster_jax import config as config_lib
 from poster_jax.data import csv_files, listing, picture_files
@@ -36,17 +37,26 @@ def find_place(data: config_lib.Data) -> Place:
 
 def read_listing(variant: str, place: Place) -> listing.Listing:
     """The rows of a variant that reads files."""
-    folder, csv = pathlib.Path(place.folder), pathlib.Path(place.csv)
-    if variant == "own" and not place.csv:
-        # What stands in the folder says of which kind it is.
-        found = [name for name in (listing.KAGGLE_TABLE, *listing.HUB_TABLES) if (folder / name).is_file()]
-        variant = {listing.KAGGLE_TABLE: "kaggle", **dict.fromkeys(listing.HUB_TABLES, "csv")}[found[0]] if found else "folder"
-        csv = folder
-    if variant == "kaggle":
-        return listing.read_kaggle(folder, place.label_separator)
-    if variant == "folder":
-        return listing.read_folder(folder, place.label_separator)
-    return listing.read_csv(csv, dict(place.columns), place.label_separator)
+    return READERS[variant](place)
+
+
+def _read_own(place: Place) -> listing.Listing:
+    """The CSV where there is one; else what stands in the folder says of which kind it is."""
+    if place.csv:
+        return READERS["csv"](place)
+    folder = pathlib.Path(place.folder)
+    kinds = {listing.KAGGLE_TABLE: "kaggle", **dict.fromkeys(listing.HUB_TABLES, "csv")}
+    found = [kind for name, kind in kinds.items() if (folder / name).is_file()]
+    return READERS[found[0] if found else "folder"](dataclasses.replace(place, csv=place.folder))
+
+
+# By `data.variant`, of those that read files; `config.sources` has what else must be known of each.
+READERS: dict[str, Callable[[Place], listing.Listing]] = {
+    "kaggle": lambda place: listing.read_kaggle(pathlib.Path(place.folder), place.label_separator),
+    "csv": lambda place: listing.read_csv(pathlib.Path(place.csv), dict(place.columns), place.label_separator),
+    "folder": lambda place: listing.read_folder(pathlib.Path(place.folder), place.label_separator),
+    "own": _read_own,
+}
 
 
 def fingerprint(variant: str, place: Place, *, num_posters: int, seed: int) -> str:

@@ -14,13 +14,6 @@ from poster_jax.data import cache, catalog, places, synthetic
 from poster_jax.data.source import Records, Source, read_tables
 
 PICTURES = "pictures.npz"
-NAMES = {
-    "synthetic": "synthetic posters",
-    "kaggle": "Kaggle posters",
-    "csv": "own posters",
-    "folder": "own posters",
-    "own": "own posters",
-}
 
 
 def read_catalog(variant: str, place: places.Place, num_posters: int, seed: int) -> catalog.Catalog:
@@ -50,7 +43,7 @@ def read_prepared(data: config_lib.Data, directory: pathlib.Path, key: str) -> S
     noted = directory / "notes.json"
     notes = tuple(json.loads(noted.read_text())) if noted.exists() else ()
     pictures = catalog.Pictures.load(directory / PICTURES) if (directory / PICTURES).exists() else None
-    return Source(NAMES[data.variant], key, table, refused, repaired, Records(info.parent), notes, pictures)
+    return Source(config_lib.SOURCES[data.variant].name, key, table, refused, repaired, Records(info.parent), notes, pictures)
 
 
 def preview_source(data: config_lib.Data) -> Source:
@@ -63,4 +56,4 @@ def preview_source(data: config_lib.Data) -> Source:
         return read_prepared(data, directory, key)
     posters = read_catalog(data.variant, places.find_place(data), data.num_posters, data.seed)
     about = posters.table, posters.refused, posters.repaired
-    return Source(NAMES[data.variant], key, *about, Records(directory), posters.notes, posters.pictures)
+    return Source(config_lib.SOURCES[data.variant].name, key, *about, Records(directory), posters.notes, posters.pictures)

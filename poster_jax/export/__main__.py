@@ -1,11 +1,11 @@
-"""`python -m poster_jax.export WORKDIR OUT [--tflite] [--onnx]`: a finished run as a folder that predicts without poster_jax.
+"""`python -m poster_jax.export WORKDIR OUT [--tflite] [--onnx] [--safetensors]`: a run as a folder that needs no poster_jax.
 
 OUT holds `program.jax_export` (StableHLO with the weights in it, by jax.export), `labels.json` (genres, thresholds and the
 size of a poster), `MODEL_CARD.md`, `predict.py` with MODULES (use the folder; need jax, numpy and Pillow) and
-`manifest.json` (SHA-256 of the others); `program.tflite` and `program.onnx` where asked for. Programs are held against the
-checkpoint first, each by its own runtime, then OUT appears by one rename. An OUT that exists is refused, whatever it holds: a
-bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked, or a format whose
-converter failed: the others are written.
+`manifest.json` (SHA-256 of the others); `program.tflite`, `program.onnx` and `weights.safetensors` where asked for. Programs
+are held against the checkpoint first, each by its own runtime, then OUT appears by one rename. An OUT that exists is refused,
+whatever it holds: a bundle that somebody uses never changes under its name. Exit codes: 0 done, 2 a mistake in what was asked,
+or a format whose converter failed: the others are written.
 """
 
 import contextlib
@@ -121,11 +121,13 @@ def module_source(module: types.ModuleType) -> bytes:
     return text.replace("from poster_jax.data import picture_files\n", "import picture_files\n").encode()
 
 
-def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict[str, bytes], list[str]]:
+def build_bundle(
+    workdir: pathlib.Path, kinds: Sequence[str] = (), *, weights: bool = False
+) -> tuple[dict[str, bytes], list[str]]:
     """({file name: content} of a finished run's bundle, its programs checked; one sentence for each format that failed).
 
-    `kinds` are further programs of formats.FILES. Raises UserError for what `predict.load_network` and `formats.require`
-    refuse, and RuntimeError when a program is not the checkpoint.
+    `kinds` are further programs of formats.FILES; with `weights` formats.WEIGHTS lies there too. Raises UserError for what
+    `predict.load_network` and `formats.require` refuse, and RuntimeError when a program is not the checkpoint.
     """
     config, results, genres = run_files.read_run(workdir)
     for kind in kinds:
@@ -143,6 +145,8 @@ def build_bundle(workdir: pathlib.Path, kinds: Sequence[str] = ()) -> tuple[dict
             continue
         check_scores(functools.partial(formats.run, kind, built), network, posters, config.train.precision)
         others[formats.FILES[kind]] = built
+    if weights:
+        others[formats.WEIGHTS] = formats.build_weights(network)
     labels = {
         "genres": genres,
         "thresholds": network.thresholds.tolist(),
@@ -183,13 +187,16 @@ def _run(argv: list[str]) -> int:
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--tflite", action="store_true", help="program.tflite too, one poster a call")
     parser.add_argument("--onnx", action="store_true", help="program.onnx too, any batch size")
+    parser.add_argument("--safetensors", action="store_true", help="weights.safetensors too, under the checkpoint's names")
     parser.add_argument(
         "--release", metavar="FILE", help="a run folder with half-precision weights instead; FILE: licences for the card"
     )
     flags = parser.parse_args(argv)
     out = pathlib.Path(flags.out)
-    if flags.release and (flags.tflite or flags.onnx):
-        raise errors.UserError("--release writes no program: leave --tflite and --onnx out, or write a second folder.")
+    if flags.release and (flags.tflite or flags.onnx or flags.safetensors):
+        raise errors.UserError(
+            "--release writes a run folder: leave --tflite, --onnx and --safetensors out, or write a second folder."
+        )
     # A link to nowhere is in the way too.
     if out.exists() or out.is_symlink():
         raise errors.UserError(f"{out} exists already: remove it or name another folder.")
@@ -199,7 +206,8 @@ def _run(argv: list[str]) -> int:
     if flags.release:
         files = release.build(workdir, out.name, _read_origin(flags.release))
     else:
-        files, failed = build_bundle(workdir, [kind for kind in formats.FILES if getattr(flags, kind)])
+        kinds = [kind for kind in formats.FILES if getattr(flags, kind)]
+        files, failed = build_bundle(workdir, kinds, weights=flags.safetensors)
     try:
         storage.write_folder(out, files)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A network as TFLite and as ONNX, for phones and runtimes without jax; each is compared with the checkpoint.
+"""A network as TFLite and as ONNX, for phones and runtimes without jax, held against the checkpoint; and its weights alone.
 
 Both converters read a trace without our CPU forms (`dispatch.portable`), in float32. TFLite takes one poster a call, because a
 batch of any size does not pass from jax to this TensorFlow. ONNX takes any number.
@@ -12,12 +12,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 from poster_jax import errors, predict
 from poster_jax.ops import dispatch
 
 # File names in a bundle.
 FILES = {"tflite": "program.tflite", "onnx": "program.onnx"}
+WEIGHTS = "weights.safetensors"
 ONNX_OPSET = 21
 
 
@@ -47,6 +49,23 @@ def build(kind: str, network: predict.Predictor) -> bytes:
 def run(kind: str, program: bytes, image: np.ndarray) -> np.ndarray:
     """Scores float32 [B, K] of posters uint8 [B, H, W, 3] by the format's own runtime; raises UserError without one."""
     return RUNNERS[kind](program, image)
+
+
+def build_weights(network: predict.Predictor) -> bytes:
+    """The weights as safetensors, {"params/Conv_0/kernel": array} of the checkpoint's names, shapes and dtypes.
+
+    Equal weights give equal bytes. Raises UserError without the package, and RuntimeError where what is read back differs.
+    """
+    with _installed("safetensors"):
+        from safetensors import numpy as safetensors
+    flat = traverse_util.flatten_dict(network.variables, sep="/")
+    # The package writes the memory of an array, whatever its order.
+    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in sorted(flat.items())}
+    content = safetensors.save(arrays, {"format": "poster_jax weights 1"})
+    read = safetensors.load(content)
+    if read.keys() != arrays.keys() or any(read[name].tobytes() != array.tobytes() for name, array in arrays.items()):
+        raise RuntimeError(f"{WEIGHTS} does not hold the weights of the checkpoint")
+    return content
 
 
 def _posters_to_genres(network: predict.Predictor) -> Callable[[jax.Array], jax.Array]:
@@ -89,6 +108,7 @@ def _onnx_guests() -> tuple[Any, Any]:
 
 
 INSTALL = {
+    "safetensors": "pip install safetensors",
     "tflite": "pip install 'poster_jax[tflite]'",
     "onnx": "pip install 'poster_jax[onnx]', then pip install --no-deps jax2onnx==0.17.1, which asks for an older orbax",
 }

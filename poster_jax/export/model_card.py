@@ -3,6 +3,7 @@
 Mitchell et al. 2019, "Model Cards for Model Reporting". Every number is the run's own, from its config and results.json.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from poster_jax.metrics import chance, definitions
 from poster_jax.report.tables import cells
 from poster_jax.workdir import run_files
 
+HUB_TASK = "image-classification"
+HUB_METRICS = ("mean_average_precision", "top1_accuracy", "binary_accuracy")
 UNKNOWN_LICENCE = (
     "The code is under the Apache License 2.0. The weights were computed from the posters, and from the pretrained weights if "
     "any are named above: whether they may be passed on depends on the licences of those, which are not known here."
@@ -56,15 +59,41 @@ def write(
         "## Licence",
         licence,
     ]
-    text = ""
+    text = _hub_head(results, is_licence_known=licence != UNKNOWN_LICENCE)
     for before, section in zip(["", *sections], sections, strict=False):
         # No blank line within a list or a table.
         text += ("\n" if section[:2] in ("- ", "| ") and before[:2] == section[:2] else "\n\n" * bool(before)) + section
     return text + "\n"
 
 
+def _hub_head(results: Mapping[str, Any], *, is_licence_known: bool) -> str:
+    """What the Hugging Face hub reads of a card: YAML between two lines of dashes, and an empty line.
+
+    Values are written as JSON, which YAML contains. Every metric's name says its floor, since the hub shows nothing else.
+    """
+    entries = results["splits"]["test"]["metrics"]
+    shown = [name for name in HUB_METRICS if entries[name]["value"] is not None]
+    metrics = [
+        {"type": name, "value": entries[name]["value"], "name": f"{name}, floor {cells.number(entries[name]['best_floor'])}"}
+        for name in shown
+    ]
+    dataset = {"name": results["data"]["name"], "type": results["data"]["name"].replace(" ", "-").lower(), "split": "test"}
+    measured = {"task": {"type": HUB_TASK}, "dataset": dataset, "metrics": metrics}
+    licence = {"license": "other", "license_name": "see-the-section-licence"} if is_licence_known else {"license": "unknown"}
+    head = {
+        **licence,
+        "library_name": "poster_jax",
+        "pipeline_tag": HUB_TASK,
+        "tags": ["image-classification", "movie-posters", "jax", "flax"],
+        "metrics": shown,
+        "model-index": [{"name": results["title"], "results": [measured]}],
+    }
+    lines = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in head.items())
+    return f"---\n{lines}---\n\n"
+
+
 def use_of_bundle(config: config_lib.Config, *, platforms: Sequence[str], jax_version: str, others: Sequence[str]) -> list[str]:
-    """How an exported folder is used; others: its TFLite and ONNX files."""
+    """How an exported folder is used; others: its files beside the program."""
     return [
         "`python predict.py [--csv=FILE] POSTER...` in this folder needs jax, numpy and Pillow, and refuses files that are not "
         "those that were exported (`manifest.json`). In a program of your own:",
@@ -79,6 +108,8 @@ def use_of_bundle(config: config_lib.Config, *, platforms: Sequence[str], jax_ve
 def _others(names: Sequence[str]) -> list[str]:
     about = {
         "program.tflite": "`program.tflite` is the same network for LiteRT (TensorFlow Lite), one poster a call.",
+        "weights.safetensors": "`weights.safetensors` has the weights alone, float32 under the names of the checkpoint: "
+        "`params/` what is trained, `batch_stats/` the statistics.",
         "program.onnx": "`program.onnx` is the same network for ONNX runtimes, any number of posters a call.",
     }
     return [about[name] for name in names]

@@ -10,7 +10,10 @@ from poster_jax.models import body, cnn, families, pretrained
 from poster_jax.models.types import PosterModel
 from poster_jax.runtime import alive
 
-MODELS = {"cnn": cnn.CNN, **{name: family.network for name, family in families.FAMILIES.items()}}
+MODELS = {
+    "cnn": cnn.CNN,
+    **{name: family.network for name, family in families.FAMILIES.items()},
+}
 
 
 def load_pretrained(name: str, *, weights: str = "", weights_sha256: str = "", **fields: Any) -> pretrained.Pretrained | None:

@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 
 from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.data import audit, dataset, own, places, preview
+from poster_jax.data import audit, dataset, places, preview
 from poster_jax.data.source import Source
 from poster_jax.runtime import alive, storage
 
-FILES = (*own.OWN, "kaggle")  # variants whose pictures are files
 Select = Callable[[config_lib.Data], dataset.Dataset]
 
 
 def describe(config: config_lib.Config, split_file: str = "") -> Iterator[str]:
     """Lines of text, each as soon as it is known. Reads the catalog; writes nothing but `split_file`, where one is named."""
-    yield f"plan of {config.protocol} on {preview.NAMES.get(config.data.variant, 'a packed cache')}; nothing is started"
+    yield f"plan of {config.protocol} on {config_lib.SOURCES[config.data.variant].name}; nothing is started"
     if config.protocol == "reproduce":
         if split_file:
             raise errors.UserError("--write-split is of one split, and a reproduction has several: plan an experiment.")
@@ -30,7 +29,7 @@ def describe(config: config_lib.Config, split_file: str = "") -> Iterator[str]:
     first = config if config.protocol != "ablation" else _first_cell(config)
     rows = select(first.data)
     yield from rows.describe()
-    if config.data.variant in FILES:
+    if config.data.variant in places.READERS:
         paths = audit.read_paths(config.data.variant, places.find_place(config.data))
         yield from audit.lines(source, rows, paths)
         if split_file:

@@ -193,6 +193,7 @@ def head_through_body(run: Run, loaded: pretrained.Pretrained | None, statistics
         "optim.warmup_steps": 0,
         "optim.weight_decay": 0.0,
         "optim.head_factor": 1.0,
+        "optim.accumulate_steps": 1,
     }
     folder, per_epoch = run.workdir / f"head_{learning_rate:g}", run.steps_per_epoch
     folder.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from poster_jax import models
 from poster_jax.data import dataset, labels
 from poster_jax.models import pretrained as pretrained_lib
 from poster_jax.models.types import PosterModel
-from poster_jax.runtime import alive
+from poster_jax.runtime import alive, tracing
 from poster_jax.train import losses, optimizers, steps, train_state
 from poster_jax.train.run import Run
 
@@ -72,6 +72,7 @@ def build(run: Run, *, pretrained: pretrained_lib.Pretrained | None = None, unfr
     train_step, eval_step = make_steps(model, optimizer, loss, config)
     secs = COMPILE_SECS[config_lib.kind(config.model.name)]
     compiled = announced(jax.jit(train_step, donate_argnums=0), "compiling the train step", secs)
+    compiled = tracing.traced(compiled, run.workdir / tracing.FOLDER)
     return Network(model, optimizer, loss, state, compiled, jax.jit(eval_step), pretrained)
 
 

@@ -49,14 +49,23 @@ class Run:
 
 
 def make_cadence(config: config_lib.Config, num_train: int) -> Cadence:
-    """Durations of the config in steps; raises UserError when the training part does not fill one batch."""
+    """Durations of the config in steps.
+
+    Raises UserError when the training part does not fill one batch, and when no weight would move.
+    """
     per_epoch = sampler.steps_per_epoch(num_train, config.train.batch_size)
     if not per_epoch:
         raise errors.UserError(
             f"config.train.batch_size={config.train.batch_size} is more than the {num_train} training rows: use a smaller one."
         )
+    total = config_lib.to_steps(config.train.num_steps, config.train.num_epochs, per_epoch)
+    if config.optim.accumulate_steps > total:
+        raise errors.UserError(
+            f"config.optim.accumulate_steps={config.optim.accumulate_steps} is more than the {total} steps of the run, so no "
+            "weight would move: use a smaller one, or train for longer."
+        )
     return Cadence(
-        total=config_lib.to_steps(config.train.num_steps, config.train.num_epochs, per_epoch),
+        total=total,
         log=config.train.log_every_steps,
         evaluate=config_lib.to_steps(config.eval.every_steps, config.eval.every_epochs, per_epoch),
         save=config_lib.to_steps(config.checkpoint.every_steps, config.checkpoint.every_epochs, per_epoch),

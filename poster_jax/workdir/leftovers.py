@@ -12,7 +12,7 @@ PROOFS = ("results.json", "predictions.npz", "diverged.json")
 SNAPSHOTS = ("cohort_", "member_")
 # What an attempt may leave before that; the logs of a store are parts with a number behind their name.
 FILES = ("chosen.json", "labels.json", "refused.csv", "metrics.jsonl*", "timings.jsonl*", "trials.csv", "cells.csv")
-FOLDERS = ("tensorboard", "checkpoints", "search", "cells", "winner", "seed_*", "range_*", "head_*")
+FOLDERS = ("tensorboard", "profile", "checkpoints", "search", "cells", "winner", "seed_*", "range_*", "head_*")
 
 
 def has_begun(folder: pathlib.Path) -> bool:

@@ -5,7 +5,6 @@ when it ends; one that was killed leaves none, so its seconds are not in the sum
 """
 
 import contextlib
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -14,13 +13,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from poster_jax import cli
 from poster_jax.runtime import multihost, storage
 from poster_jax.workdir import run_files
 
 EVENT = "run"
 DATE = "%Y-%m-%d %H:%M UTC"
 CPU_INFO = pathlib.Path("/proc/cpuinfo")
-NOT_KNOWN = "not known"
 
 
 @contextlib.contextmanager
@@ -51,8 +50,9 @@ def _state(workdir: pathlib.Path) -> tuple[float | None, int]:
 
 
 def describe() -> dict[str, str]:
-    """{"commit", "jax", "python", "machine"} of this process."""
-    return {"commit": _commit(), "jax": _version("jax"), "python": platform.python_version(), "machine": _machine()}
+    """{"commit", "version", "jax", "python", "machine"} of this process; the version is that of the package."""
+    versions = {"version": cli.version_of("poster_jax"), "jax": cli.version_of("jax"), "python": platform.python_version()}
+    return {"commit": _commit(), **versions, "machine": _machine()}
 
 
 def _commit() -> str:
@@ -65,15 +65,8 @@ def _commit() -> str:
         subprocess.run(tracked, capture_output=True, check=True, timeout=10)
         found = subprocess.run(command, capture_output=True, check=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
-        return _version("poster_jax")
+        return cli.version_of("poster_jax")
     return found.stdout.strip()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return NOT_KNOWN
 
 
 def _machine() -> str:
@@ -93,9 +86,9 @@ def _read_cpu_info() -> list[str]:
 
 
 def read(workdir: pathlib.Path) -> dict[str, Any]:
-    """{"commit", "jax", "python", "machine", "date", "command"} of the last start and "secs" of all.
+    """{"commit", "version", "jax", "python", "machine", "date", "command"} of the last start and "secs" of all.
 
-    Folders of older versions have no date and no command; {} for a folder without such lines.
+    Folders of older versions have no version, no date and no command; {} for a folder without such lines.
     """
     lines = [line for line in run_files.read_lines(workdir, run_files.TIMINGS) if line["event"] == EVENT]
     if not lines:

@@ -49,6 +49,7 @@ NO_VALUES = (
 NO_TUPLES = ("3", "0.5", "True", "Drama+", *(t for t in NO_VALUES if t != "1,2" and (not t or t.strip("()"))))
 BAD_SIDES = ("-1", "0", "1.5", "True", "'a'", "None", "(1,)", "99999")
 ABOVE_ZERO = ("num_seeds", "num_posters", "min_movies", "train_share", "width", "learning_rate", "batch_size")
+ABOVE_ZERO += ("accumulate_steps",)
 ABOVE_ZERO += ("log_every_steps", "bootstrap_samples", "head_epochs", "head_factor", "num_trials", "num_folds", "train_sample")
 SHARES = ("dropout", "label_smoothing", "asymmetric_clip", "average_decay", "shift", "zoom", "brightness", "contrast")
 # What each tuple cannot be, whatever else the config says.

@@ -7,7 +7,7 @@ import pytest
 
 from poster_jax import config as config_lib
 from poster_jax import errors, main
-from poster_jax.config import loading, validate
+from poster_jax.config import loading, spelling
 
 CONFIG = str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "finetune_mobilenet.py")
 
@@ -41,8 +41,8 @@ def test_the_key_that_is_meant_is_named(typed: str, meant: str) -> None:
 def test_every_alias_leads_to_a_key_that_exists_and_hides_none() -> None:
     known = {key for model in config_lib.MODELS for key in loading.flatten(config_lib.base(model))}
     leaves = {key.rpartition(".")[2] for key in known}
-    assert set(validate.ALIASES.values()) <= known
-    assert not set(validate.ALIASES) & leaves, "an alias that is a key's own name"
+    assert set(spelling.ALIASES.values()) <= known
+    assert not set(spelling.ALIASES) & leaves, "an alias that is a key's own name"
 
 
 @pytest.mark.parametrize(

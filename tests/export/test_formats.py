@@ -11,10 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from poster_jax import errors, predict
+from poster_jax.data import array_files
 from poster_jax.export import __main__ as export
 from poster_jax.export import formats
+from poster_jax.train import train_state
+from poster_jax.workdir import checkpoint
 from tests.helpers.made_run import cnn_config, make_workdir, mobilenet_config
 
 NOISE = np.random.default_rng(5).integers(0, 256, (7, 40, 32, 3), np.uint8)
@@ -92,3 +96,38 @@ def test_each_format_stands_alone(
     written = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["sha256"]
     assert "program.onnx" not in written and (tmp_path / "bundle" / "program.tflite").read_bytes() == b"made"
     assert "program.onnx" not in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("make_config", [cnn_config, mobilenet_config])
+def test_weights_as_safetensors_are_those_of_the_checkpoint(make_config: Callable[[], Any], tmp_path: pathlib.Path) -> None:
+    workdir = make_workdir(tmp_path / "run", make_config())
+    for name in ("one", "other"):
+        assert export.main([str(workdir), str(tmp_path / name), "--safetensors"]) == 0
+    path = tmp_path / "one" / formats.WEIGHTS
+    assert path.read_bytes() == (tmp_path / "other" / formats.WEIGHTS).read_bytes()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "one" / "manifest.json").read_text())["sha256"][formats.WEIGHTS] == digest
+    assert f"`{formats.WEIGHTS}` has" in (tmp_path / "one" / "MODEL_CARD.md").read_text()
+    found = array_files.read(path)
+    assert found.pop("format") == "poster_jax weights 1"
+    # From the files of the checkpoint, not through what the export read.
+    kept = checkpoint.Checkpoints(workdir)
+    saved, _ = kept.restore_best(train_state.abstract(predict.load_network(workdir).variables))
+    kept.close()
+    wanted = traverse_util.flatten_dict(saved, sep="/")
+    assert found.keys() == wanted.keys() and len(found) > 6
+    for name, array in wanted.items():
+        assert found[name].shape == array.shape and found[name].dtype == np.float32
+        assert found[name].tobytes() == np.asarray(array).tobytes(), name
+
+
+def test_safetensors_are_refused_without_the_package_and_beside_a_release(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = make_workdir(tmp_path / "run", cnn_config())
+    assert export.main([str(workdir), str(tmp_path / "bundle"), "--safetensors", "--release=x.md"]) == 2
+    assert "--release writes a run folder: leave" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    assert export.main([str(workdir), str(tmp_path / "bundle"), "--safetensors"]) == 2
+    assert "--safetensors needs safetensors: pip install safetensors" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [workdir]

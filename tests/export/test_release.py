@@ -152,7 +152,7 @@ def test_mistakes_are_one_sentence(
     for command, arguments, says in (
         (predict.main, [str(damaged), str(tmp_path / "poster.png")], "weights.npz .*: install poster_jax again"),
         (export.main, [str(workdir), str(tmp_path / "out"), "--release=nowhere.md"], "--release=nowhere.md is no text"),
-        (export.main, [str(workdir), str(tmp_path / "out"), origin, "--tflite"], "--release writes no program"),
+        (export.main, [str(workdir), str(tmp_path / "out"), origin, "--tflite"], "--release writes a run folder"),
         (export.main, [str(without), str(tmp_path / "out"), origin], "has no samples.npz"),
     ):
         assert command(arguments) == 2, arguments

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from poster_jax import cli
 from poster_jax.workdir import provenance
 
 
@@ -21,6 +22,7 @@ def test_a_start_that_ran_something_leaves_a_line(tmp_path: pathlib.Path) -> Non
     [line] = lines(tmp_path)
     assert line["event"] == "run" and line["secs"] >= 0
     assert re.fullmatch(r"[0-9a-f]{7,}\+?|\d+\.\d+.*", line["commit"])
+    assert line["version"] == cli.version_of("poster_jax") != line["jax"]
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", line["jax"]) and "cores of" in line["machine"]
 
 
