@@ -126,7 +126,7 @@ def calibration_caption(found: Mapping) -> str:
     """The temperatures in a sentence."""
     own = [f"{genre} {value:.2f}" for genre, value in found["temperatures"].items() if genre in found["own"]]
     return (
-        f"Calibrated on validation, as `predict` and bundles give probabilities: temperature {found['temperature']:.2f}"
+        f"Calibrated on validation: temperature {found['temperature']:.2f}"
         f"{', of its own for ' if own else ''}{', '.join(own)}; thresholds are chosen after it"
     )
 
