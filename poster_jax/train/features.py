@@ -71,7 +71,7 @@ def of_run(workdir: pathlib.Path, loader: input_pipeline.Loader, cache_dir: str)
     Raises UserError as `predictor.load_network` does, and for a network that has no body.
     """
     network = predictor.load_network(workdir)
-    if not isinstance(network.model, body_lib.Body):
+    if not has_features(network.model):
         raise errors.UserError(
             f"{workdir} is a network without a body, whose last map has no features to transfer: give a run of a pretrained "
             "network, or released:mobilenet_v2."
@@ -81,15 +81,20 @@ def of_run(workdir: pathlib.Path, loader: input_pipeline.Loader, cache_dir: str)
     return extract(network.model, variables, loader, network.batch_size, cache_dir)
 
 
+def has_features(model: PosterModel) -> bool:
+    """Whether a network names its features itself, by a method `features` and a field `pooling`, as bodies do."""
+    return callable(getattr(model, "features", None))
+
+
 def make_features(model: PosterModel) -> Callable[[Variables, jax.Array], jax.Array]:
     """A function of (variables, image uint8 [B, H, W, 3]) that gives features [B, D], in inference mode.
 
-    Of a body they are its `features`; of another network what its last dense layer is given.
+    Of a network with `features` they are these; of another what its last dense layer is given.
     """
 
     def features(variables: Variables, image: jax.Array) -> jax.Array:
         x = layers.normalise(image, model.input_range)
-        if isinstance(model, body_lib.Body):
+        if has_features(model):
             pooled: Any = model.apply(variables, x, False, method="features")
             return pooled[1]
         given: list[jax.Array] = []
@@ -122,5 +127,5 @@ def _fingerprint(model: Any, variables: Variables, loader: input_pipeline.Loader
     height, width = loader.image_size
     data = hashlib.sha256(loader.rows.fingerprint.encode() + posters.astype(np.int64).tobytes()).hexdigest()
     low, high = model.input_range
-    kind = model.pooling if isinstance(model, body_lib.Body) else "dense"
+    kind = model.pooling if has_features(model) else "dense"
     return f"{data[:12]}-{height}x{width}-{kind}-{low:g}to{high:g}-{digest.hexdigest()[:16]}"
