@@ -16,6 +16,9 @@ from poster_jax.workdir import run_files
 from tests.helpers import joined, processes
 
 TOLERANCE = 1e-5
+# After the epochs of a search: the processes are compiled without optimising, and how that rounds depends on the processor. On
+# one with AVX-512 4 of 56 losses of about 1.8 differ by more than 1e-5, the most by 2.2e-5.
+SEARCH_TOLERANCE = 5e-5
 LOGS = ("metrics", "timings")
 
 
@@ -121,7 +124,7 @@ class TestJoined:
     def test_a_search_with_two_networks_in_each_finds_what_one_process_finds(self, ours: dict, theirs: list) -> None:
         for seen in theirs:
             for name in ("folds", "loss", "id", "score"):
-                np.testing.assert_allclose(seen[f"search_{name}"], ours[f"search_{name}"], rtol=0, atol=TOLERANCE)
+                np.testing.assert_allclose(seen[f"search_{name}"], ours[f"search_{name}"], rtol=0, atol=SEARCH_TOLERANCE)
         assert ours["search_folds"].shape == (2, 2)
 
     def test_what_process_0_says_is_told_to_all(self, theirs: list) -> None:
