@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poster_jax import cli, suspects
+from poster_jax import cli
 from poster_jax import config as config_lib
 from poster_jax.data import feature_files, input_pipeline
+from poster_jax.protocols import stages
 from poster_jax.runtime import alive, sharding, storage
 from poster_jax.train import features as features_lib
 
@@ -32,7 +33,7 @@ def _run(argv: list[str]) -> int:
     overrides = config_lib.parse_overrides([argument for argument in argv if argument.startswith("--config.")])
     target, workdir = pathlib.Path(flags.out), storage.as_path(flags.run)
     feature_files.check_target(target)
-    data = suspects.find_data(workdir, flags.run, overrides)
+    data = stages.find_data(workdir, flags.run, overrides)
     with alive.doing("opening the posters"):
         loader = input_pipeline.open_loader(data, sharding.make_shardings())
     rows = loader.rows

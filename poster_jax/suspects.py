@@ -24,9 +24,9 @@ import numpy as np
 
 from poster_jax import cli, errors
 from poster_jax import config as config_lib
-from poster_jax.data import audit, builder, input_pipeline, labels, own, places, splits
+from poster_jax.data import audit, builder, input_pipeline, labels, places, splits
 from poster_jax.metrics import definitions, suspects
-from poster_jax.protocols import samples
+from poster_jax.protocols import samples, stages
 from poster_jax.report import blocks, gallery, render
 from poster_jax.report.tables import cells
 from poster_jax.runtime import alive, sharding, storage, tables
@@ -74,29 +74,6 @@ class Suspect:
     kind: str
     score: float
     usual: float
-
-
-def find_data(workdir: pathlib.Path, name: str, given: Sequence[tuple[str, str]]) -> config_lib.Data:
-    """The run's own data, or where keys are given that of `own_posters` with them, at the size that the network takes.
-
-    Raises UserError for keys that are not about posters, and for data of the run that is not on this machine.
-    """
-    config = run_files.read_run(workdir)[0]
-    for key, _ in given:
-        if not key.startswith("data.") or key == "data.image_size":
-            raise errors.UserError(
-                f"--config.{key} cannot be given here: only what says where posters and labels are, as --config.data.csv=FILE."
-            )
-    if given:
-        other = own.settle(config_lib.load("own_posters", given), [key for key, _ in given])
-        return config_lib.derive(other, {"data.image_size": config.data.image_size}).data
-    place = config.data.csv or config.data.dir
-    if place and "://" not in place and not pathlib.Path(place).exists():
-        raise errors.UserError(
-            f"the posters of {name} are not here, as {place} does not exist: name posters with labels by "
-            "--config.data.csv=FILE or --config.data.dir=FOLDER."
-        )
-    return config.data
 
 
 def gather(workdir: pathlib.Path, data: config_lib.Data) -> tuple[Posters, input_pipeline.Loader]:
@@ -254,7 +231,7 @@ def _run(argv: list[str]) -> int:
             raise errors.UserError(f"{path} cannot be written, as {path.parent} is no folder: make it, or name another.")
     workdir = storage.as_path(flags.run)
     given = config_lib.parse_overrides(overrides)
-    posters, loader = gather(workdir, find_data(workdir, flags.run, given))
+    posters, loader = gather(workdir, stages.find_data(workdir, flags.run, given))
     posters, notes = choose_labels(posters)
     scores, found, check = judge(posters)
     listed = found[: flags.num]

@@ -16,6 +16,7 @@ from PIL import Image
 from poster_jax import config as config_lib
 from poster_jax import models, suspects
 from poster_jax.models.types import Variables
+from poster_jax.protocols import stages
 from poster_jax.runtime import tables
 from poster_jax.train import features
 from tests.helpers import chromium
@@ -194,9 +195,9 @@ def test_rare_labels_are_named_and_left_out() -> None:
 
 
 def test_a_config_of_other_posters_takes_the_size_of_the_network(workdir: pathlib.Path, table: pathlib.Path) -> None:
-    data = suspects.find_data(workdir, "run", [("data.csv", str(table)), ("data.seed", "3")])
+    data = stages.find_data(workdir, "run", [("data.csv", str(table)), ("data.seed", "3")])
     assert (data.image_size, data.seed, data.encoding, data.variant) == ((40, 32), 3, "first", "own")
     assert (
-        suspects.find_data(workdir, "run", []).to_dict()
+        stages.find_data(workdir, "run", []).to_dict()
         == config_lib.from_json((workdir / "config.json").read_text()).data.to_dict()
     )

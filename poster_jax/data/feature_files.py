@@ -6,7 +6,6 @@ is refused in a sentence, as a poster without features would change what is meas
 
 import hashlib
 import pathlib
-from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -86,12 +85,7 @@ def read_one(path: pathlib.Path) -> tuple[dict[int | str, int], np.ndarray]:
             f"{column + 1} of the id {texts[row]}: give a number for each."
         )
     keys = [listing.parse_id(text) or text for text in texts]
-    twice = [key for key, count in Counter(keys).items() if count > 1]
-    if twice:
-        raise errors.UserError(
-            f"{path}: {len(twice):,} ids are there twice or more: {predictions.some_of(twice)}; give each poster one row."
-        )
-    return {key: row for row, key in enumerate(keys)}, features
+    return predictions.index_ids(path, keys, "give each poster one row"), features
 
 
 def _features(path: pathlib.Path, columns: Mapping[str, np.ndarray], ids: str) -> np.ndarray:

@@ -227,11 +227,14 @@ def _check_finite(path: pathlib.Path, ids: list[str], names: tuple[str, ...], sc
 
 def _positions(path: pathlib.Path, ids: list[str], is_number: bool) -> dict[int | str, int]:
     """{id: row}; numbers in any spelling where all are such. Raises `UserError` for an id that is there twice."""
-    keys: list[int | str] = [listing.parse_id(text) or 0 for text in ids] if is_number else [*ids]
-    counts = Counter(keys)
-    twice = [key for key, count in counts.items() if count > 1]
+    return index_ids(path, [listing.parse_id(text) or 0 for text in ids] if is_number else ids, "give each row its own")
+
+
+def index_ids(path: pathlib.Path, keys: Sequence[int | str], advice: str) -> dict[int | str, int]:
+    """{id: row}. Raises `UserError` with the advice for an id that is there twice."""
+    twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
-        raise errors.UserError(f"{path}: {len(twice):,} ids are there twice or more: {some_of(twice)}; give each row its own.")
+        raise errors.UserError(f"{path}: {len(twice):,} ids are there twice or more: {some_of(twice)}; {advice}.")
     return {key: row for row, key in enumerate(keys)}
 
 

@@ -1,4 +1,4 @@
-"""What the protocols share: opening the data, and one seed after another."""
+"""What the protocols share, and commands on finished runs: finding and opening the data, and one seed after another."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -8,12 +8,35 @@ import numpy as np
 
 from poster_jax import config as config_lib
 from poster_jax import errors, models
-from poster_jax.data import catalog, input_pipeline
+from poster_jax.data import catalog, input_pipeline, own
 from poster_jax.models import pretrained
 from poster_jax.protocols import measure
 from poster_jax.runtime import multihost, preemption, sharding
 from poster_jax.train.run import Run, make_cadence
 from poster_jax.workdir import checks, finished, run_files, run_folder
+
+
+def find_data(workdir: pathlib.Path, name: str, given: Sequence[tuple[str, str]]) -> config_lib.Data:
+    """The run's own data, or where keys are given that of `own_posters` with them, at the size that the network takes.
+
+    Raises UserError for keys that are not about posters, and for data of the run that is not on this machine.
+    """
+    config = run_files.read_run(workdir)[0]
+    for key, _ in given:
+        if not key.startswith("data.") or key == "data.image_size":
+            raise errors.UserError(
+                f"--config.{key} cannot be given here: only what says where posters and labels are, as --config.data.csv=FILE."
+            )
+    if given:
+        other = own.settle(config_lib.load("own_posters", given), [key for key, _ in given])
+        return config_lib.derive(other, {"data.image_size": config.data.image_size}).data
+    place = config.data.csv or config.data.dir
+    if place and "://" not in place and not pathlib.Path(place).exists():
+        raise errors.UserError(
+            f"the posters of {name} are not here, as {place} does not exist: name posters with labels by "
+            "--config.data.csv=FILE or --config.data.dir=FOLDER."
+        )
+    return config.data
 
 
 def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipeline.Loader:

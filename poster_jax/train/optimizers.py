@@ -24,6 +24,37 @@ def build_schedule(*, schedule: str, learning_rate: float, warmup_steps: int, nu
 
 def build_optimizer(
     *,
+    num_steps: int,
+    warmup_steps: int,
+    accumulate_steps: int = 1,
+    first_steps: Callable[[Params], Params] | None = None,
+    **settings: Any,
+) -> optax.GradientTransformation:
+    """`build_optimizer(**config.optim, num_steps=N)`; `settings` are the other keys of the section, see `_build_changes`.
+
+    `first_steps` gives, for a tree of parameters, the step from which each is changed; before it a parameter stays bit for bit
+    as it is, `NEVER` freezes it. With `accumulate_steps` weights change at every so many-th step, by the mean of the gradients
+    since the last change, and the schedule is over the changes: that of a run whose steps are as few and batches as large.
+    """
+    if accumulate_steps == 1:
+        return _build_changes(num_steps=num_steps, warmup_steps=warmup_steps, first_steps=first_steps, **settings)
+
+    def first_changes(params: Params) -> Params:
+        assert first_steps is not None
+        return jax.tree.map(lambda first: -(-first // accumulate_steps), first_steps(params))
+
+    changes = _build_changes(
+        num_steps=max(1, num_steps // accumulate_steps),
+        warmup_steps=-(-warmup_steps // accumulate_steps),
+        first_steps=first_changes if first_steps is not None else None,
+        **settings,
+    )
+    # It conditions the update alone: a gradient within a condition takes twenty times as long on CPUs (jax#12868).
+    return optax.MultiSteps(changes, accumulate_steps).gradient_transformation()
+
+
+def _build_changes(
+    *,
     name: str,
     learning_rate: float,
     schedule: str,
@@ -31,22 +62,13 @@ def build_optimizer(
     weight_decay: float,
     num_steps: int,
     head_factor: float = 1.0,
-    accumulate_steps: int = 1,
     first_steps: Callable[[Params], Params] | None = None,
 ) -> optax.GradientTransformation:
-    """`build_optimizer(**config.optim, num_steps=N)`: adam and sgd as Keras has them (epsilon 1e-7).
+    """adam and sgd as Keras has them (epsilon 1e-7), over `num_steps` changes of the weights.
 
     adamw decays kernels only, not biases or BatchNorm. What is called `head` moves at `head_factor` times the rate.
-    `first_steps` gives, for a tree of parameters, the step from which each is changed; before it a parameter stays bit for bit
-    as it is, `NEVER` freezes it. With `accumulate_steps` weights change at every so many-th step, by the mean of the gradients
-    since the last change, and the schedule is over the changes: that of a run whose steps are as few and batches as large.
     """
-    rate = build_schedule(
-        schedule=schedule,
-        learning_rate=learning_rate,
-        warmup_steps=-(-warmup_steps // accumulate_steps),
-        num_steps=max(1, num_steps // accumulate_steps),
-    )
+    rate = build_schedule(schedule=schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
     if name == "sgd":
         optimizer = optax.sgd(rate, momentum=0.9)
     elif name == "adamw":
@@ -55,17 +77,7 @@ def build_optimizer(
         optimizer = optax.adam(rate, eps=1e-7)
     if head_factor != 1:
         optimizer = optax.chain(optimizer, _scale_head(head_factor))
-    if first_steps is not None:
-        counted = first_steps
-
-        def first_changes(params: Params) -> Params:
-            return jax.tree.map(lambda first: -(-first // accumulate_steps), counted(params))
-
-        optimizer = optax.chain(optimizer, _hold_until(first_changes))
-    if accumulate_steps == 1:
-        return optimizer
-    # It conditions the update alone: a gradient within a condition takes twenty times as long on CPUs (jax#12868).
-    return optax.MultiSteps(optimizer, accumulate_steps).gradient_transformation()
+    return optimizer if first_steps is None else optax.chain(optimizer, _hold_until(first_steps))
 
 
 def _is_kernel(params: Params) -> Params:
