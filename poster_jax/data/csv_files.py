@@ -20,9 +20,18 @@ DELIMITERS = (",", ";", "\t")
 # What is no text, by its first bytes, and what to do about it.
 NO_TEXT = {
     b"\x1f\x8b": "is packed by gzip: unpack it",
+    b"BZh": "is packed by bzip2: unpack it",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it",
+    b"\xfd7zXZ": "is packed by xz: unpack it",
+    b"7z\xbc\xaf": "is a 7z archive: unpack it",
     b"PK\x03\x04": "is a spreadsheet (.xlsx) or a ZIP file: save it as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "is a spreadsheet (.xls): save it as CSV",
     b"PAR1": "is a Parquet file: save it as CSV, as pandas.read_parquet(FILE).to_csv(NAME) does",
+    b"ARROW1": "is a Feather file: save it as CSV, as pandas.read_feather(FILE).to_csv(NAME) does",
+    b"\x80\x04\x95": "is a pickle, which is not read: save it as CSV",
+    b"<!DOCTYPE": "is a web page: download the table itself",
+    b"<!doctype": "is a web page: download the table itself",
+    b"<html": "is a web page: download the table itself",
     b"SQLite format 3": "is a database: save a table of it as CSV",
 }
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}

@@ -42,6 +42,13 @@ def split_names(text: str) -> list[pathlib.Path]:
     return [pathlib.Path(name.strip()) for name in text.split(",") if name.strip()]
 
 
+def require(text: str) -> None:
+    """Raises `UserError` for a file that is not there, before anything else is read; says nothing of a run's folder."""
+    for path in split_names(text) if find_run(text) is None else ():
+        if not path.is_file():
+            raise errors.UserError(f"there is no file {path}{csv_files.nearest_existing(path)}; name a file of features.")
+
+
 def read(text: str, ids: np.ndarray) -> tuple[np.ndarray, list[Origin]]:
     """(float32 [P, D], origins): the features of the posters with these ids [P], the columns of several files side by side.
 

@@ -25,6 +25,10 @@ def settle(config: config_lib.Config, given: Collection[str] = (), begun: config
         begun: the config with which the workdir was begun, if it was; values of it that are to be replaced stay.
     Raises UserError as `places.read_listing` does, and where neither or both of a CSV and a folder are given.
     """
+    if config.data.features:
+        from poster_jax.data import feature_files  # which loads numpy, that other configs do without here
+
+        feature_files.require(config.data.features)
     values: dict[str, object] = {}
     if config.data.variant == "synthetic" and (config.data.csv or config.data.dir) and config.protocol != "reproduce":
         # Posters are drawn, unless it is said where there are some.

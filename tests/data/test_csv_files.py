@@ -1,8 +1,11 @@
 """Files that other programs write: read as they were meant, or refused before a row is lost."""
 
+import bz2
 import gzip
 import json
+import lzma
 import pathlib
+import pickle
 import unicodedata
 
 import pytest
@@ -125,6 +128,10 @@ def test_folders_of_parts_are_not_called_a_column(tmp_path: pathlib.Path) -> Non
         (gzip.compress(b"path,genres\na.jpg,Drama\n"), "is packed by gzip: unpack it"),
         (b"PK\x03\x04" + bytes(60), "is a spreadsheet .* save it as CSV"),
         (b"PAR1" + bytes(60), "is a Parquet file: save it as CSV"),
+        (lzma.compress(b"path,genres\na.jpg,Drama\n"), "is packed by xz: unpack it"),
+        (bz2.compress(b"path,genres\na.jpg,Drama\n"), "is packed by bzip2: unpack it"),
+        (pickle.dumps({"path": ["a.jpg"]}, 4), "is a pickle, which is not read"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "is a web page: download the table itself"),
     ],
 )
 def test_a_file_that_is_no_text_is_named_as_what_it_is(tmp_path: pathlib.Path, start: bytes, words: str) -> None:

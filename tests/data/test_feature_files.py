@@ -9,8 +9,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from poster_jax import config as config_lib
 from poster_jax import errors
-from poster_jax.data import feature_files
+from poster_jax.data import feature_files, own
 
 IDS = np.array([5, 2, 9, 1], np.int64)
 ARRAY = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -125,3 +126,15 @@ def test_the_part_of_a_poster_is_that_of_its_rows() -> None:
     poster, posters = np.array([7, 7, 3, 4]), np.array([3, 4, 7])
     positions = {"train": np.array([0]), "validation": np.array([2]), "test": np.array([1, 3])}
     assert feature_files.part_names(positions, poster, posters).tolist() == ["validation", "test", "train+test"]
+
+
+def test_a_missing_file_is_told_before_posters_are_read(tmp_path: pathlib.Path) -> None:
+    np.savez(tmp_path / "a.npz", id=IDS, features=ARRAY)
+    feature_files.require(f"{tmp_path / 'a.npz'}")
+    feature_files.require("released:mobilenet_v2")
+    for text in (f"{tmp_path / 'b.npz'}", f"{tmp_path / 'a.npz'},{tmp_path / 'b.npz'}"):
+        config = config_lib.load("probe_features", [("data.features", text)])
+        with pytest.raises(
+            errors.UserError, match="there is no file .*b.npz; the folder .* holds a.npz; name a file of features"
+        ):
+            own.settle(config)
