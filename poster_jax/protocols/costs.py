@@ -17,7 +17,7 @@ from poster_jax import config as config_lib
 from poster_jax.data import dataset, feature_files, sampler
 from poster_jax.protocols import ablation, search
 from poster_jax.runtime import sharding
-from poster_jax.search import space
+from poster_jax.search import progress, space
 from poster_jax.train import network, operations
 from poster_jax.train.run import make_cadence
 from poster_jax.workdir import run_files
@@ -128,7 +128,7 @@ def _search(config: config_lib.Config, select: Select) -> Cost:
     pool = len(rows.parts["train"]) + len(rows.parts["validation"])
     folds = config.search.num_folds
     plan = search.make_plan(config, pool - -(-pool // folds))
-    epochs = search.count_epochs(config, len(trials), folds)
+    epochs = progress.count_epochs(config, len(trials), folds)
     counts = [_count(space.with_widths(config, trial), rows) for trial in trials]
     train, evaluate = (float(np.mean([getattr(one, name) for one in counts])) for name in ("train", "evaluate"))
     scored = pool // folds + min(config.search.train_sample, pool)

@@ -15,7 +15,15 @@ from poster_jax import errors
 from poster_jax.report import blocks, comparison, dots, gallery, headline, render
 from poster_jax.report import runs as runs_lib
 from poster_jax.report.figures import curves, distributions, histories, posters, style
-from poster_jax.report.tables import ablation_table, claims_table, confusion_table, page_tables, run_table, search_table
+from poster_jax.report.tables import (
+    ablation_table,
+    claims_table,
+    confusion_table,
+    page_tables,
+    probe_table,
+    run_table,
+    search_table,
+)
 from poster_jax.runtime import alive, storage
 
 NO_SAMPLES = (
@@ -136,7 +144,7 @@ def _of_one(seeds: Recipe, writer: _Writer, num_posters: int = gallery.NUM_SHOWN
     """One network, or the seeds of one recipe together: the answer, posters, genres, scores, and the rest folded."""
     first, stem = seeds[0], _slug(seeds[0].name)
     several = len(seeds) > 1
-    scores: list[Any] = [page_tables.side_by_side(seeds) if several else page_tables.test_scores(first)]
+    scores: list[Any] = [page_tables.side_by_side(seeds) if several else page_tables.test_scores(first), *_together(seeds)]
     suffix = f"-{stem}" if writer.about_paper else ""
     scores += [writer.show(picture) for picture in curves.learning(seeds, suffix)]
     scores += [writer.show(picture) for picture in histories.transfer_pictures(first, stem)]
@@ -168,12 +176,19 @@ def _of_several(recipes: Mapping[str, Recipe], writer: _Writer) -> list[blocks.S
     ]
     sections = [blocks.Section("All runs", "together", together)]
     for name, seeds in recipes.items():
-        own = [headline.headline(seeds), blocks.Fold("Posters", _posters(seeds[0], writer, gallery.NUM_SHOWN))]
+        own = [headline.headline(seeds), *_together(seeds)]
+        own.append(blocks.Fold("Posters", _posters(seeds[0], writer, gallery.NUM_SHOWN)))
         for seed in seeds:
             shown = [writer.show(picture) for picture in histories.transfer_pictures(seed, _slug(seed.name))]
             own.append(blocks.Fold(f"All of {seed.name}", [_describe(seed), *shown, *_details(seed, writer)]))
         sections.append(blocks.Section(f"Run: {name}", f"run-{_slug(name)}", own))
     return sections
+
+
+def _together(seeds: Recipe) -> list[blocks.Table]:
+    """What the mean of the scores of several seeds is worth."""
+    mean = runs_lib.read_mean_of_scores(seeds[0].recipe) if len(seeds) > 1 else None
+    return [page_tables.mean_of_scores(mean, len(seeds))] if mean else []
 
 
 def _folds(runs: Sequence[runs_lib.FinishedRun], writer: _Writer, suffix: str) -> list[blocks.Fold]:
@@ -202,7 +217,9 @@ def _details(run: runs_lib.FinishedRun, writer: _Writer) -> list[blocks.Fold]:
         page_tables.examples(run),
         refused,
     ]
+    probe = [blocks.Plain(probe_table.probe_table(run.results["probe"]))] if "probe" in run.results else []
     return [
+        *([blocks.Fold("Validation by penalty", probe)] if probe else []),
         blocks.Fold("Answers by genre", [confusion_table.confusion(run)]),
         blocks.Fold("Every metric of every part", [page_tables.metrics(run)]),
         blocks.Fold("Every score by genre", [page_tables.per_genre(run)]),

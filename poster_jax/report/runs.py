@@ -157,6 +157,11 @@ def _load_workdir(workdir: pathlib.Path) -> list[FinishedRun]:
     ]
 
 
+def read_mean_of_scores(recipe: pathlib.Path) -> dict[str, Any] | None:
+    """{"splits", "calibration"} of the mean of the scores of a folder's seeds; None where it was not measured."""
+    return run_files.read_whole(recipe).get("mean_of_scores")
+
+
 def unique_names(folders: Sequence[pathlib.Path]) -> list[str]:
     """The shortest ends of the paths that tell the folders apart; equal folders are numbered."""
     parts = [folder.resolve().parts for folder in folders]

@@ -46,13 +46,13 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class GroupContext:
-    """What a group needs besides its members; `on_epoch_end(group, epoch, records)` is called after every epoch."""
+    """What a group needs besides its members; `on_epoch_end(group, records)` is called after every epoch."""
 
     task: ensemble.SearchTask
     loader: input_pipeline.Loader
     plan: Plan
     stop: preemption.StopRequest
-    on_epoch_end: Callable[["Group", int, Sequence[snapshots.Record]], None]
+    on_epoch_end: Callable[["Group", Sequence[snapshots.Record]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Group:
     members: list[Member]
     step: ensemble.EnsembleStep
     widest: Trial | None
+
+    def names(self) -> list[tuple[int, int]]:
+        """(trial, fold) of every member, both counted from 0."""
+        return [(member.trial.number, member.fold) for member in self.members]
 
 
 def train(
@@ -130,13 +134,12 @@ def begin(group: Group, task: ensemble.SearchTask) -> snapshots.Snapshot:
         shapes = jax.eval_shape(ensemble.make_init(task, group.widest), jax.random.key(0))
         states = [ensemble.pad_state(state, member.trial, shapes) for state, member in zip(states, group.members, strict=True)]
     records = [snapshots.Record([], np.zeros((0, 0), np.float32), 0.0) for _ in states]
-    names = [(member.trial.number, member.fold) for member in group.members]
-    return snapshots.Snapshot(0, names, [jax.tree.leaves(state) for state in states], records, np.zeros(len(states)))
+    return snapshots.Snapshot(0, group.names(), [jax.tree.leaves(state) for state in states], records, np.zeros(len(states)))
 
 
 def gather(group: Group, paths: dict[tuple[int, int], pathlib.Path]) -> snapshots.Snapshot:
     """Assembles the group's snapshot from the earlier snapshots that hold its members."""
-    names = [(member.trial.number, member.fold) for member in group.members]
+    names = group.names()
     parts = {path: snapshots.load_snapshot(path) for path in {paths[name] for name in names}}
     leaves, records, losses, step = [], [], [], 0
     for name in names:
@@ -244,7 +247,7 @@ def _close_epoch(
                 record.scores = scores
     for record, entry, loss in zip(records, entries, losses, strict=True):
         record.history.append({**entry, "loss": _finite(loss)})
-    context.on_epoch_end(group, epoch, records)
+    context.on_epoch_end(group, records)
     return np.zeros(len(records))
 
 
@@ -285,9 +288,11 @@ def choose_vectorize(asked: str) -> tuple[str, str]:
 
 
 def choose_group(
-    task: ensemble.SearchTask, trials: list[Trial], vectorize: str, loader: input_pipeline.Loader
+    task: ensemble.SearchTask, trials: list[Trial], vectorize: str, loader: input_pipeline.Loader, num_workers: int = 1
 ) -> tuple[str, str]:
     """(most networks in one program, why): as many as fit beside each other, by the compiler's plan for the widest one.
+
+    Each of `num_workers` processes has an equal share of the memory.
 
     Raises `UserError` when not even one fits.
     """
@@ -299,7 +304,7 @@ def choose_group(
         "mask": jax.ShapeDtypeStruct((size,), np.float32),
     }
     needed_mb = ensemble.member_bytes(task, space.widest(trials), batch) / 2**20
-    room_mb = config.search.memory_mb or MEMORY_SHARE * input_pipeline.memory_mb()
+    room_mb = (config.search.memory_mb or MEMORY_SHARE * input_pipeline.memory_mb()) / num_workers
     if loader.on_device:
         room_mb -= len(np.unique(rows.poster)) * int(np.prod(config.data.image_size)) * 3 / 2**20
     wanted = {"none": 1, "folds": config.search.num_folds, "all": config.search.num_folds * len(trials)}[vectorize]

@@ -35,6 +35,16 @@ def test_keras_is_at_its_best_unless_the_user_says_otherwise(monkeypatch: pytest
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 
+def test_a_keras_peer_of_our_size_trains_and_scores() -> None:
+    pytest.importorskip("keras")
+    peer = peers.keras_cnn(num_genres=3, image_size=(40, 32), batch_size=4)
+    assert peer.num_parameters == peers.cnn_parameters(3, (40, 32)) == 167_040 + (64 * 7 * 5 + 1) * 128 + 129 * 3
+    losses = [peer.run_train() for _ in range(12)]
+    assert losses[-1] < losses[0]
+    scores = peer.run_forward()
+    assert scores.shape == (4, 3) and ((scores > 0) & (scores < 1)).all()
+
+
 @pytest.mark.parametrize(
     ("bench", "arguments"),
     [

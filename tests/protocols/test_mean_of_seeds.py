@@ -1,7 +1,9 @@
 """Several seeds as one: the mean of their scores, measured beside the mean of their metrics, and what `predict` answers."""
 
+import html
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ import poster_jax
 from poster_jax import config as config_lib
 from poster_jax import features, main, predict
 from poster_jax.metrics import calibration, definitions, scoring
+from poster_jax.report import page
 from poster_jax.report.tables import cells
 from poster_jax.workdir import run_files
 
@@ -85,6 +88,19 @@ def test_it_has_a_row_of_the_closing_table_and_a_column_of_the_full_one(
     assert main.main([*RUN, "--verbose", f"--workdir={workdir}"]) == 0
     said = capsys.readouterr().out
     assert cells.value(entry) in said and max(map(len, said.splitlines())) <= 120
+
+
+def test_the_page_has_a_table_of_it_beside_those_of_the_seeds(workdir: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    text = html.unescape(page.write([workdir], tmp_path / "page.html")[0].read_text())
+    for entry in read(workdir)["mean_of_scores"]["splits"]["test"]["metrics"].values():
+        assert cells.value(entry) in text
+    assert "The 2 networks as one, each poster with the mean of their scores" in text
+    shutil.copytree(workdir, tmp_path / "older")
+    results = read(workdir)
+    del results["mean_of_scores"]
+    (tmp_path / "older" / "results.json").write_text(json.dumps(results))
+    older = page.write([tmp_path / "older"], tmp_path / "older.html")[0].read_text()
+    assert "The 2 networks as one" not in older
 
 
 def test_a_second_start_reads_it_and_measures_what_is_missing_or_damaged(

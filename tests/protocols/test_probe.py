@@ -1,6 +1,7 @@
 """The probe of features from files, and the command that writes them: the bits of `transfer`, and what is refused."""
 
 import contextlib
+import html
 import json
 import pathlib
 import re
@@ -21,6 +22,7 @@ from poster_jax.data import feature_files
 from poster_jax.metrics import baselines
 from poster_jax.protocols import transfer
 from poster_jax.report import __main__ as report
+from poster_jax.report import page
 from poster_jax.train import features as features_lib
 from poster_jax.train import network
 from poster_jax.workdir import run_files
@@ -124,6 +126,9 @@ def test_validation_chooses_the_penalty_and_the_table_says_which(
     for penalty in values:
         fit = baselines.logistic_regression(held["train"], rows["train_label"], held, 6, inverse_penalty=penalty)
         assert np.allclose(fit["test"], rows["test_score"], atol=1e-4) == (penalty == probe["inverse_penalty"])
+    text = html.unescape(page.write([tmp_path / "run"], tmp_path / "page.html")[0].read_text())
+    assert f"{probe['inverse_penalty']:>9g}{max(values.values()):>12.3f}  chosen" in text
+    assert "a logistic regression, chosen by validation of fits at 3 penalties" in text and "the weights of" not in text
     digest = probe["features"][0]["sha256"]
     assert len(digest) == 64 and f"features: 1,280 of features.npz, sha256 {digest}" in said
 

@@ -14,7 +14,7 @@ from poster_jax import config as config_lib
 from poster_jax import errors, predict
 from poster_jax.data import builder, splits
 from poster_jax.metrics import calibration
-from poster_jax.protocols import search
+from poster_jax.protocols import search, search_rungs
 from poster_jax.report import page
 from poster_jax.report.figures import style
 from poster_jax.report.tables import search_table
@@ -45,7 +45,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], path
     return run(load(trials=GIVEN, vectorize="none", halving=(1,)), workdir), workdir
 
 
-def prepare(config: config_lib.Config, workdir: pathlib.Path) -> search.Search:
+def prepare(config: config_lib.Config, workdir: pathlib.Path) -> search_rungs.Search:
     return search.prepare(runs.open_run(config, workdir))
 
 
@@ -65,7 +65,7 @@ def test_no_test_row_and_no_movie_twice_enters_a_fold(tmp_path: pathlib.Path) ->
         assert not set(entered) & set(rows.parts["test"])
         seen += validation.tolist()
     assert sorted(seen) == sorted(prepared.pool.tolist())
-    member = search.make_member(prepared, prepared.trials[0], 0, *prepared.folds[0])
+    member = search_rungs.make_member(prepared, prepared.trials[0], 0, *prepared.folds[0])
     assert set(member.sample) <= set(prepared.folds[0][0]) and len(member.sample) == 32
 
 
@@ -293,7 +293,7 @@ def test_what_does_not_fit_is_split_and_says_so(tmp_path: pathlib.Path, monkeypa
     prepared = prepare(load(vectorize="folds", memory_mb=3, num_folds=3), tmp_path)
     assert prepared.group == 1
     assert "3 do not fit together, so 1 at a time" in (tmp_path / "chosen.json").read_text()
-    assert [len(group.members) for group in search.make_groups(prepared, prepared.trials)] == [1] * 6
+    assert [len(group.members) for group in search_rungs.make_groups(prepared, prepared.trials)] == [1] * 6
 
 
 def test_auto_is_what_the_devices_call_for_and_a_wish_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
-"""The search as a process: killed, stopped, and run again, it ends in the same table as an uninterrupted one."""
+"""The search as a process, or as several: killed, stopped, and run again, it ends in the table of an uninterrupted one."""
 
 import csv
+import os
 import pathlib
 import signal
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -24,11 +26,34 @@ def start(workdir: pathlib.Path, *more: str) -> subprocess.Popen:
     return processes.start((*ARGUMENTS, *more), workdir)
 
 
+def start_with_workers(workdir: pathlib.Path) -> subprocess.Popen:
+    """The same search as `auto` trains a long one: in processes of a core each, of which there are two."""
+    program = (
+        "import sys; from poster_jax.search import workers; "
+        "workers.MIN_STEPS = 0; workers.cores = lambda: [*CORES, *CORES][:2]; "
+        "from poster_jax.main import main; sys.exit(main(sys.argv[1:]))"
+    ).replace("CORES", str(sorted(os.sched_getaffinity(0))[:2]))
+    asked = [argument for argument in ARGUMENTS if "vectorize" not in argument]
+    return processes.start_python(["-c", program, *asked, f"--workdir={workdir}"])
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The process numbers of the workers that this search has started."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended meanwhile
+        if b"poster_jax.protocols.search_worker" in words and parent == process.pid:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
 def outcome(workdir: pathlib.Path) -> dict[str, object]:
     """What equal searches have in common; trials.csv without its seconds."""
-    found: dict[str, object] = {
-        name: (workdir / name).read_bytes() for name in ("results.json", "metrics.jsonl", "chosen.json")
-    }
+    found: dict[str, object] = {name: (workdir / name).read_bytes() for name in ("results.json", "metrics.jsonl")}
     with open(workdir / "trials.csv") as file:
         found["trials.csv"] = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
     with np.load(workdir / "predictions.npz") as arrays:
@@ -66,6 +91,59 @@ def test_killed_then_stopped_it_ends_in_the_same_table(uninterrupted: pathlib.Pa
     assert code == 0, said
     assert outcome(workdir) == outcome(uninterrupted)
     assert not list((workdir / "search").glob("cohort_*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not pin processes to cores")
+def test_workers_killed_stopped_and_left_alone_end_in_the_same_table(
+    uninterrupted: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    workdir = tmp_path / "run"
+
+    def saved() -> bool:
+        return bool(list((workdir / "search").glob("cohort_0004_*")))
+
+    process = start_with_workers(workdir)
+    processes.wait_until(process, saved)
+    both = workers_of(process)
+    assert len(both) == 2
+    os.kill(both[0], signal.SIGKILL)
+    code, said = processes.finish(process)
+    assert code == 2 and "was ended by SIGKILL" in said and "Traceback" not in said, said
+    assert not workers_of(process)
+
+    process = start_with_workers(workdir)
+    processes.wait_until(process, lambda: len(workers_of(process)) == 2)
+    both = workers_of(process)
+    process.send_signal(signal.SIGTERM)
+    code, said = processes.finish(process)
+    assert code == 75 and "stopped by SIGTERM" in said and "Traceback" not in said, said
+    assert not any(os.path.exists(f"/proc/{number}") for number in both)
+
+    process = start_with_workers(workdir)
+    processes.wait_until(process, lambda: len(workers_of(process)) == 2)
+    both = workers_of(process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + processes.PATIENCE_SECS
+    while any(os.path.exists(f"/proc/{number}") for number in both):
+        assert time.monotonic() < deadline, "the workers of a run that was killed have not ended"
+        time.sleep(0.05)
+
+    code, said = processes.finish(start_with_workers(workdir))
+    assert code == 0 and "processes: 2, with a share of the cores each" in said, said
+    assert outcome(workdir) == outcome(uninterrupted)
+    assert not list((workdir / "search").glob("cohort_*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not pin processes to cores")
+def test_a_mistake_that_a_worker_finds_is_told_once(uninterrupted: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    workdir = tmp_path / "run"
+    (workdir / "search").mkdir(parents=True)
+    for name in ("config.json", "chosen.json"):
+        (workdir / name).write_text((uninterrupted / name).read_text().replace('"vectorize": "folds"', '"vectorize": "auto"'))
+    (workdir / "search" / "cohort_0004_0001.npz").write_bytes(b"no zip")
+    code, said = processes.finish(start_with_workers(workdir))
+    assert code == 2 and said.count("cohort_0004_0001.npz is damaged") == 1 and "Traceback" not in said, said
 
 
 def test_another_seed_ends_in_another_table(uninterrupted: pathlib.Path, tmp_path: pathlib.Path) -> None:

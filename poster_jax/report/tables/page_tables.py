@@ -1,6 +1,7 @@
 """The report's tables as rows of text; every score has its floor beside it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from poster_jax.data import splits
 from poster_jax.metrics import definitions
@@ -34,6 +35,19 @@ def side_by_side(runs: Sequence[runs_lib.FinishedRun]) -> Table:
         "mean when labels are permuted over movies, p the share of permutations that reach the value."
     )
     return Table(caption, ["metric", *(run.name for run in runs)], rows)
+
+
+def mean_of_scores(together: Mapping[str, Any], num_seeds: int) -> Table:
+    """{"splits"} of the mean of the scores of several seeds: its test metrics beside their floors."""
+    rows = [
+        [cells.direction(name), cells.value(entry), cells.number(entry["best_floor"]), cells.number(entry.get("chance"))]
+        for name, entry in together["splits"]["test"]["metrics"].items()
+    ]
+    caption = (
+        f"The {num_seeds} networks as one, each poster with the mean of their scores: test value [95 % interval, bootstrap "
+        "over movies]. This is what predict answers with for the whole run."
+    )
+    return Table(caption, ["metric", "mean of scores", "floor", "chance"], rows)
 
 
 def test_scores(run: runs_lib.FinishedRun) -> Table:
