@@ -16,11 +16,11 @@ SEARCH_DEFAULTS = {
     "units": ((80, 115),),  # one pair per dense layer
     "trials": (),  # given rows (learning rate, dropout, filters ..., units ...) instead of drawn ones
     "train_sample": 256,  # training rows scored after every epoch, beside the fold's validation part
-    "vectorize": "auto",  # none | folds | all | auto: how many networks train in one program
+    "vectorize": "auto",  # none | folds | all | processes (folds, on a core each) | auto: networks that train together
     "memory_mb": 0,  # for networks in one program; 0 is 0.8 of what the device has
     "halving": (),  # epochs after which the worse half of the trials is dropped
 }
-VECTORIZE = ("none", "folds", "all", "auto")
+VECTORIZE = ("none", "folds", "all", "processes", "auto")
 
 
 def check_search(flat: Mapping[str, Any]) -> None:

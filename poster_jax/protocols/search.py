@@ -62,7 +62,7 @@ def prepare(run: Run) -> Search:
     config, search = run.config, outline(run)
     vectorize, why = run_folder.remember_choice(run.workdir, "vectorize") or groups.choose_vectorize(config.search.vectorize)
     num_steps = progress.count_epochs(config, len(search.trials), len(search.folds)) * search.context.plan.steps_per_epoch
-    num_workers = workers.choose_number(config.search.vectorize, vectorize, num_steps)
+    num_workers = workers.choose_number(config.search.vectorize, vectorize, len(search.trials), num_steps)
     group, fits = run_folder.remember_choice(run.workdir, "group") or multihost.from_main(
         lambda: groups.choose_group(search.context.task, search.trials, vectorize, run.loader, num_workers)
     )

@@ -1,7 +1,9 @@
 """The trials of a search trained from one epoch to another, in this process or in several beside each other."""
 
+import contextlib
 import dataclasses
 import functools
+import math
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -66,12 +68,14 @@ def train_rung(search: Search, trials: Sequence[Trial], begin: int, end: int, en
     left = [index for index, group in enumerate(made) if not rung.is_last or find_ended(search, group) is None]
     search.bar.total -= sum(len(group.members) for index, group in enumerate(made) if index not in left) * (end - begin)
     if search.num_workers > 1:
-        # What the workers leave in the folder is then read as if it came from an earlier start.
-        for index in workers.train(
-            worker_commands(search, trials, rung), left, lambda said: progress.show_epoch(search.bar, **said)
-        ):
-            if rung.is_last:
-                ended = end_members(search, find_ended(search, made[index]) or {}, ended)
+        # The widest networks, which take longest, come first, so that all workers end at about the same time. What they leave
+        # in the folder is then read as if it came from an earlier start.
+        left.sort(key=lambda index: -max(math.prod(member.trial.filters) for member in made[index].members))
+        commands = worker_commands(search, trials, rung, min(search.num_workers, len(left)))
+        with contextlib.closing(workers.train(commands, left, functools.partial(_show_said, search))) as done:
+            for index in done:
+                if rung.is_last:
+                    ended = end_members(search, find_ended(search, made[index]) or {}, ended)
     records: Records = {}
     for index, group in enumerate(made):
         found = find_ended(search, group) if rung.is_last else None
@@ -90,9 +94,8 @@ def make_rung(search: Search, begin: int, end: int) -> Rung:
     return Rung(begin, end, end == search.context.plan.num_epochs, earlier)
 
 
-def worker_commands(search: Search, trials: Sequence[Trial], rung: Rung) -> list[list[str]]:
-    """The commands of processes that train groups of these trials, see `search_worker`."""
-    numbers, cores = ",".join(str(trial.number) for trial in trials), workers.cores()
+def worker_commands(search: Search, trials: Sequence[Trial], rung: Rung, num_workers: int) -> list[list[str]]:
+    """The commands of processes that train groups of these trials, see `search_worker`, each with its share of the cores."""
     begun = [
         sys.executable,
         "-m",
@@ -101,7 +104,12 @@ def worker_commands(search: Search, trials: Sequence[Trial], rung: Rung) -> list
         str(rung.begin),
         str(rung.end),
     ]
-    return [[*begun, numbers, ",".join(map(str, cores[number :: search.num_workers]))] for number in range(search.num_workers)]
+    numbers, cores = ",".join(str(trial.number) for trial in trials), workers.cores()
+    return [[*begun, numbers, ",".join(map(str, cores[number::num_workers]))] for number in range(num_workers)]
+
+
+def _show_said(search: Search, said: workers.Message) -> None:
+    progress.show_epoch(search.bar, said["names"], said["text"])
 
 
 def find_ended(search: Search, group: groups.Group) -> Records | None:

@@ -72,8 +72,12 @@ def listen() -> queue.Queue[int]:
     numbers: queue.Queue[int] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
-            numbers.put(int(line))
+        rest = b""
+        # Not through sys.stdin, whose lock a thread that waits there would hold when the process ends.
+        while chunk := os.read(0, 4096):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                numbers.put(int(line))
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=read, daemon=True).start()

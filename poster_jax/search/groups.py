@@ -14,7 +14,7 @@ from poster_jax import errors
 from poster_jax.data import input_pipeline, sampler
 from poster_jax.metrics import scoring
 from poster_jax.runtime import multihost, preemption, sharding
-from poster_jax.search import ensemble, snapshots, space
+from poster_jax.search import ensemble, snapshots, space, workers
 from poster_jax.search.space import Trial
 from poster_jax.train import steps
 
@@ -280,6 +280,8 @@ def _share_time(records: list[snapshots.Record], since: float) -> float:
 
 def choose_vectorize(asked: str) -> tuple[str, str]:
     """(none, folds or all; the reason): `auto` is what was measured to be fastest on this kind of device."""
+    if asked == workers.PROCESSES:
+        return "folds", "processes train a trial each"
     if asked != "auto":
         return asked, "the config asks for it"
     if jax.default_backend() != "cpu" or len(jax.devices()) > 1:

@@ -1,19 +1,21 @@
 """Processes that train the groups of a search side by side, on cores of their own.
 
-A small network leaves half of a second core idle, so on a CPU several processes of one core are faster than one process of as
-many, and each network's bits are the same: groups know nothing of each other. A worker reads numbers of groups from its stdin
-and says on its stdout, as JSON lines, what happens; the end of its stdin asks it to save and to end.
+Small networks keep several threads busy only in part, so on some CPUs processes of one core each take less time than one
+process of as many threads. The bits of a network are the same, as groups know nothing of each other. A worker reads numbers of
+groups from its stdin and says on its stdout, as JSON lines, what happens; the end of its stdin asks it to save and to end.
 """
 
 import contextlib
 import json
+import math
 import os
+import pathlib
 import queue
 import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,17 +25,36 @@ from poster_jax.runtime import multihost
 
 # A worker takes seconds to start: fewer steps of networks than this are not worth it.
 MIN_STEPS = 4000
+PROCESSES = "processes"  # the value of config.search.vectorize that asks for them
 WHY = "with a share of the cores each (--config.search.vectorize=folds trains in one process)"
 SAVE_SECS = 120.0  # a worker that was asked to end compiles, or takes a step, no longer than this
 Message = dict[str, Any]
 
 
-def choose_number(asked: str, vectorize: str, num_steps: int) -> int:
-    """How many processes train: one for each core, where `auto` was asked for and trains trial by trial on CPU; else 1."""
+def choose_number(asked: str, vectorize: str, num_trials: int, num_steps: int) -> int:
+    """How many processes train: one for each core where "processes" is asked for, and by `auto` where that was measured to pay.
+
+    That is a long search, trial by trial, on a CPU with AVX-512: on one without, two took 1.07 of the time of one (see
+    bench/README.md). `num_steps` are those of all networks together. Raises UserError where there is no CPU to share.
+    """
     lone = jax.default_backend() == "cpu" and len(jax.devices()) == 1 and multihost.count() == 1
-    if asked != "auto" or vectorize != "folds" or not lone or num_steps < MIN_STEPS:
+    if asked == PROCESSES and not lone:
+        raise errors.UserError(
+            f"config.search.vectorize={PROCESSES} shares the cores of one CPU, and this run has other devices or is of several "
+            "processes already: use auto."
+        )
+    pays = asked == "auto" and lone and num_steps >= MIN_STEPS and has_avx512()
+    if vectorize != "folds" or not (asked == PROCESSES or pays):
         return 1
-    return len(cores())
+    return min(len(cores()), num_trials, max(1, math.floor(min(allowance(), 2**16))))
+
+
+def has_avx512(path: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor says that it has these instructions; False where the system does not tell."""
+    try:
+        return any(line.startswith("flags") and "avx512f" in line.split() for line in path.read_text().splitlines())
+    except OSError:
+        return False
 
 
 def cores() -> list[int]:
@@ -41,7 +62,18 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
-def train(commands: Sequence[Sequence[str]], numbers: Sequence[int], on_message: Callable[[Message], None]) -> Iterator[int]:
+def allowance(path: pathlib.Path = pathlib.Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """How many cores a container's quota is worth; infinite where there is none."""
+    try:
+        quota, period = path.read_text().split()
+        return float(quota) / float(period)
+    except (OSError, ValueError):  # no such file, or the quota is "max"
+        return float("inf")
+
+
+def train(
+    commands: Sequence[Sequence[str]], numbers: Sequence[int], on_message: Callable[[Message], None]
+) -> Generator[int, None, None]:
     """Has every number done by one of the processes of these commands, and yields those that are done.
 
     Messages without "done" go to `on_message`. Raises UserError for a mistake that a worker has found and for one that the

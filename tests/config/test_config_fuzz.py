@@ -158,7 +158,7 @@ def wrong_value(rng: random.Random, key: str, old: Any) -> str:
     if isinstance(old, tuple):
         texts = [text for text in NO_TUPLES if key != "data.genres"] + list(WRONG_TUPLES[key])
         return rng.choice(texts)
-    known = [*validate.CHOICES.get(key, ()), "none", "folds", "all", "auto"]
+    known = [*validate.CHOICES.get(key, ()), "none", "folds", "all", "processes", "auto"]
     return rng.choice(
         [text for text in (*(rng.choice(known)[:-1] + letter for letter in "#xQ"), "0", "()") if text not in known]
     )

@@ -10,6 +10,8 @@ import time
 import numpy as np
 import pytest
 
+from poster_jax import errors
+from poster_jax.search import workers
 from tests.helpers import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,13 +29,12 @@ def start(workdir: pathlib.Path, *more: str) -> subprocess.Popen:
 
 
 def start_with_workers(workdir: pathlib.Path) -> subprocess.Popen:
-    """The same search as `auto` trains a long one: in processes of a core each, of which there are two."""
+    """The same search in processes of a core each, of which there are two."""
     program = (
-        "import sys; from poster_jax.search import workers; "
-        "workers.MIN_STEPS = 0; workers.cores = lambda: [*CORES, *CORES][:2]; "
+        "import sys; from poster_jax.search import workers; workers.cores = lambda: [*CORES, *CORES][:2]; "
         "from poster_jax.main import main; sys.exit(main(sys.argv[1:]))"
     ).replace("CORES", str(sorted(os.sched_getaffinity(0))[:2]))
-    asked = [argument for argument in ARGUMENTS if "vectorize" not in argument]
+    asked = [argument.replace("vectorize=folds", "vectorize=processes") for argument in ARGUMENTS]
     return processes.start_python(["-c", program, *asked, f"--workdir={workdir}"])
 
 
@@ -140,10 +141,43 @@ def test_a_mistake_that_a_worker_finds_is_told_once(uninterrupted: pathlib.Path,
     workdir = tmp_path / "run"
     (workdir / "search").mkdir(parents=True)
     for name in ("config.json", "chosen.json"):
-        (workdir / name).write_text((uninterrupted / name).read_text().replace('"vectorize": "folds"', '"vectorize": "auto"'))
+        (workdir / name).write_text(
+            (uninterrupted / name).read_text().replace('"vectorize": "folds"', '"vectorize": "processes"')
+        )
     (workdir / "search" / "cohort_0004_0001.npz").write_bytes(b"no zip")
     code, said = processes.finish(start_with_workers(workdir))
     assert code == 2 and said.count("cohort_0004_0001.npz is damaged") == 1 and "Traceback" not in said, said
+
+
+def test_processes_are_as_many_as_cores_trials_and_quota_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = workers.MIN_STEPS
+    with pytest.raises(errors.UserError, match="shares the cores of one CPU"):
+        workers.choose_number("processes", "folds", 10, long)  # the tests have eight devices
+    for name, value in {"cores": list(range(8)), "allowance": 2.5, "has_avx512": True}.items():
+        monkeypatch.setattr(workers, name, lambda value=value: value)
+    monkeypatch.setattr(workers.jax, "devices", lambda: [None])
+    assert workers.choose_number("auto", "folds", 10, long) == workers.choose_number("processes", "folds", 10, 1) == 2
+    for other in (("folds", "folds", 10, long), ("auto", "all", 10, long), ("auto", "folds", 10, long - 1)):
+        assert workers.choose_number(*other) == 1
+    monkeypatch.setattr(workers, "has_avx512", lambda: False)
+    assert workers.choose_number("auto", "folds", 10, long) == 1
+    for quota, trials, number in ((0.5, 10, 1), (float("inf"), 3, 3), (float("inf"), 20, 8)):
+        monkeypatch.setattr(workers, "allowance", lambda quota=quota: quota)
+        assert workers.choose_number("processes", "folds", trials, long) == number
+
+
+def test_quota_and_instructions_are_read_as_the_system_writes_them(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "file"
+    assert workers.allowance(file) == float("inf") and not workers.has_avx512(file)
+    for text, cores in (("250000 100000\n", 2.5), ("max 100000\n", float("inf")), ("", float("inf"))):
+        file.write_text(text)
+        assert workers.allowance(file) == cores
+    for text, known in (
+        ("flags\t\t: fpu avx2 avx512f avx512bw\n", True),
+        ("flags\t\t: fpu avx2\nmodel name : avx512f\n", False),
+    ):
+        file.write_text(f"processor : 0\n{text}")
+        assert workers.has_avx512(file) is known
 
 
 def test_another_seed_ends_in_another_table(uninterrupted: pathlib.Path, tmp_path: pathlib.Path) -> None:
