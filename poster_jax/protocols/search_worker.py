@@ -8,7 +8,6 @@ locked; what it has decided is in chosen.json.
 
 import json
 import os
-import pathlib
 import queue
 import signal
 import sys
@@ -17,6 +16,8 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from poster_jax import cli, errors
+
+NEVER_SECS = threading.TIMEOUT_MAX
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     try:
-        work(pathlib.Path(workdir), (int(begin), int(end)), [int(number) for number in trials.split(",")], told)
+        work(workdir, (int(begin), int(end)), [int(number) for number in trials.split(",")], told)
     except errors.UserError as error:
         tell(told, mistake=str(error))
         return cli.EXIT_MISTAKE
@@ -37,16 +38,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def work(workdir: pathlib.Path, epochs: tuple[int, int], trials: Sequence[int], told: TextIO) -> None:
+def work(folder: str, epochs: tuple[int, int], trials: Sequence[int], told: TextIO) -> None:
     """Trains the groups whose numbers come, until stdin ends: then `Interrupted` is raised, with the state saved."""
     from poster_jax.protocols import search as protocol
     from poster_jax.protocols import search_rungs, stages
-    from poster_jax.runtime import alive, compile_cache, preemption
+    from poster_jax.runtime import alive, compile_cache, preemption, storage
     from poster_jax.search import groups, snapshots
     from poster_jax.train.run import Run, make_cadence
     from poster_jax.workdir import run_folder
 
-    alive.FIRST_SECS = float("inf")  # the run that started it gives the signs of life
+    workdir = storage.as_path(folder)
+    alive.FIRST_SECS = NEVER_SECS  # the run that started it gives the signs of life
 
     def show(group: groups.Group, records: Sequence[snapshots.Record]) -> None:
         tell(told, names=group.names(), text=protocol.describe_epoch(config, records))

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from poster_jax import errors
+from poster_jax.protocols import search_worker
+from poster_jax.runtime import alive
 from poster_jax.search import workers
 from tests.helpers import processes
 
@@ -147,6 +149,13 @@ def test_a_mistake_that_a_worker_finds_is_told_once(uninterrupted: pathlib.Path,
     (workdir / "search" / "cohort_0004_0001.npz").write_bytes(b"no zip")
     code, said = processes.finish(start_with_workers(workdir))
     assert code == 2 and said.count("cohort_0004_0001.npz is damaged") == 1 and "Traceback" not in said, said
+
+
+def test_a_worker_gives_no_signs_of_life(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(alive, "FIRST_SECS", search_worker.NEVER_SECS)
+    with alive.doing("what the run says that started it"):
+        time.sleep(0.05)
+    assert not capsys.readouterr().err
 
 
 def test_processes_are_as_many_as_cores_trials_and_quota_allow(monkeypatch: pytest.MonkeyPatch) -> None:
