@@ -58,6 +58,22 @@ def test_their_side_times_the_first_epoch_with_building_and_one_more(monkeypatch
     assert len(fits) == 2 and fits[0] == fits[1] and fits[0][0] > fits[0][1] > 0
 
 
+def test_every_round_has_a_line_and_the_median_comes_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = iter([10.0, 30.0, 20.0])
+    monkeypatch.setattr(keras_heads, "time_ours", lambda config: next(ours))
+    monkeypatch.setattr(keras_heads, "time_keras", lambda config, weights: (3.0, 1.0))
+    assert keras_heads.main([f"--config={TRANSFER}:smoke", "--weights=x.h5", "--config.transfer.head_epochs=8.0"]) == 0
+    # Three rates of 8 epochs: 3 * (3 + 7 * 1) = 30 s.
+    assert capsys.readouterr().out.splitlines() == [
+        "round 1: ours 10.0 s; Keras 1.0 s an epoch, 30 s for 24 epochs; ours over Keras 0.333",
+        "round 2: ours 30.0 s; Keras 1.0 s an epoch, 30 s for 24 epochs; ours over Keras 1.000",
+        "round 3: ours 20.0 s; Keras 1.0 s an epoch, 30 s for 24 epochs; ours over Keras 0.667",
+        "median 0.667 of Keras's time (0.333 to 1.000)",
+    ]
+
+
 def test_a_mistake_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
         ["--weights=x.h5", f"--config={TRANSFER}", "--repeats=0"],
