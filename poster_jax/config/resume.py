@@ -44,7 +44,7 @@ def _reason(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> st
     protocol = before["protocol"]
     if key in LENGTH:
         return _length_reason(protocol, before)
-    if key == "search.vectorize" and {before[key], after[key]} == {"folds", "processes"}:
+    if key == "search.vectorize" and protocol == "search" and {before[key], after[key]} == {"folds", "processes"}:
         return None  # the same networks, in one process or in several
     if key in TRIALS and protocol == "search":
         return _trials_reason(key, before, after)

@@ -83,6 +83,8 @@ def train(
     waiting, num_left = deque(numbers), len(numbers)
     with contextlib.ExitStack() as opened:
         started = [opened.enter_context(_worker(command, said)) for command in commands[: len(numbers)]]
+        # All are asked before the first is waited for.
+        opened.callback(lambda: [_ask_to_end(process) for process in started])
         for process in started:
             _hand(process, waiting)
         while num_left:
@@ -120,24 +122,30 @@ def _worker(command: Sequence[str], said: queue.Queue) -> Iterator[subprocess.Po
     try:
         yield process
     finally:
-        with contextlib.suppress(BrokenPipeError):
-            if process.stdin:
-                process.stdin.close()
+        _ask_to_end(process)
         try:
-            process.wait(SAVE_SECS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAVE_SECS)
         finally:
             process.kill()
+
+
+def _ask_to_end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        if process.stdin:
+            process.stdin.close()
 
 
 def _failure(process: subprocess.Popen, message: Message | None) -> Exception:
     if message is not None:
         return errors.UserError(message["mistake"])
     code = process.wait()
-    if code == cli.EXIT_UNFINISHED:
+    # The signal may come before the process handles it.
+    if code in (cli.EXIT_UNFINISHED, -signal.SIGTERM):
         return errors.Interrupted("a signal to a process of the search")
-    if code < 0:
+    if code == -signal.SIGKILL:
         return errors.UserError(
-            f"a process of the search was ended by {signal.Signals(-code).name}, as the system does where memory runs out: run "
-            "the same command again, and on one core (taskset -c 0 COMMAND) if that happens again."
+            "a process of the search was ended by SIGKILL, as the system does where memory runs out: run the same command "
+            "again, and on one core (taskset -c 0 COMMAND) if that happens again."
         )
     return RuntimeError(f"a process of the search has ended with exit code {code}")

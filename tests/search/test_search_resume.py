@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -149,6 +150,23 @@ def test_a_mistake_that_a_worker_finds_is_told_once(uninterrupted: pathlib.Path,
     (workdir / "search" / "cohort_0004_0001.npz").write_bytes(b"no zip")
     code, said = processes.finish(start_with_workers(workdir))
     assert code == 2 and said.count("cohort_0004_0001.npz is damaged") == 1 and "Traceback" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "says"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", errors.UserError, "memory runs out"),
+        ("import os; os.kill(os.getpid(), 15)", errors.Interrupted, "a signal to a process"),
+        ("import sys; sys.exit(75)", errors.Interrupted, "a signal to a process"),
+        ("import os; os.kill(os.getpid(), 11)", RuntimeError, "exit code -11"),
+        ("import sys; sys.exit(3)", RuntimeError, "exit code 3"),
+        ('print(\'{"mistake": "no room."}\', flush=True)', errors.UserError, "no room."),
+    ],
+)
+def test_how_a_worker_ended_says_what_is_raised(program: str, kind: type[Exception], says: str) -> None:
+    waiting = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with pytest.raises(kind, match=says):
+        list(workers.train([waiting, [sys.executable, "-c", program]], [0, 1], lambda message: None))
 
 
 def test_a_worker_gives_no_signs_of_life(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
