@@ -125,7 +125,7 @@ def test_folders_of_parts_are_not_called_a_column(tmp_path: pathlib.Path) -> Non
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (gzip.compress(b"path,genres\na.jpg,Drama\n"), "is packed by gzip: unpack it"),
+        (gzip.compress(b"path,genres\na.jpg,Drama\n", mtime=0), "is packed by gzip: unpack it"),
         (b"PK\x03\x04" + bytes(60), "is a spreadsheet .* save it as CSV"),
         (b"PAR1" + bytes(60), "is a Parquet file: save it as CSV"),
         (lzma.compress(b"path,genres\na.jpg,Drama\n"), "is packed by xz: unpack it"),
@@ -133,6 +133,7 @@ def test_folders_of_parts_are_not_called_a_column(tmp_path: pathlib.Path) -> Non
         (pickle.dumps({"path": ["a.jpg"]}, 4), "is a pickle, which is not read"),
         (b"<!DOCTYPE html><title>Sign in</title>", "is a web page: download the table itself"),
     ],
+    ids=["gzip", "spreadsheet", "Parquet", "xz", "bzip2", "pickle", "web page"],
 )
 def test_a_file_that_is_no_text_is_named_as_what_it_is(tmp_path: pathlib.Path, start: bytes, words: str) -> None:
     (tmp_path / "own.csv").write_bytes(start)
