@@ -114,13 +114,19 @@ def _show_said(search: Search, said: workers.Message) -> None:
 
 def find_ended(search: Search, group: groups.Group) -> Records | None:
     """The records of a group whose networks have all ended; None where one has not."""
-    paths = [snapshots.member_path(search.run.workdir, *name) for name in group.names()]
-    found = multihost.from_main(lambda: [snapshots.load_record(path) for path in paths])
-    known = {name: record for name, record in zip(group.names(), found, strict=True) if record is not None}
-    if len(known) < len(paths):
+    names = group.names()
+    known = load_records(search, names)
+    if len(known) < len(names):
         return None
-    check_epochs(next(iter(known.values())).history[-1]["epoch"], search.run.config)
+    check_epochs(known[names[0]].history[-1]["epoch"], search.run.config)
     return known
+
+
+def load_records(search: Search, names: Sequence[tuple[int, int]]) -> Records:
+    """The records of those of these networks that have ended."""
+    paths = [snapshots.member_path(search.run.workdir, *name) for name in names]
+    found = multihost.from_main(lambda: [snapshots.load_record(path) for path in paths])
+    return {name: record for name, record in zip(names, found, strict=True) if record is not None}
 
 
 def check_epochs(trained: int, config: config_lib.Config) -> None:
@@ -142,9 +148,7 @@ def train_group(search: Search, group: groups.Group, index: int, rung: Rung) -> 
     if not rung.is_last:
         return dict(zip(names, trained, strict=True))
     # Where trials were added, a group may hold networks that had ended: what they ended with stays.
-    paths = [snapshots.member_path(workdir, *name) for name in names]
-    found = multihost.from_main(lambda: [snapshots.load_record(path) for path in paths])
-    return {name: record or anew for name, record, anew in zip(names, found, trained, strict=True)}
+    return dict(zip(names, trained, strict=True)) | load_records(search, names)
 
 
 def save_records(search: Search, records: Records) -> None:
