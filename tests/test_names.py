@@ -225,7 +225,7 @@ def test_formulas_and_other_scripts_are_text_in_a_figure() -> None:
         figure.subplots().set(title="日本 $\\cost{$", xlabel="$a_1$", ylabel="مرحبا")
         return figure
 
-    assert style.render(style.Picture("x", "x", draw), style.LIGHT, "svg")
+    assert style.render(style.Picture("x", "x", draw)).light
 
 
 def test_markdown_of_a_name_is_no_markup() -> None:

@@ -117,6 +117,18 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
     return ranking
 
 
+def precision_recall(scores: Array, targets: Array) -> tuple[Array, Array]:
+    """(precision, recall), float64 [T] each, of a yes from every distinct score on, the highest first.
+
+    scores [N], targets bool [N] with at least one positive. As sklearn.metrics.precision_recall_curve, whose order is the
+    other one, and which ends with a precision of 1 at no recall.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(scores[order][1:] != scores[order][:-1], True))
+    found = np.cumsum(targets[order])[last]
+    return found / (last + 1), found / found[-1]
+
+
 def make_measure(scores: Array, targets: Array, decisions: Mapping[str, Array]) -> Measure:
     """A function of weights [S, N] giving every metric: [S] for a headline metric, [S, K] for one per genre.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from poster_jax.metrics import chance, cross_validation, definitions, paired
 from poster_jax.paper.verdicts import LEVEL, Estimate
@@ -83,7 +83,7 @@ def of_groups(ones: Sequence[float | None], others: Sequence[float | None], unit
     if not sum(parts):
         return Estimate(gap)
     freedom = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(sum(parts)))
+    half = float(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(sum(parts)))
     return Estimate(gap, gap - half, gap + half, f"{len(one)} and {len(other)} {unit}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from poster_jax.metrics import chance
 
@@ -252,7 +252,7 @@ def over_repeats(values: Sequence[float | None], over: str) -> Estimate:
     mean = float(given.mean())
     if len(given) < 3:
         return Estimate(mean)
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(given) - 1) * given.std(ddof=1) / np.sqrt(len(given)))
+    half = float(scipy.special.stdtrit(len(given) - 1, (1 + LEVEL) / 2) * given.std(ddof=1) / np.sqrt(len(given)))
     return Estimate(mean, mean - half, mean + half, f"{len(given)} {over}")
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 
 from poster_jax import cli, errors
-from poster_jax.paper import label_floor
 from poster_jax.report import index, page
 from poster_jax.report.tables import markdown
 from poster_jax.runtime import storage
@@ -29,6 +28,8 @@ def _run(argv: list[str]) -> int:
 
 
 def _explain(argv: list[str]) -> str:
+    from poster_jax.paper import label_floor  # with pandas, which a page does without
+
     parser = cli.Parser(f"python -m poster_jax.report {EXPLAIN}", label_floor.__doc__)
     parser.add_argument("csv", metavar="CSV", help="a CSV with a column Genre or genres, as Drama|Crime")
     parser.add_argument("--genres", default="", metavar="A,B,...", help="the genres to tell apart")

@@ -47,13 +47,17 @@ class _Writer:
 
     def show(self, picture: style.Picture) -> blocks.Shown:
         """Writes the PNG of a figure and returns it for the page."""
-        self.keep(picture)
+        drawn = style.render(picture)
+        self._write(picture, drawn.png)
         caption = f"{picture.caption} {picture.paper}." if self.about_paper and picture.paper else picture.caption
-        return blocks.Shown(caption, *(_uri(style.render(picture, theme, "svg")) for theme in (style.LIGHT, style.DARK)))
+        return blocks.Shown(caption, _uri(drawn.light), _uri(drawn.dark))
 
     def keep(self, picture: style.Picture) -> None:
         """Writes the PNG of a figure that the page shows in another way."""
-        storage.write_atomic(self.figures / f"{picture.name}.png", style.render(picture, style.LIGHT, "png"))
+        self._write(picture, style.render(picture, png_only=True).png)
+
+    def _write(self, picture: style.Picture, png: bytes) -> None:
+        storage.write_atomic(self.figures / f"{picture.name}.png", png)
 
 
 def write(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:

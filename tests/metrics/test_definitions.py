@@ -29,6 +29,17 @@ def test_ranking_equals_scikit_learn_with_ties_and_weights(seed):
             assert auc[0] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_and_recall_equal_scikit_learn_with_ties(seed):
+    scores, targets, _ = tied_problem(seed)
+    for k in range(targets.shape[1]):
+        precision, recall = definitions.precision_recall(scores[:, k], targets[:, k])
+        expected = sklearn_metrics.precision_recall_curve(targets[:, k], scores[:, k])
+        assert len(precision) == len(np.unique(scores[:, k]))
+        np.testing.assert_allclose(precision, expected[0][-2::-1], rtol=1e-12)
+        np.testing.assert_allclose(recall, expected[1][-2::-1], rtol=1e-12)
+
+
 def test_an_order_within_ties_would_invent_a_score():
     # Constant scores with the positives first: a row-by-row ranking would be perfect.
     targets = np.arange(40) < 10

@@ -176,7 +176,7 @@ def test_the_winner_s_folder_is_a_finished_run_that_predicts_what_was_measured(
 def test_the_page_of_a_search_is_its_table_and_its_winner(
     lone: tuple[dict, pathlib.Path], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
     text = page.write([lone[1]], tmp_path / "page.html")[0].read_text()
     assert search_table.search_table(lone[0]["search"]) in html.unescape(text)
     assert "Search: run" in text and "Run: winner" in text and "trial 2" in text

@@ -50,7 +50,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, write_workdir: WriteWorkdir)
     genres = (*ODD, *(f"Genre {number}" for number in range(40 - len(ODD))))
     made = {"one": page.write([write_workdir(folder / "forty", genres=genres)], folder / "one.html")[0]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "render", lambda *_: SVG)
+        patch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", SVG, SVG))
         runs = folder / "runs"
         three = [write_workdir(runs / name, seeds=seeds) for name, seeds in (("a", (0,)), ("b", (1,)), ("c" * 60, (0, 1)))]
         made["several"] = page.write(three, folder / "several.html")[0]

@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import pathlib
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from poster_jax.report import runs
-from poster_jax.report.figures import curves, histories, overlay, posters, style
+from poster_jax.report.figures import curves, distributions, histories, overlay, posters, style
 from poster_jax.report.tables import cells, page_tables
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
@@ -47,6 +48,31 @@ def test_runs_differ_in_every_kind_of_sight_and_stand_out_from_the_ground(theme:
 def test_the_sight_test_itself_sees_red_and_green_fall_together() -> None:
     red, green = (lab(SIGHTS["deuteranopia"] @ linear(colour)) for colour in ("#D03030", "#708000"))
     assert np.linalg.norm(red - green) < 12 < np.linalg.norm(lab(linear("#D03030")) - lab(linear("#708000")))
+
+
+def in_order(svg: bytes) -> list[bytes]:
+    """The tags of an SVG without ids, and without definitions: those of two colours that are one on dark ground are one."""
+    return re.findall(rb"<(?!/?defs|path id)[^>]*>", re.sub(rb"[a-z]?[0-9a-f]{10}\b", b"", svg))
+
+
+def test_a_picture_on_dark_ground_is_the_one_that_is_drawn_in_those_colours(
+    tmp_path: pathlib.Path, write_workdir: Callable[..., pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = runs.load([write_workdir(tmp_path / f"run{number}") for number in range(7)])
+    pictures = [*curves.learning(many), *curves.by_threshold(many), *distributions.pictures(many[0], "run")]
+    drawn = [style.render(picture) for picture in pictures]
+    assert len(drawn) == 5
+    monkeypatch.setattr(style, "LIGHT", style.DARK)
+    for one, picture in zip(drawn, pictures, strict=True):
+        anew = style.render(picture).light
+        assert in_order(one.dark) == in_order(anew), picture.name
+        assert in_order(one.light) != in_order(anew)
+
+
+def test_colours_have_one_partner_each_and_a_name_is_no_colour() -> None:
+    assert len({colour.lower() for colour in style.LIGHT.colours()}) == len(style.LIGHT.colours())
+    svg = b'<g style="fill: #FFFFFF; stroke: #0072b2"><text fill="#123456">#ffffff</text></g>'
+    assert style.recolour(svg) == b'<g style="fill: #16181c; stroke: #56b4e9"><text fill="#123456">#ffffff</text></g>'
 
 
 def test_calibration_bins_by_hand() -> None:

@@ -184,7 +184,7 @@ def test_claims_have_a_letter_and_a_strip_counts_them() -> None:
 def test_words_of_the_report_are_on_its_own_page_alone(
     tmp_path: pathlib.Path, write_workdir: WriteWorkdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
     workdir = write_workdir(tmp_path / "all" / "one_hot")
     text = page.write([workdir], tmp_path / "page.html")[0].read_text()
     assert "paper" not in text.split("</style>")[1] and "claims" not in text
@@ -199,7 +199,7 @@ def test_words_of_the_report_are_on_its_own_page_alone(
 def test_a_page_does_not_depend_on_where_its_runs_lie(
     tmp_path: pathlib.Path, write_workdir: WriteWorkdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
     for name, encoding in (("a", "multi_hot"), ("b", "first")):
         write_workdir(tmp_path / "one" / name, encoding=encoding)
     shutil.copytree(tmp_path / "one", tmp_path / "elsewhere")

@@ -106,7 +106,7 @@ def test_equal_runs_give_equal_pages(tmp_path: pathlib.Path, write_workdir: Writ
 def test_names_cannot_break_out_of_the_page(
     tmp_path: pathlib.Path, write_workdir: WriteWorkdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
     workdir = write_workdir(tmp_path / "<b>run")
     results = json.loads((workdir / "results.json").read_text())
     results["title"] = "<script>alert(1)</script>"
@@ -141,7 +141,7 @@ def test_a_run_of_another_order_of_genres_is_not_mixed_up(tmp_path: pathlib.Path
     drawn = []
     for second in (workdir, turned):
         shown = runs.load([workdir, second])
-        png = style.render(curves.by_threshold(shown)[0], style.LIGHT, "png")
+        png = style.render(curves.by_threshold(shown)[0]).png
         drawn.append(np.asarray(Image.open(io.BytesIO(png)))[80:])  # the legend above holds the names of the folders
     np.testing.assert_array_equal(*drawn)
 
@@ -180,7 +180,7 @@ def test_mixed_genres_no_workdir_and_a_bad_target_are_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
     one, other = write_workdir(tmp_path / "one"), write_workdir(tmp_path / "other")
     (other / "results.json").write_text((other / "results.json").read_text().replace('"Drama"', '"Western"'))
     (tmp_path / "file").write_text("x")

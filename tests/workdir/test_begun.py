@@ -97,7 +97,9 @@ def test_what_is_refused_leaves_the_folder_to_the_byte(
 def test_the_page_of_a_run_tells_the_run_after_a_refusal_as_before(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")  # its figures are drawn from the files that did not change
+    monkeypatch.setattr(
+        style, "render", lambda *_, **__: style.Drawn(b"", b"", b"")
+    )  # its figures are drawn from the files that did not change
     workdir = shutil.copytree(OLD / "finished", tmp_path / "run")
     page = write_page(workdir, tmp_path / "before")
     assert start(workdir, "--config.train.num_epochs=1.0") == start(workdir, "--config.seed=3") == 2

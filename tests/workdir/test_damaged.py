@@ -78,13 +78,13 @@ def test_300_damaged_folders_get_an_answer_or_one_sentence(
 ) -> None:
     drawn = 0
 
-    def render(picture: style.Picture, theme: style.Theme, kind: str) -> bytes:
+    def render(picture: style.Picture, *, png_only: bool = False) -> style.Drawn:
         """Every third page has its figures drawn; they are not made into pictures."""
         nonlocal drawn
-        if number % 3 == 0 and theme is style.LIGHT and kind != "png":
-            picture.draw(theme)
+        if number % 3 == 0 and not png_only:
+            picture.draw(style.LIGHT)
             drawn += 1
-        return b""
+        return style.Drawn(b"", b"", b"")
 
     monkeypatch.setattr(style, "render", render)
     codes: collections.Counter[tuple[str, int]] = collections.Counter()
@@ -189,7 +189,7 @@ def test_scores_of_another_run_are_not_taken_for_those_of_the_results(
 
 def test_a_bug_of_ours_keeps_its_traceback(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(OLD / "finished", tmp_path / "run")
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
 
     def bug(*_: object) -> str:
         return {}["missing"]
@@ -221,7 +221,7 @@ def test_damaged_runs_of_several_seeds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(style, "render", lambda *_: b"")
+    monkeypatch.setattr(style, "render", lambda *_, **__: style.Drawn(b"", b"", b""))
     folder = write_workdir(tmp_path / "run", encoding="first" if seed % 2 else "multi_hot", seeds=(0, 1))
     what = damage.damage(folder, "results.json", 1000 + seed)
     check_answer(MODULES[command].main(arguments(command, folder)), capsys.readouterr().err, "results.json", what)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
 
 from poster_jax.metrics import definitions
 from poster_jax.report import runs as runs_lib
@@ -141,10 +140,9 @@ def _per_genre(
 
 def _draw_precision_recall(axes: "style.Axes", scores: np.ndarray, truth: np.ndarray, look: dict[str, Any], name: str) -> None:
     if truth.any():
-        precision, recall, _ = sklearn_metrics.precision_recall_curve(truth, scores)
-        # The last point is that of no yes at all, whose precision is 1 by convention.
-        shown = np.unique(np.linspace(0, len(recall) - 2, MAX_POINTS).round().astype(np.int64))
-        axes.plot(recall[shown], precision[shown], **look, label=name, drawstyle="steps-post")
+        precision, recall = definitions.precision_recall(scores, truth)
+        shown = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).round().astype(np.int64))
+        axes.plot(recall[shown], precision[shown], **look, label=name, drawstyle="steps-pre")
         axes.axhline(truth.mean(), color=look["color"], linestyle=":", linewidth=1.2)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,10 @@ class Theme:
     grid: str
     quiet: str  # bars and boxes that carry no name
     runs: tuple[str, ...]
+
+    def colours(self) -> tuple[str, ...]:
+        """All of them, in one order for every theme; those of LIGHT differ, so that each has a partner in another theme."""
+        return (self.foreground, self.background, self.grid, self.quiet, *self.runs)
 
 
 LIGHT = Theme(
@@ -152,17 +157,45 @@ def _applied(theme: Theme) -> Iterator[None]:
         yield
 
 
-def render(picture: Picture, theme: Theme, kind: str) -> bytes:
-    """The picture as "png" or "svg"; equal pictures give equal bytes.
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The files of one picture: a PNG and an SVG on light ground, and the SVG on dark ground."""
+
+    png: bytes
+    light: bytes
+    dark: bytes
+
+
+def render(picture: Picture, *, png_only: bool = False) -> Drawn:
+    """The picture, drawn once; equal pictures give equal bytes. With `png_only` the SVGs are empty.
 
     The text of an SVG is text, which the reader's fonts draw, so that names of every script can be read in the page.
     """
-    with _applied(theme), warnings.catch_warnings():
+    with _applied(LIGHT), warnings.catch_warnings():
         # `undrawn` knows of them.
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font|Matplotlib currently does not support", UserWarning)
-        figure = picture.draw(theme)
-        buffer = io.BytesIO()
-        # Without it the date, or matplotlib's version, is written.
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
+        figure = picture.draw(LIGHT)
+        png = _saved(figure, "png")
+        figure.set_layout_engine("none")  # all has its place
+        light = b"" if png_only else _saved(figure, "svg")
+    return Drawn(png, light, recolour(light))
+
+
+def _saved(figure: "Figure", kind: str) -> bytes:
+    # Without it the date, or matplotlib's version, is written.
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
+
+
+def recolour(svg: bytes) -> bytes:
+    """An SVG in LIGHT's colours as one in DARK's; the text in it, which may name a colour, stays as it is."""
+    partners = {
+        one.lower().encode(): other.lower().encode() for one, other in zip(LIGHT.colours(), DARK.colours(), strict=True)
+    }
+
+    def partner(found: re.Match[bytes]) -> bytes:
+        return partners.get(found[0].lower(), found[0])
+
+    return re.sub(rb"<[^>]*>", lambda tag: re.sub(rb"#[0-9A-Fa-f]{6}\b", partner, tag[0]), svg)
