@@ -61,6 +61,9 @@ DEFAULTS = {
         "batch_size": 32,  # over all devices
         "num_epochs": 4.0,  # one of num_epochs and num_steps is 0
         "num_steps": 0,
+        # Runs, or files of scores by id, separated by commas: training targets are drawn towards the mean of their scores.
+        "teacher": "",
+        "teacher_share": 0.7,  # of the teacher's scores in a target; the rest is the label
         "average_decay": 0.0,  # of the moving average of the weights, which is then evaluated instead of them; 0 is none
         "precision": "float32",  # bfloat16: activations only; weights, statistics and loss stay float32
         "augment": {

@@ -36,6 +36,8 @@ ADDED_KEYS: dict[str, Any] = {
     "data.features": "",
     "probe.inverse_penalties": validate_probe.PROBE_DEFAULTS["inverse_penalties"],
     "optim.accumulate_steps": 1,
+    "train.teacher": "",
+    "train.teacher_share": 0.7,
 }
 
 

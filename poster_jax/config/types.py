@@ -107,6 +107,8 @@ class Train(Section, Protocol):
     batch_size: int
     num_epochs: float
     num_steps: int
+    teacher: str
+    teacher_share: float
     average_decay: float
     precision: str
     augment: Augment

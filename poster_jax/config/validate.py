@@ -139,6 +139,7 @@ def validate(flat: Mapping[str, Any]) -> None:
     _validate_durations(flat)
     _validate_data(flat)
     _validate_loss(flat)
+    _validate_teacher(flat)
     _validate_model(flat)
     if flat["protocol"] == "transfer":
         _validate_transfer(flat)
@@ -203,6 +204,23 @@ def _validate_loss(flat: Mapping[str, Any]) -> None:
         raise errors.UserError(
             f"config.eval.parts={flat['eval.parts']} must be ('validation',) or ('train', 'validation'): test is measured once."
         )
+
+
+def _validate_teacher(flat: Mapping[str, Any]) -> None:
+    if not 0 < flat["train.teacher_share"] <= 1:
+        raise errors.UserError(f"config.train.teacher_share={flat['train.teacher_share']} must be above zero and at most 1.")
+    if not flat["train.teacher"]:
+        return
+    if flat["protocol"] not in ("single", "transfer"):
+        raise errors.UserError(
+            f"config.train.teacher is for a network with a split of its own, and config.protocol={flat['protocol']} has none: "
+            "leave it empty, or take protocol single or transfer."
+        )
+    for key in ("loss.positive_weights", "train.log_accuracy"):
+        if flat[key]:
+            raise errors.UserError(
+                f"config.{key} needs targets of 0 and 1, and those of config.train.teacher are not: leave one."
+            )
 
 
 def _validate_range(key: str, low_high: Any, may_be_empty: bool) -> None:

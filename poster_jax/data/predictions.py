@@ -240,18 +240,18 @@ def index_ids(path: pathlib.Path, keys: Sequence[int | str], advice: str) -> dic
 
 def _match_names(predicted: Predictions, truth: Truth) -> tuple[tuple[str, ...], list[int], list[int], list[str]]:
     """(genres, their columns in the scores, and in the targets, notes)."""
-    folded = {_fold(name): at for at, name in enumerate(truth.names)}
-    left = [at for at, name in enumerate(predicted.names) if _fold(name) in folded]
-    right = [folded[_fold(predicted.names[at])] for at in left]
+    folded = {fold(name): at for at, name in enumerate(truth.names)}
+    left = [at for at, name in enumerate(predicted.names) if fold(name) in folded]
+    right = [folded[fold(predicted.names[at])] for at in left]
     genres = tuple(truth.names[at] for at in right)
     if len(set(right)) < len(right):
         raise errors.UserError(f"{predicted.path} has two columns for one label among {', '.join(predicted.names)}: keep one.")
     unknown = [name for at, name in enumerate(predicted.names) if at not in left]
     lacking = [name for name in truth.names if name not in genres]
     for name in unknown:
-        near = difflib.get_close_matches(_fold(name), list(map(_fold, lacking)), n=1, cutoff=0.7)
+        near = difflib.get_close_matches(fold(name), list(map(fold, lacking)), n=1, cutoff=0.7)
         if near or not genres:
-            close = lacking[list(map(_fold, lacking)).index(near[0])] if near else ", ".join(truth.names) or "none"
+            close = lacking[list(map(fold, lacking)).index(near[0])] if near else ", ".join(truth.names) or "none"
             raise errors.UserError(
                 f"the label names differ: {predicted.path} has {name!r} where {truth.path} has {close}: rename the column."
             )
@@ -265,7 +265,8 @@ def _match_names(predicted: Predictions, truth: Truth) -> tuple[tuple[str, ...],
     return genres, left, right, notes
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
+    """A label's name as it is compared: in any case, and with any number of spaces."""
     return " ".join(unicodedata.normalize("NFC", name).split()).casefold()
 
 

@@ -227,6 +227,14 @@ def _data(config: config_lib.Config, results: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"- Learnt beside the genres, and not given out: {', '.join(map(cells.markdown, data['auxiliary_genres']))}."
         )
+    if config.train.teacher:
+        names = ", ".join(
+            cells.markdown(name.strip().rstrip("/").rpartition("/")[2]) for name in config.train.teacher.split(",")
+        )
+        lines.append(
+            f"- Training targets: {config.train.teacher_share:g} the mean of the scores of other networks ({names}), the rest "
+            "the labels."
+        )
     parts = data["genre_counts"]
     lines += _header(["rows with the genre", *parts])
     for k, genre in enumerate(data["genres"]):

@@ -1,5 +1,6 @@
 """What the protocols share, and commands on finished runs: finding and opening the data, and one seed after another."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from poster_jax.data import catalog, input_pipeline, own
 from poster_jax.models import pretrained
 from poster_jax.protocols import measure
 from poster_jax.runtime import multihost, preemption, sharding
+from poster_jax.train import teacher
 from poster_jax.train.run import Run, make_cadence
 from poster_jax.workdir import checks, finished, run_files, run_folder
 
@@ -45,7 +47,12 @@ def open_loader(config: config_lib.Config, workdir: pathlib.Path) -> input_pipel
     for name in ("train", "eval"):
         sharding.check_batch_size(f"{name}.batch_size", config[name].batch_size, shardings.mesh.size)
     loader = input_pipeline.open_loader(config.data, shardings, run_folder.remember_choice(workdir, "path"))
-    print("\n".join([*loader.rows.describe(), f"input: {loader.path}, because {loader.why}"]), flush=True)
+    named, share = config.train.teacher, config.train.teacher_share
+    if named:
+        target = multihost.from_main(lambda: teacher.soften(loader.rows, named, share))
+        loader = dataclasses.replace(loader, rows=dataclasses.replace(loader.rows, target=target))
+    told = [f"teacher: {named}, whose scores are {share:g} of each training target"] if named else []
+    print("\n".join([*loader.rows.describe(), *told, f"input: {loader.path}, because {loader.why}"]), flush=True)
     return loader
 
 
@@ -54,9 +61,22 @@ def begin(config: config_lib.Config, workdir: pathlib.Path, loader: input_pipeli
     # The config is first: a folder without one is taken for somebody else's.
     run_folder.begin(workdir, config)
     run_folder.remember_choice(workdir, "path", (loader.path, loader.why))
+    if config.train.teacher:
+        _remember_teacher(config, workdir, loader)
     multihost.from_main(lambda: catalog.write_refused(loader.rows.refused, workdir / run_files.REFUSED))
     auxiliary = loader.rows.summary["auxiliary_genres"]
     run_files.write_labels(workdir, genres=loader.rows.genres, auxiliary_genres=auxiliary, encoding=config.data.encoding)
+
+
+def _remember_teacher(config: config_lib.Config, workdir: pathlib.Path, loader: input_pipeline.Loader) -> None:
+    """Raises UserError where the run had begun with other scores of its teacher."""
+    found = teacher.fingerprint(loader.rows)
+    earlier = run_folder.remember_choice(workdir, "teacher", (found, config.train.teacher))
+    if earlier is not None and earlier[0] != found:
+        raise errors.UserError(
+            f"the scores of {config.train.teacher} on the training posters are not those that the run in {workdir} began with: "
+            "give the same teacher again, or another --workdir."
+        )
 
 
 def load_weights(run: Run) -> pretrained.Pretrained | None:

@@ -27,7 +27,7 @@ def load(given: str, labels: str) -> predictions.Matched:
         raise errors.UserError(
             f"{given} holds scores alone: give the labels of its rows too, as a CSV with the columns id and genres."
         )
-    predicted = _scores_of_run(folder) if folder is not None else predictions.read(pathlib.Path(given))
+    predicted = scores_of_run(folder) if folder is not None else predictions.read(pathlib.Path(given))
     labelled = _run_folder(labels)
     truth = _truth_of_run(labelled) if labelled is not None else predictions.read_labels(pathlib.Path(labels))
     return predictions.match(predicted, truth)
@@ -107,7 +107,8 @@ def _joined(folder: pathlib.Path) -> tuple[predictions.Matched, list[str], list[
     return found, ids, movies, [part for part, rows in found.parts.items() for _ in rows.ids]
 
 
-def _scores_of_run(folder: pathlib.Path) -> predictions.Predictions:
+def scores_of_run(folder: pathlib.Path) -> predictions.Predictions:
+    """The scores of all parts of a finished network; raises UserError for a folder that is none."""
     found, ids, movies, parts = _joined(folder)
     scores = np.concatenate([part.scores for part in found.parts.values()])
     return predictions.Predictions(folder, ids, found.genres, scores, movies, parts)

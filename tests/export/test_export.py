@@ -237,8 +237,10 @@ def test_the_card_tells_pretrained_weights_a_useless_network_and_undefined_score
     results["splits"]["test"]["metrics"]["macro_auc"] |= {"value": None, "low": None, "high": None}
     results["best_step"] = 20
     config.data.variant, config.data.balance, config.data.split_grouped = "kaggle", "equal", False
+    config.train.teacher, config.train.teacher_share = "runs/one/, other.csv", 0.5
     card = model_card.write(config, results, thresholds=[0.5] * 3, use=["As it is."])
     for words in (
+        "Training targets: 0.5 the mean of the scores of other networks (one, other.csv), the rest the labels.",
         "step 20 of 20.",
         "`keras:imagenet`",
         "source: `body.h5`",
