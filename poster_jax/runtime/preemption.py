@@ -3,7 +3,9 @@
 import collections
 import contextlib
 import functools
+import os
 import signal
+import threading
 import types
 from collections.abc import Callable, Iterator
 
@@ -18,6 +20,9 @@ from poster_jax.runtime import sharding as sharding_lib
 
 # Steps between starting the check for a signal on any process and reading its result, so that no step waits for it.
 STOP_LAG = 2
+# Python drops what is raised in functions of these names: finalizers, and jax's own callback of the garbage collector.
+DROPS_ERRORS = ("__del__", "_xla_gc_callback")
+AGAIN_SECS = 0.05
 
 
 class StopRequest:
@@ -30,6 +35,7 @@ class StopRequest:
         self._deferred = False
         self._received = ""
         self._pending: collections.deque[jax.Array] = collections.deque()
+        self._again: threading.Timer | None = None
 
     @contextlib.contextmanager
     def installed(self) -> Iterator["StopRequest"]:
@@ -39,6 +45,8 @@ class StopRequest:
         try:
             yield self
         finally:
+            if self._again is not None:
+                self._again.cancel()
             for kind, handler in before.items():
                 signal.signal(kind, handler)
 
@@ -69,11 +77,25 @@ class StopRequest:
                 raise errors.Interrupted(self._received or "a signal to another process")
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
+        if not self._deferred and _drops_errors(frame):
+            self._again = threading.Timer(AGAIN_SECS, os.kill, (os.getpid(), number))
+            self._again.daemon = True
+            self._again.start()
+            return
         if self._received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number).name
         if not self._deferred:
             raise errors.Interrupted(self._received, alone=True)
+
+
+def _drops_errors(frame: types.FrameType | None) -> bool:
+    """Whether an exception that is raised in this frame would reach nobody."""
+    while frame is not None:
+        if frame.f_code.co_name in DROPS_ERRORS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _anywhere(flag: bool) -> jax.Array:

@@ -1,0 +1,66 @@
+"""A signal that comes while Python would drop an exception still stops the run."""
+
+import gc
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from poster_jax import errors
+from poster_jax.runtime import preemption
+
+PATIENCE_SECS = 20.0
+
+
+def send_and_linger(number: int) -> None:
+    """Sends the signal and runs bytecode until its handler has been called in this frame."""
+    os.kill(os.getpid(), number)
+    for _ in range(1000):
+        pass
+
+
+def in_a_finalizer(number: int) -> None:
+    class Dying:
+        def __del__(self) -> None:
+            send_and_linger(number)
+
+    Dying()
+
+
+def in_a_collection(number: int) -> None:
+    def _xla_gc_callback(phase: str, _: Any) -> None:
+        if phase == "start":
+            gc.callbacks.remove(_xla_gc_callback)
+            send_and_linger(number)
+
+    gc.callbacks.append(_xla_gc_callback)
+    gc.collect()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("send", [in_a_finalizer, in_a_collection, send_and_linger])
+def test_a_signal_is_not_lost(send: Any, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    name = signal.Signals(number).name
+    with pytest.raises(errors.Interrupted, match=name), preemption.StopRequest().installed():
+        send(number)
+        deadline = time.monotonic() + PATIENCE_SECS
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_inside_deferred_it_is_read_by_the_next_check() -> None:
+    request = preemption.StopRequest()
+    with request.installed(), pytest.raises(errors.Interrupted, match="SIGTERM"), request.deferred():
+        in_a_collection(signal.SIGTERM)
+        time.sleep(3 * preemption.AGAIN_SECS)
+        request.check()
+
+
+def test_a_second_interrupt_is_the_keyboards() -> None:
+    request = preemption.StopRequest()
+    with request.installed(), pytest.raises(KeyboardInterrupt), request.deferred():
+        send_and_linger(signal.SIGINT)
+        send_and_linger(signal.SIGINT)
