@@ -20,8 +20,10 @@ from poster_jax.runtime import sharding as sharding_lib
 
 # Steps between starting the check for a signal on any process and reading its result, so that no step waits for it.
 STOP_LAG = 2
-# Python drops what is raised in functions of these names: finalizers, and jax's own callback of the garbage collector.
+# Python drops what is raised in functions of these names: finalizers, jax's own callback of the garbage collector, and the
+# callbacks of the standard library's weak references.
 DROPS_ERRORS = ("__del__", "_xla_gc_callback")
+WEAK_MODULES, WEAK_CALLBACKS = ("weakref", "_weakrefset"), ("remove", "_remove")
 AGAIN_SECS = 0.05
 
 
@@ -92,7 +94,8 @@ class StopRequest:
 def _drops_errors(frame: types.FrameType | None) -> bool:
     """Whether an exception that is raised in this frame would reach nobody."""
     while frame is not None:
-        if frame.f_code.co_name in DROPS_ERRORS:
+        name = frame.f_code.co_name
+        if name in DROPS_ERRORS or (name in WEAK_CALLBACKS and frame.f_globals.get("__name__") in WEAK_MODULES):
             return True
         frame = frame.f_back
     return False

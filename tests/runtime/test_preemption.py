@@ -1,9 +1,9 @@
 """A signal that comes while Python would drop an exception still stops the run."""
 
-import gc
 import os
 import signal
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -29,18 +29,30 @@ def in_a_finalizer(number: int) -> None:
     Dying()
 
 
-def in_a_collection(number: int) -> None:
-    def _xla_gc_callback(phase: str, _: Any) -> None:
-        if phase == "start":
-            gc.callbacks.remove(_xla_gc_callback)
-            send_and_linger(number)
+def in_a_callback(number: int, name: str, module: str) -> None:
+    """Sends it in a callback of a weak reference, where Python drops what is raised, of this name and module."""
 
-    gc.callbacks.append(_xla_gc_callback)
-    gc.collect()
+    class Key:
+        pass
+
+    scope: dict[str, Any] = {"send": send_and_linger, "number": number, "__name__": module}
+    exec(f"def {name}(_):\n    send(number)", scope)
+    key = Key()
+    reference = weakref.ref(key, scope[name])
+    del key
+    assert reference() is None
+
+
+def in_a_collection(number: int) -> None:
+    in_a_callback(number, "_xla_gc_callback", "jax")
+
+
+def in_a_weak_reference(number: int) -> None:
+    in_a_callback(number, "_remove", "_weakrefset")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("send", [in_a_finalizer, in_a_collection, send_and_linger])
+@pytest.mark.parametrize("send", [in_a_finalizer, in_a_collection, in_a_weak_reference, send_and_linger])
 def test_a_signal_is_not_lost(send: Any, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     name = signal.Signals(number).name
     with pytest.raises(errors.Interrupted, match=name), preemption.StopRequest().installed():
