@@ -202,6 +202,13 @@ def decode(encoded: bytes) -> str:
     return encoded.decode("ISO-8859-1")
 
 
+def split_names(text: str) -> list[str]:
+    """The places of a text that separates them by commas; one whose own name has a comma can be given alone."""
+    if "," in text and pathlib.Path(text).exists():
+        return [text]
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
 def nearest_existing(path: pathlib.Path) -> str:
     """`; DIR exists and holds A, B` of the nearest folder above a path that does not exist, or ""."""
     above = next((parent for parent in path.parents if parent.is_dir()), None)

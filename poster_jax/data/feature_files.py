@@ -35,16 +35,9 @@ def find_run(text: str) -> pathlib.Path | None:
     return place if text.startswith(storage.RELEASED) or place.is_dir() else None
 
 
-def split_names(text: str) -> list[pathlib.Path]:
-    """The files of a text that separates them by commas; a file whose own name has a comma can be given alone."""
-    if pathlib.Path(text).is_file():
-        return [pathlib.Path(text)]
-    return [pathlib.Path(name.strip()) for name in text.split(",") if name.strip()]
-
-
 def require(text: str) -> None:
     """Raises `UserError` for a file that is not there, before anything else is read; says nothing of a run's folder."""
-    for path in split_names(text) if find_run(text) is None else ():
+    for path in map(pathlib.Path, csv_files.split_names(text) if find_run(text) is None else ()):
         if not path.is_file():
             raise errors.UserError(f"there is no file {path}{csv_files.nearest_existing(path)}; name a file of features.")
 
@@ -56,7 +49,7 @@ def read(text: str, ids: np.ndarray) -> tuple[np.ndarray, list[Origin]]:
     finite, and for posters without a row.
     """
     blocks, origins = [], []
-    for path in split_names(text):
+    for path in map(pathlib.Path, csv_files.split_names(text)):
         found, features = read_one(path)
         rows = [found.get(id_) for id_ in ids.tolist()]
         missing = [id_ for id_, row in zip(ids.tolist(), rows, strict=True) if row is None]

@@ -29,7 +29,7 @@ def settle(config: config_lib.Config, given: Collection[str] = (), begun: config
         from poster_jax.data import feature_files  # which loads numpy, that other configs do without here
 
         feature_files.require(config.data.features)
-    for name in filter(None, map(str.strip, config.train.teacher.split(","))):
+    for name in csv_files.split_names(config.train.teacher):
         if "://" not in name and not pathlib.Path(name).exists():
             where = csv_files.nearest_existing(pathlib.Path(name))
             raise errors.UserError(f"there is no teacher {name}{where}; name a finished run, or a file of scores by id.")

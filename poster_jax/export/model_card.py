@@ -4,10 +4,12 @@ Mitchell et al. 2019, "Model Cards for Model Reporting". Every number is the run
 """
 
 import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from poster_jax import config as config_lib
+from poster_jax.data import csv_files
 from poster_jax.metrics import chance, definitions
 from poster_jax.report.tables import cells
 from poster_jax.workdir import run_files
@@ -228,9 +230,7 @@ def _data(config: config_lib.Config, results: Mapping[str, Any]) -> list[str]:
             f"- Learnt beside the genres, and not given out: {', '.join(map(cells.markdown, data['auxiliary_genres']))}."
         )
     if config.train.teacher:
-        names = ", ".join(
-            cells.markdown(name.strip().rstrip("/").rpartition("/")[2]) for name in config.train.teacher.split(",")
-        )
+        names = ", ".join(cells.markdown(pathlib.PurePath(name).name) for name in csv_files.split_names(config.train.teacher))
         lines.append(
             f"- Training targets: {config.train.teacher_share:g} the mean of the scores of other networks ({names}), the rest "
             "the labels."

@@ -76,6 +76,13 @@ def mean_defined(values: Array) -> Array:
     return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
+def find_steps(scores: Array) -> tuple[Array, Array]:
+    """(order, last): rows of scores [N] from the highest down, and the places in it where each of the distinct scores ends."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    return order, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+
+
 def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array, Array, Array]]:
     """A function of weights [S, N] giving average precision, AUC and calibration error [S] of one genre.
 
@@ -83,9 +90,8 @@ def make_ranking(scores: Array, targets: Array) -> Callable[[Array], tuple[Array
     sklearn.metrics.average_precision_score and roc_auc_score. Average precision is NaN without positives, AUC also without
     negatives. Only steps with a positive contribute to either sum, so only those are kept.
     """
-    order = np.argsort(-scores, kind="stable")
+    order, last = find_steps(scores)
     ranked, hits = scores[order], targets[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     first = np.append(0, last[:-1] + 1)
     num_found = np.cumsum(hits)[last]
     kept = np.diff(num_found, prepend=0) > 0
@@ -123,8 +129,7 @@ def precision_recall(scores: Array, targets: Array) -> tuple[Array, Array]:
     scores [N], targets bool [N] with at least one positive. As sklearn.metrics.precision_recall_curve, whose order is the
     other one, and which ends with a precision of 1 at no recall.
     """
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.append(scores[order][1:] != scores[order][:-1], True))
+    order, last = find_steps(scores)
     found = np.cumsum(targets[order])[last]
     return found / (last + 1), found / found[-1]
 

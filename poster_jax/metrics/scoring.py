@@ -46,12 +46,10 @@ def choose_thresholds(scores: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArr
     for k in range(scores.shape[1]):
         if not targets[:, k].any():
             continue
-        order = np.argsort(-scores[:, k], kind="stable")
-        ranked = scores[order, k]
-        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        order, last = definitions.find_steps(scores[:, k])
         hits = np.cumsum(targets[order, k])
         f1 = 2 * hits[last] / (last + 1 + hits[-1])
-        thresholds[k] = ranked[last[f1.argmax()]]
+        thresholds[k] = scores[order[last[f1.argmax()]], k]
     return thresholds
 
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import signal
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -20,11 +21,7 @@ from poster_jax.runtime import sharding as sharding_lib
 
 # Steps between starting the check for a signal on any process and reading its result, so that no step waits for it.
 STOP_LAG = 2
-# Python drops what is raised in functions of these names: finalizers, jax's own callback of the garbage collector, and the
-# callbacks of the standard library's weak references.
-DROPS_ERRORS = ("__del__", "_xla_gc_callback")
-WEAK_MODULES, WEAK_CALLBACKS = ("weakref", "_weakrefset"), ("remove", "_remove")
-AGAIN_SECS = 0.05
+AGAIN_SECS = 0.05  # after which a signal that reached nobody comes once more
 
 
 class StopRequest:
@@ -44,9 +41,17 @@ class StopRequest:
         """Catches both signals inside the block; a second Ctrl-C is an ordinary KeyboardInterrupt."""
         kinds = (signal.SIGTERM, signal.SIGINT)
         before = {kind: signal.signal(kind, self._handle) for kind in kinds}
+        report = sys.unraisablehook
+
+        def report_others(dropped: "sys.UnraisableHookArgs") -> None:
+            if not self._send_again(dropped.exc_value):
+                report(dropped)
+
+        sys.unraisablehook = report_others
         try:
             yield self
         finally:
+            sys.unraisablehook = report
             if self._again is not None:
                 self._again.cancel()
             for kind, handler in before.items():
@@ -79,26 +84,21 @@ class StopRequest:
                 raise errors.Interrupted(self._received or "a signal to another process")
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
-        if not self._deferred and _drops_errors(frame):
-            self._again = threading.Timer(AGAIN_SECS, os.kill, (os.getpid(), number))
-            self._again.daemon = True
-            self._again.start()
-            return
         if self._received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._received = signal.Signals(number).name
         if not self._deferred:
             raise errors.Interrupted(self._received, alone=True)
 
-
-def _drops_errors(frame: types.FrameType | None) -> bool:
-    """Whether an exception that is raised in this frame would reach nobody."""
-    while frame is not None:
-        name = frame.f_code.co_name
-        if name in DROPS_ERRORS or (name in WEAK_CALLBACKS and frame.f_globals.get("__name__") in WEAK_MODULES):
-            return True
-        frame = frame.f_back
-    return False
+    def _send_again(self, dropped: BaseException | None) -> bool:
+        """Python drops what is raised in a finalizer or in a callback of its garbage collector: the signal comes once more."""
+        if not isinstance(dropped, errors.Interrupted) or not self._received:
+            return False
+        number, self._received = signal.Signals[self._received], ""
+        self._again = threading.Timer(AGAIN_SECS, os.kill, (os.getpid(), number))
+        self._again.daemon = True
+        self._again.start()
+        return True
 
 
 def _anywhere(flag: bool) -> jax.Array:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from poster_jax import errors
-from poster_jax.data import dataset, labels, listing, predictions
+from poster_jax.data import csv_files, dataset, labels, listing, predictions
 from poster_jax.runtime import storage
 from poster_jax.workdir import given, run_files
 
@@ -27,12 +27,12 @@ def soften(rows: dataset.Dataset, teacher: str, share: float) -> np.ndarray:
         teacher: run folders, each of whose seeds is a teacher, or files of `predictions.read`, separated by commas.
     Raises:
         UserError: a teacher that cannot be read, that lacks a genre or a training poster, whose scores are no probabilities, or
-            that has itself learnt from posters of this run's validation or test part.
+            that has itself learnt from posters of this run's validation or test part; a run on other posters.
     """
     names = (*rows.genres, *rows.summary["auxiliary_genres"])
     at = rows.parts["train"]
     target = (rows.target if rows.target.ndim == 2 else labels.one_hot(rows.target, len(names))).astype(np.float32)
-    teachers = [one for name in filter(None, map(str.strip, teacher.split(","))) for one in read(name)]
+    teachers = [one for name in csv_files.split_names(teacher) for one in read(name, rows.fingerprint)]
     found = [_scores(one, names, len(rows.genres), rows) for one in teachers]
     with np.errstate(invalid="ignore"):
         mean = np.where(np.isnan(found).all(axis=0), target[at], np.nansum(found, axis=0) / (~np.isnan(found)).sum(axis=0))
@@ -45,12 +45,18 @@ def fingerprint(rows: dataset.Dataset) -> str:
     return hashlib.sha256(np.ascontiguousarray(rows.target[rows.parts["train"]]).tobytes()).hexdigest()
 
 
-def read(name: str) -> list[predictions.Predictions]:
-    """The scores of a file, or of every seed of a run."""
+def read(name: str, fingerprint: str) -> list[predictions.Predictions]:
+    """The scores of a file, or of every seed of a run on the data of this fingerprint."""
     place = storage.as_path(name)
     if not place.is_dir():
         return [predictions.read(pathlib.Path(name))]
-    return [given.scores_of_run(folder) for folder in run_files.list_seeds(place)]
+    seeds = run_files.list_seeds(place)
+    # Where rows have no ids of their own, those of other posters are the same numbers.
+    if any(results["data"]["fingerprint"] != fingerprint for results in seeds.values()):
+        raise errors.UserError(
+            f"{name} is a run on other posters than these: take one on the same data, or give its scores by id in a file."
+        )
+    return [given.scores_of_run(folder) for folder in seeds]
 
 
 def _scores(one: predictions.Predictions, names: Sequence[str], num_genres: int, rows: dataset.Dataset) -> np.ndarray:

@@ -1,9 +1,12 @@
 """A signal that comes while Python would drop an exception still stops the run."""
 
+import gc
 import os
 import signal
+import sys
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,30 +32,40 @@ def in_a_finalizer(number: int) -> None:
     Dying()
 
 
-def in_a_callback(number: int, name: str, module: str) -> None:
-    """Sends it in a callback of a weak reference, where Python drops what is raised, of this name and module."""
-
+def in_a_weak_reference(number: int) -> None:
     class Key:
         pass
 
-    scope: dict[str, Any] = {"send": send_and_linger, "number": number, "__name__": module}
-    exec(f"def {name}(_):\n    send(number)", scope)
     key = Key()
-    reference = weakref.ref(key, scope[name])
+    reference = weakref.ref(key, lambda _: send_and_linger(number))
     del key
     assert reference() is None
 
 
+def in_a_generator_that_is_closed(number: int) -> None:
+    def generate() -> Iterator[int]:
+        try:
+            yield 0
+        finally:
+            send_and_linger(number)
+
+    next(generate())
+
+
 def in_a_collection(number: int) -> None:
-    in_a_callback(number, "_xla_gc_callback", "jax")
+    def collected(phase: str, _: Any) -> None:
+        if phase == "start":
+            gc.callbacks.remove(collected)
+            send_and_linger(number)
 
-
-def in_a_weak_reference(number: int) -> None:
-    in_a_callback(number, "_remove", "_weakrefset")
+    gc.callbacks.append(collected)
+    gc.collect()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("send", [in_a_finalizer, in_a_collection, in_a_weak_reference, send_and_linger])
+@pytest.mark.parametrize(
+    "send", [in_a_finalizer, in_a_weak_reference, in_a_generator_that_is_closed, in_a_collection, send_and_linger]
+)
 def test_a_signal_is_not_lost(send: Any, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     name = signal.Signals(number).name
     with pytest.raises(errors.Interrupted, match=name), preemption.StopRequest().installed():
@@ -61,6 +74,20 @@ def test_a_signal_is_not_lost(send: Any, number: int, capsys: pytest.CaptureFixt
         while time.monotonic() < deadline:
             time.sleep(0.01)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_others_raise_there_is_reported_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_value))
+
+    class Dying:
+        def __del__(self) -> None:
+            raise ValueError("mine")
+
+    with preemption.StopRequest().installed():
+        Dying()
+    Dying()
+    assert [str(error) for error in told] == ["mine", "mine"]
 
 
 def test_inside_deferred_it_is_read_by_the_next_check() -> None:

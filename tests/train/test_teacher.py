@@ -90,6 +90,22 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return workdir
 
 
+def test_a_run_on_other_posters_is_refused(
+    plain: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Drawn posters have the same ids whatever is drawn."""
+    command = [*SMOKE, "--config.data.seed=1", f"--config.train.teacher={plain}", f"--workdir={tmp_path / 'run'}"]
+    assert main.main(command) == 2
+    assert "is a run on other posters than these" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("name", ["one, two.csv", "one.csv"])
+def test_a_name_with_a_comma_can_be_given_alone(tmp_path: pathlib.Path, name: str) -> None:
+    path = write(tmp_path / name, "id,Drama,War\n11,1,0\n13,0,1\n15,1,0\n")
+    assert teacher.soften(make_rows(), path, 1.0)[2].tolist() == [0, 1, 1]
+
+
 def losses_of(workdir: pathlib.Path) -> list[Any]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
